@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+#   make            espalierd, espalierctl and the BPF programs, in build/
+#   make demo       a cluster with real ESP, a member killed (README)
+#   make test       all tests; make unit sim model bpf netns vm: one kind
+#   make check      formatters and linters
+#   make install    DESTDIR= PREFIX=/usr
+#
+# V=1 shows the commands. SANITIZE=1 builds with ASan and UBSan (in build/sanitize).
+
+PREFIX ?= /usr
+CC ?= gcc
+CLANG ?= clang
+BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+V ?= 0
+ifeq ($(V),0)
+  Q := @
+  say = @printf '  %-6s %s\n' $(1) $(2)
+  MAKEFLAGS += --no-print-directory
+else
+  say = @:
+endif
+
+ROOT := build
+B := $(ROOT)$(if $(SANITIZE),/sanitize)
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+PACKAGES := libmnl openssl libxdp libbpf json-c inih
+CPPFLAGS += -D_GNU_SOURCE -Iinclude -Iagent -I$(ROOT)/bpf $(shell pkg-config --cflags $(PACKAGES))
+CFLAGS ?= -O2 -g
+CFLAGS += -std=gnu11 -pthread $(WARNINGS) $(if $(SANITIZE),$(SANITIZERS))
+LDLIBS += $(shell pkg-config --libs $(PACKAGES)) -pthread
+BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ -Wall -Wextra -Werror -Iinclude -Ibpf \
+	-I/usr/include/$(shell $(CC) -dumpmachine)
+
+objects = $(patsubst %.c,$(B)/%.o,$(1))
+CORE := $(call objects,$(wildcard agent/core/*.c))
+IO := $(call objects,$(wildcard agent/io/*.c))
+AGENT := $(CORE) $(IO) $(call objects,$(filter-out agent/espalierd.c agent/espalierctl.c,$(wildcard agent/*.c)))
+SKELETONS := $(patsubst bpf/%.bpf.c,$(ROOT)/bpf/%.skel.h,$(wildcard bpf/*.bpf.c))
+PROGRAMS := $(B)/espalierd $(B)/espalierctl
+UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+BPF_TESTS := $(patsubst tests/bpf/%.c,$(B)/tests/%,$(wildcard tests/bpf/test_*.c))
+LINKED_TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/netns/*.c tests/vm/*.c tests/bench/*.c))
+TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c))
+TEST_BPF := $(patsubst tests/lib/%.bpf.c,$(ROOT)/tests/%.bpf.o,$(wildcard tests/lib/*.bpf.c))
+
+all: $(PROGRAMS)
+tests: all $(UNIT) $(BPF_TESTS) $(B)/tests/sim $(TOOLS) $(LINKED_TOOLS) $(TEST_BPF)
+
+$(B)/espalierd: $(B)/agent/espalierd.o $(AGENT)
+$(B)/espalierctl: $(B)/agent/espalierctl.o
+$(PROGRAMS):
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(B)/%.o: %.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(call objects,$(wildcard agent/io/datapath*.c tests/bpf/*.c tests/netns/*.c tests/bench/*.c)): | $(SKELETONS)
+
+$(ROOT)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) include/espalier.h
+	$(call say,BPF,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
+	$(Q)llvm-strip -g $@
+
+$(ROOT)/bpf/%.skel.h: $(ROOT)/bpf/%.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@.tmp && mv $@.tmp $@
+
+$(ROOT)/tests/%.bpf.o: tests/lib/%.bpf.c
+	$(call say,BPF,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
+
+$(UNIT): $(B)/tests/%: $(B)/tests/unit/%.o $(AGENT)
+$(BPF_TESTS): $(B)/tests/%: $(B)/tests/bpf/%.o $(AGENT)
+$(LINKED_TOOLS): $(B)/tests/%: $(B)/tests/%.o $(AGENT)
+$(UNIT) $(BPF_TESTS) $(LINKED_TOOLS):
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+# The simulator sees the core and nothing else.
+$(B)/tests/sim: $(call objects,$(wildcard tests/sim/*.c)) $(CORE)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+
+$(TOOLS): $(B)/tests/%: $(B)/tests/tools/%.o
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+
+SEEDS ?= 2000
+sim: $(B)/tests/sim
+	$(Q)$(B)/tests/sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
+
+test: tests
+	$(Q)tests/run
+unit bpf netns vm model bench: tests
+	$(Q)tests/run $@
+demo: tests
+	$(Q)tests/demo/demo
+
+check: tests
+	$(Q)CPPFLAGS='$(CPPFLAGS)' scripts/check
+
+install: all
+	install -D -m 755 $(B)/espalierd $(DESTDIR)$(PREFIX)/sbin/espalierd
+	install -D -m 755 $(B)/espalierctl $(DESTDIR)$(PREFIX)/sbin/espalierctl
+	install -D -m 644 docs/espalier.conf.example $(DESTDIR)$(PREFIX)/share/doc/espalier/espalier.conf.example
+	install -D -m 644 scripts/espalierd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/espalierd.service
+	install -d -m 700 $(DESTDIR)/etc/espalier $(DESTDIR)/var/lib/espalier
+
+clean:
+	rm -rf $(ROOT)
+
+.SECONDARY:
+.PHONY: all tests test unit sim model bpf netns vm bench demo check install clean
+-include $(shell find $(ROOT) -name '*.d' 2>/dev/null)

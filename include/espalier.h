@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * espalier.h - what the BPF programs and the agent share: map layouts, verdict reasons, the bucket
+ * function.
+ *
+ * Numbers are in host byte order unless the type says __be. All maps live, pinned by name, in one
+ * bpffs folder
+ * (`Pin` in the configuration), so that steering and the guard go on when the agent does not.
+ */
+#ifndef ESPALIER_H
+#define ESPALIER_H
+
+#ifndef __bpf__
+#include <assert.h>
+#include <linux/types.h>
+#endif
+
+#define ESPALIER_MEMBERS 16 /* member ids are 0..15 */
+#define ESPALIER_BUCKET_BITS 12
+#define ESPALIER_BUCKETS (1 << ESPALIER_BUCKET_BITS)
+#define ESPALIER_ADDRESSES 8 /* cluster addresses a side */
+#define ESPALIER_NOBODY 0xff /* a bucket without an owner, a view without an ingress member */
+
+/*
+ * Why a packet went where it went. One list: the programs count by it, the agent and bpftool print
+ * it. X(symbol, name, what happened)
+ */
+#define ESPALIER_REASONS(X)                                                                        \
+	X(NOT_OURS, "not-ours", "passed: not for a cluster address")                               \
+	X(NOT_ESP, "not-esp", "passed: for a cluster address, but not ESP")                        \
+	X(MALFORMED, "malformed", "dropped: for a cluster address, but cut short")                 \
+	X(LOCAL, "local", "passed: this member owns the bucket")                                   \
+	X(FORWARDED, "forwarded", "sent to the member that owns the bucket")                       \
+	X(ONE_HOP, "one-hop", "passed: came from a member, is not sent on")                        \
+	X(NO_OWNER, "no-owner", "dropped: nobody owns the bucket")                                 \
+	X(NO_NEXT_HOP, "no-next-hop", "passed: the owner's MAC address is not known")              \
+	X(ARP_ANSWERED, "arp-answered", "answered: ARP for a cluster address")                     \
+	X(ARP_LEFT, "arp-left", "dropped: ARP that another member answers")                        \
+	X(CLEAR_NO_SA, "clear-no-sa", "passed: no outbound policy covers the destination")         \
+	X(CLEAR_LOCAL, "clear-local", "passed: this member owns the outbound SA")                  \
+	X(CLEAR_FORWARDED, "clear-forwarded", "sent to the member that owns the outbound SA")      \
+	X(CLEAR_ONE_HOP, "clear-one-hop", "passed: came from a member, is not sent on")            \
+	X(CLEAR_NO_OWNER, "clear-no-owner", "dropped: nobody owns the outbound SA's bucket")       \
+	X(CLEAR_NO_NEXT_HOP, "clear-no-next-hop", "passed: the owner's MAC address is not known")  \
+	X(EMITTED, "emitted", "let out: inside an open block of this member")                      \
+	X(EMITTED_NEW, "emitted-new", "let out: block 0 of an SA the agent has not seen yet")      \
+	X(GUARD_UNKNOWN, "guard-unknown", "dropped: unknown SA, not in block 0")                   \
+	X(GUARD_NOT_OWNER, "guard-not-owner", "dropped: another member owns the outbound SA")      \
+	X(GUARD_BLOCK, "guard-block",                                                              \
+		"dropped: sequence number outside this member's open blocks")                      \
+	X(GUARD_MALFORMED, "guard-malformed", "dropped: outbound ESP header cut short")            \
+	X(SYNC, "sync", "given to the sync channel (AF_XDP)")
+
+enum espalier_reason {
+#define X(symbol, name, text) ESPALIER_##symbol,
+	ESPALIER_REASONS(X)
+#undef X
+		ESPALIER_REASON_COUNT
+};
+
+/* How a bucket follows from an SPI (DESIGN: `prefix` so that an IKE daemon can be given a range).
+ */
+enum espalier_hash {
+	ESPALIER_HASH_PREFIX, /* the top 12 bits of the SPI */
+	ESPALIER_HASH_MIX, /* any SPI: a 32-bit finalizer, top 12 bits */
+};
+
+/* spi in host byte order. */
+static inline __u32 espalier_bucket(__u32 spi, enum espalier_hash hash)
+{
+	if (hash == ESPALIER_HASH_MIX) {
+		spi ^= spi >> 16;
+		spi *= 0x7feb352dU;
+		spi ^= spi >> 15;
+		spi *= 0x846ca68bU;
+		spi ^= spi >> 16;
+	}
+	return spi >> (32 - ESPALIER_BUCKET_BITS);
+}
+
+/*
+ * Map "view" (ARRAY of 1, mmapable). The agent fills the half that is not active, then stores
+ * `active`: that one store is the takeover. `alive_ns` is CLOCK_MONOTONIC, stored by the agent at
+ * each tick; a member whose agent has been silent for `dead_ns` no longer answers ARP.
+ */
+struct espalier_view_half {
+	__u64 epoch;
+	__u32 live; /* bit i: member i is in the view */
+	__u8 ingress; /* the member that answers ARP, or ESPALIER_NOBODY */
+	__u8 reserved[3];
+	__u8 owner[ESPALIER_BUCKETS]; /* member id or ESPALIER_NOBODY */
+};
+
+struct espalier_view {
+	__u32 active; /* 0 or 1 */
+	__u32 reserved;
+	__u64 alive_ns;
+	__u64 dead_ns;
+	struct espalier_view_half half[2];
+};
+
+/* Map "members" (ARRAY of 16, mmapable), by member id: where to send what it owns. All zero: not
+ * known. */
+struct espalier_member {
+	__u8 outer_mac[6];
+	__u8 inner_mac[6];
+	__u8 reserved[4];
+};
+
+/* Map "sas" (HASH): every ESP SA of the cluster this kernel holds, both directions. */
+struct espalier_sa_key {
+	__u8 daddr[16]; /* IPv4: in the first four bytes, the rest zero; network byte order */
+	__be32 spi;
+};
+
+/* Sequence numbers first..last, both included, that this member may emit. Empty: first > last. */
+struct espalier_window {
+	__u64 first;
+	__u64 last;
+};
+
+enum espalier_direction { ESPALIER_IN = 1, ESPALIER_OUT = 2 };
+
+struct espalier_sa {
+	__u64 birth; /* which SA of this key: see agent/core/table.h */
+	struct espalier_window
+		open[2]; /* outbound: [0] the block entered last, [1] the one before */
+	__u32 slot; /* index into "counters" */
+	__u16 bucket;
+	__u8 direction; /* enum espalier_direction */
+	__u8 creator; /* member id that created it, or ESPALIER_NOBODY */
+};
+
+/* Map "counters" (ARRAY, mmapable), by SA slot. */
+struct espalier_counter {
+	__u64 seq; /* highest: inbound after authentication, outbound at egress */
+	__u64 packets; /* outbound GSO packets count with all their segments */
+};
+
+/* Map "selectors" (LPM_TRIE): the SPD's remote selectors -> bucket of the outbound SA. */
+struct espalier_selector {
+	__u32 prefixlen;
+	__be32 addr;
+};
+
+/* Map "reasons" (PERCPU_ARRAY of ESPALIER_REASON_COUNT): packets by verdict reason. Value: __u64.
+ */
+
+/* Map "wake" (RINGBUF): guard -> agent. */
+enum espalier_event_kind { ESPALIER_BLOCK_LOW = 1 }; /* half of the block entered last is used up */
+
+struct espalier_event {
+	__u32 kind;
+	__u32 slot;
+	__u64 seq;
+};
+
+/* Map "sync" (XSKMAP), by receive queue: the agent's AF_XDP sockets. */
+#define ESPALIER_SYNC_QUEUES 64
+
+#ifndef __bpf__
+static_assert(sizeof(struct espalier_view_half) == 16 + ESPALIER_BUCKETS, "ABI");
+static_assert(sizeof(struct espalier_view) == 24 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
+static_assert(sizeof(struct espalier_member) == 16, "ABI");
+static_assert(sizeof(struct espalier_sa_key) == 20, "ABI");
+static_assert(sizeof(struct espalier_sa) == 48, "ABI");
+static_assert(sizeof(struct espalier_counter) == 16, "ABI");
+#endif
+
+#endif
