@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The configuration file: what is read, every sentence said about what is wrong. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "config.h"
+
+#define CLUSTER "[Cluster]\nAddress = 192.0.2.1\nPresharedKeyFile = /psk\n"
+#define INTERFACE "[Interface]\nId = 0\nOuter = o\nSync = s\n"
+#define MEMBER "[Member]\nId = 0\nSync = 10.0.0.1\n"
+#define GOOD CLUSTER INTERFACE MEMBER /* lines 1 to 3, 4 to 7, 8 to 10 */
+
+static char folder[] = "/tmp/test_config.XXXXXX";
+static char path[64]; /* the configuration under test */
+static char err[512];
+
+static void write_file(const char *name, mode_t mode, const char *text, size_t size)
+{
+	FILE *file = fopen(name, "w");
+
+	assert_non_null(file);
+	assert_int_equal(fwrite(text, 1, size, file), size);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(chmod(name, mode), 0);
+}
+
+static int read_text(const char *text, struct config *ret)
+{
+	strcpy(err, "");
+	write_file(path, 0644, text, strlen(text));
+	return config_read(path, ret, err, sizeof(err));
+}
+
+/* Line 0: the sentence is about the file. */
+static void assert_sentence(unsigned int line, const char *sentence)
+{
+	char expected[sizeof(err)];
+
+	if (line > 0)
+		snprintf(expected, sizeof(expected), "%s:%u: %s", path, line, sentence);
+	else
+		snprintf(expected, sizeof(expected), "%s: %s", path, sentence);
+	assert_string_equal(err, expected);
+}
+
+static void assert_bad(const char *text, unsigned int line, const char *sentence)
+{
+	struct config c, before;
+
+	memset(&c, 0x5a, sizeof(c));
+	before = c;
+	assert_int_equal(read_text(text, &c), -EINVAL);
+	assert_sentence(line, sentence);
+	assert_memory_equal(&c, &before, sizeof(c));
+}
+
+static void assert_good(const char *text, struct config *ret)
+{
+	if (read_text(text, ret) < 0)
+		fail_msg("%s", err);
+}
+
+static void assert_address(struct in_addr address, const char *text)
+{
+	assert_string_equal(inet_ntoa(address), text);
+}
+
+static void test_defaults(void **state)
+{
+	struct config c;
+
+	(void)state;
+	assert_good(GOOD, &c);
+	assert_string_equal(c.name, "espalier");
+	assert_int_equal(c.outer.count, 1);
+	assert_address(c.outer.address[0], "192.0.2.1");
+	assert_int_equal(c.inner.count, 0);
+	assert_int_equal(c.mode, CONFIG_LOAD_SHARING);
+	assert_int_equal(c.hash, ESPALIER_HASH_PREFIX);
+	assert_int_equal(c.block_bits, 16);
+	assert_int_equal(c.heartbeat_us, 10000);
+	assert_int_equal(c.dead_after, 3);
+	assert_int_equal(c.sync_port, 6311);
+	assert_string_equal(c.psk_path, "/psk");
+	assert_string_equal(c.cert_path, "");
+	assert_int_equal(c.psk_size, 0);
+	assert_int_equal(c.id, 0);
+	assert_string_equal(c.outer_interface, "o");
+	assert_string_equal(c.inner_interface, "");
+	assert_string_equal(c.sync_interface, "s");
+	assert_string_equal(c.journal_path, "/var/lib/espalier/journal");
+	assert_string_equal(c.pin_path, "/sys/fs/bpf/espalier");
+	assert_string_equal(c.control_path, "/run/espalier/control");
+	assert_int_equal(c.transport, CONFIG_TRANSPORT_AUTO);
+	assert_int_equal(c.counters, CONFIG_COUNTERS_AUTO);
+	assert_int_equal(c.max_sas, 65536);
+	assert_int_equal(c.members, 1);
+	assert_address(c.member_sync[0], "10.0.0.1");
+}
+
+static void test_every_key(void **state)
+{
+	struct config c;
+
+	(void)state;
+	assert_good("\xef\xbb\xbf; a comment\n"
+		    "[cluster]  # one more\n"
+		    "  name = gw_1.a-b # not a part\n"
+		    "\tADDRESS=192.0.2.1 , 192.0.2.2,192.0.2.3\n"
+		    "InnerAddress: 10.1.0.1\n"
+		    "Mode = Hot-Standby\nHash = mix\nBlockBits = 8\nHeartbeat = 250 ms\n"
+		    "Dead = 100\r\nSyncPort = 65535\n"
+		    "CertificateFile = /c\nPrivateKeyFile = /k\nCAFile = /ca\n"
+		    "\n[INTERFACE]\nId = 15\nOuter = a\nInner = b\nSync = c\nJournal = /j/j\n"
+		    "Pin = /p\nControl = /x\nTransport = udp\nCounters = events\n"
+		    "MaxSAs = 4194304\n"
+		    "[Member]\nId = 15\nSync = 10.0.0.15\n[Member]\nId = 2\nSync = 10.0.0.2",
+		&c);
+	assert_string_equal(c.name, "gw_1.a-b");
+	assert_int_equal(c.outer.count, 3);
+	assert_address(c.outer.address[1], "192.0.2.2");
+	assert_address(c.outer.address[2], "192.0.2.3");
+	assert_int_equal(c.inner.count, 1);
+	assert_address(c.inner.address[0], "10.1.0.1");
+	assert_int_equal(c.mode, CONFIG_HOT_STANDBY);
+	assert_int_equal(c.hash, ESPALIER_HASH_MIX);
+	assert_int_equal(c.block_bits, 8);
+	assert_int_equal(c.heartbeat_us, 250000);
+	assert_int_equal(c.dead_after, 100);
+	assert_int_equal(c.sync_port, 65535);
+	assert_string_equal(c.psk_path, "");
+	assert_string_equal(c.cert_path, "/c");
+	assert_string_equal(c.key_path, "/k");
+	assert_string_equal(c.ca_path, "/ca");
+	assert_int_equal(c.id, 15);
+	assert_string_equal(c.outer_interface, "a");
+	assert_string_equal(c.inner_interface, "b");
+	assert_string_equal(c.sync_interface, "c");
+	assert_string_equal(c.journal_path, "/j/j");
+	assert_string_equal(c.pin_path, "/p");
+	assert_string_equal(c.control_path, "/x");
+	assert_int_equal(c.transport, CONFIG_TRANSPORT_UDP);
+	assert_int_equal(c.counters, CONFIG_COUNTERS_EVENTS);
+	assert_int_equal(c.max_sas, 4194304);
+	assert_int_equal(c.members, 1 << 15 | 1 << 2);
+	assert_address(c.member_sync[15], "10.0.0.15");
+	assert_address(c.member_sync[2], "10.0.0.2");
+}
+
+static void test_syntax(void **state)
+{
+	char long_line[400];
+	struct config c;
+
+	(void)state;
+	assert_bad(GOOD "Nonsense\n", 11,
+		"this is neither a [Section] nor Key = Value: correct the line");
+	assert_bad("[Cluster\nFoo = 1\n", 1,
+		"this is neither a [Section] nor Key = Value: correct the line");
+	assert_bad("Name = a\n" GOOD, 1, "Name stands before any section: begin with [Cluster]");
+	assert_bad(GOOD "[Members]\nId = 1\n", 12,
+		"unknown section [Members]: use [Cluster], [Interface] and [Member]");
+	assert_bad(GOOD "Key = 1\n", 11, "unknown key Key in [Member]: use Id, Sync");
+	assert_bad("[Interface]\n\nKey = 1\nNonsense\n", 3,
+		"unknown key Key in [Interface]: use Id, Outer, Inner, Sync, Journal, Pin, "
+		"Control, "
+		"Transport, Counters, MaxSAs");
+	assert_bad("[Cluster]\nName = a\nName = b\n", 3,
+		"Name was given already in line 2: remove one");
+	assert_bad(
+		"[Cluster]\nName = # none\n", 2, "Name has no value: give one or remove the line");
+
+	snprintf(long_line, sizeof(long_line), "[Cluster]\nName = %0300d\n", 1);
+	assert_bad(long_line, 2, "the line is too long: use at most 198 characters");
+
+	unlink(path);
+	assert_int_equal(config_read(path, &c, err, sizeof(err)), -ENOENT);
+	assert_sentence(0, "cannot open the configuration: No such file or directory");
+	assert_int_equal(config_read(folder, &c, err, sizeof(err)), -EIO);
+}
+
+static void test_values(void **state)
+{
+	(void)state;
+#define CLUSTER_KEY(text) "[Cluster]\n" text "\n"
+	assert_bad(CLUSTER_KEY("Name = a b"), 2,
+		"Name 'a b' holds ' ': use letters, digits, '-', '_' and '.'");
+	assert_bad(CLUSTER_KEY("Name = a23456789012345678901234567890123"), 2,
+		"Name is too long: use at most 32 characters");
+	assert_bad(CLUSTER_KEY("Mode = both"), 2,
+		"Mode 'both' is unknown: use load-sharing or hot-standby");
+	assert_bad(CLUSTER_KEY("Hash = md5"), 2, "Hash 'md5' is unknown: use prefix or mix");
+	assert_bad(CLUSTER_KEY("BlockBits = 7"), 2, "BlockBits 7 is out of range: use 8 to 24");
+	assert_bad(CLUSTER_KEY("BlockBits = 25"), 2, "BlockBits 25 is out of range: use 8 to 24");
+	assert_bad(CLUSTER_KEY("BlockBits = -9"), 2, "BlockBits '-9' is not a number: use 8 to 24");
+	assert_bad(CLUSTER_KEY("Heartbeat = 10s"), 2,
+		"Heartbeat '10s' is not a time in milliseconds: use 1ms to 10000ms");
+	assert_bad(CLUSTER_KEY("Heartbeat = 10001ms"), 2,
+		"Heartbeat 10001 is out of range: use 1 to 10000");
+	assert_bad(CLUSTER_KEY("Heartbeat = 0"), 2, "Heartbeat 0 is out of range: use 1 to 10000");
+	assert_bad(
+		CLUSTER_KEY("Heartbeat = ms"), 2, "Heartbeat '' is not a number: use 1 to 10000");
+	assert_bad(CLUSTER_KEY("Dead = 1"), 2, "Dead 1 is out of range: use 2 to 100");
+	assert_bad(CLUSTER_KEY("SyncPort = 65536"), 2,
+		"SyncPort 65536 is out of range: use 1 to 65535");
+	assert_bad(CLUSTER_KEY("SyncPort = 99999999999999999999999"), 2,
+		"SyncPort 99999999999999999999999 is out of range: use 1 to 65535");
+	assert_bad(CLUSTER_KEY("CAFile = ca.pem"), 2,
+		"CAFile 'ca.pem' is not a full path: let it begin with /");
+#define INTERFACE_KEY(text) "[Interface]\n" text "\n"
+	assert_bad(INTERFACE_KEY("Id = 16"), 2, "member id 16 is out of range: use 0 to 15");
+	assert_bad(INTERFACE_KEY("Id = a"), 2, "member id 'a' is not a number: use 0 to 15");
+	assert_bad(INTERFACE_KEY("Outer = abcdefghijklmnop"), 2,
+		"Outer is too long: use at most 15 characters");
+	assert_bad(
+		INTERFACE_KEY("Transport = tcp"), 2, "Transport 'tcp' is unknown: use auto or udp");
+	assert_bad(INTERFACE_KEY("Counters = none"), 2,
+		"Counters 'none' is unknown: use auto or events");
+	assert_bad(INTERFACE_KEY("MaxSAs = 15"), 2, "MaxSAs 15 is out of range: use 16 to 4194304");
+	assert_bad(INTERFACE_KEY("Control = /"
+				 "1234567890123456789012345678901234567890123456789012345678901234"
+				 "56789012345678901234567890123456789012345678"),
+		2, "Control is too long: use at most 107 characters");
+}
+
+static void test_addresses(void **state)
+{
+	(void)state;
+	assert_bad(CLUSTER_KEY("Address = 192.0.2.256"), 2,
+		"Address '192.0.2.256' is not an IPv4 address: write it like 192.0.2.1");
+	assert_bad(CLUSTER_KEY("Address = 2001:db8::1"), 2,
+		"Address '2001:db8::1' is not an IPv4 address: write it like 192.0.2.1");
+	assert_bad(CLUSTER_KEY("Address = 192.0.2.1,"), 2,
+		"Address '' is not an IPv4 address: write it like 192.0.2.1");
+	assert_bad(CLUSTER_KEY("InnerAddress = 224.0.0.1"), 2,
+		"InnerAddress 224.0.0.1 cannot be a host's address: use a unicast address");
+	assert_bad(CLUSTER_KEY("Address = 127.0.0.1"), 2,
+		"Address 127.0.0.1 cannot be a host's address: use a unicast address");
+	assert_bad(CLUSTER_KEY("Address = 10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,"
+			       "10.0.0.7,10.0.0.8,10.0.0.9"),
+		2, "Address has too many addresses: use at most 8");
+	assert_bad("[Cluster]\nInnerAddress = 10.1.0.1\nAddress = 192.0.2.1, 10.1.0.1\n"
+		   "PresharedKeyFile = /psk\n" INTERFACE "Inner = i\n" MEMBER,
+		3, "address 10.1.0.1 was given already in line 2: use each one once");
+	assert_bad(GOOD "[Member]\nId = 1\nSync = 10.0.0.1\n", 12,
+		"address 10.0.0.1 was given already in line 9: use each one once");
+	assert_bad(GOOD "[Member]\nId = 1\nSync = 192.0.2.1\n", 12,
+		"address 192.0.2.1 was given already in line 2: use each one once");
+	assert_bad(GOOD "[Member]\nId = 1\nSync = 10.0.0.1.2\n", 13,
+		"Sync '10.0.0.1.2' is not an IPv4 address: write it like 192.0.2.1");
+}
+
+static void test_members(void **state)
+{
+	(void)state;
+	assert_bad(GOOD "[Member]\nId = 17\nSync = 10.0.0.2\n", 12,
+		"member id 17 is out of range: use 0 to 15");
+	assert_bad(GOOD "[Member]\nId = 0\nSync = 10.0.0.2\n", 12,
+		"member id 0 was given already in line 9: each member has its own");
+	assert_bad(GOOD "[Member]\nSync = 10.0.0.2\nId = 1\n", 12,
+		"this [Member] does not begin with its Id: put Id first");
+	assert_bad(GOOD "Id = 1\n", 11, "this [Member] has an Id already: begin a new [Member]");
+	assert_bad(GOOD "Sync = 10.0.0.2\n", 11, "member 0 has a Sync address already: remove one");
+	assert_bad(GOOD "[Member]\nId = 1\n", 12,
+		"member 1 has no Sync: give its address on the sync network");
+	assert_bad(CLUSTER INTERFACE "[Member]\nId = 1\nSync = 10.0.0.2\n", 5,
+		"this member's id 0 has no [Member]: add one for each member");
+}
+
+static void test_missing(void **state)
+{
+	(void)state;
+	assert_bad("", 0, "[Cluster] Address is missing: give the address that the peers send to");
+	assert_bad("[Cluster]\nAddress = 192.0.2.1\n" INTERFACE MEMBER, 0,
+		"[Cluster] PresharedKeyFile is missing: give it, or CertificateFile, "
+		"PrivateKeyFile and CAFile");
+	assert_bad("[Cluster]\nAddress = 192.0.2.1\nCAFile = /ca\nPrivateKeyFile = /k\n", 0,
+		"[Cluster] CertificateFile is missing: give all of CertificateFile, "
+		"PrivateKeyFile, CAFile");
+	assert_bad(CLUSTER "CAFile = /ca\n", 4,
+		"CAFile and PresharedKeyFile exclude each other: remove one");
+	assert_bad(CLUSTER "[Interface]\nOuter = o\nSync = s\n" MEMBER, 0,
+		"[Interface] Id is missing: give this member's id, 0 to 15");
+	assert_bad(CLUSTER "[Interface]\nId = 0\nSync = s\n" MEMBER, 0,
+		"[Interface] Outer is missing: give the interface that the peers are behind");
+	assert_bad(CLUSTER "[Interface]\nId = 0\nOuter = o\n" MEMBER, 0,
+		"[Interface] Sync is missing: give the interface of the sync network");
+	assert_bad(CLUSTER "InnerAddress = 10.1.0.1\n" INTERFACE MEMBER, 0,
+		"[Interface] Inner is missing: give the interface of the protected hosts");
+}
+
+static uint64_t digest(const char *text)
+{
+	struct config c;
+
+	assert_good(text, &c);
+	return config_cluster_digest(&c);
+}
+
+static void test_digest(void **state)
+{
+	static const char *const others[] = {CLUSTER "Name = other\n" INTERFACE MEMBER,
+		"[Cluster]\nPresharedKeyFile = /psk\nAddress = 192.0.2.2\n" INTERFACE MEMBER,
+		CLUSTER "InnerAddress = 10.1.0.1\n" INTERFACE "Inner = i\n" MEMBER,
+		CLUSTER "Mode = hot-standby\n" INTERFACE MEMBER,
+		CLUSTER "Hash = mix\n" INTERFACE MEMBER,
+		CLUSTER "BlockBits = 17\n" INTERFACE MEMBER,
+		CLUSTER "Heartbeat = 11\n" INTERFACE MEMBER, CLUSTER "Dead = 4\n" INTERFACE MEMBER,
+		CLUSTER "SyncPort = 1\n" INTERFACE MEMBER,
+		GOOD "[Member]\nId = 1\nSync = 10.0.0.2\n",
+		CLUSTER INTERFACE "[Member]\nId = 0\nSync = 10.0.0.2\n"};
+	uint64_t same = digest(GOOD);
+
+	(void)state;
+	/* Of the program, not of the machine or the build: it is compared over the wire. */
+	assert_int_equal(same, 0x8b3ce285ce6fc117ULL);
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		assert_int_not_equal(digest(others[i]), same);
+	/* What is of one member only, how it is written, and where the key lies do not count. */
+	assert_int_equal(digest("[Cluster]\nPresharedKeyFile = /x\nDead = 3\nAddress=192.0.2.1\n"
+				"[Interface]\nId = 0\nOuter = x\nSync = y\nMaxSAs = 99\n" MEMBER),
+		same);
+	assert_int_equal(digest(CLUSTER "[Interface]\nId = 1\nOuter = o\nSync = s\n" MEMBER
+					"[Member]\nId = 1\nSync = 10.0.0.2\n"),
+		digest(CLUSTER INTERFACE "[Member]\nId = 1\nSync = 10.0.0.2\n" MEMBER));
+}
+
+/* docs/espalier.conf.example, and the same with every default uncommented: one cluster. */
+static void test_example(void **state)
+{
+	struct config c;
+	char text[4096], *line;
+	uint64_t plain;
+	size_t size;
+	FILE *file = fopen("docs/espalier.conf.example", "r");
+
+	(void)state;
+	if (!file)
+		fail_msg("run this test in the top folder");
+	size = fread(text, 1, sizeof(text) - 1, file);
+	fclose(file);
+	text[size] = '\0';
+	assert_good(text, &c);
+	assert_int_equal(c.members, 3);
+	plain = config_cluster_digest(&c);
+	for (line = text; (line = strstr(line, "\n# ")); line++)
+		if (strcspn(line + 3, " ") + 1 == strcspn(line + 3, "="))
+			memcpy(line + 1, "  ", 2);
+	assert_good(text, &c);
+	assert_int_equal(config_cluster_digest(&c), plain);
+	assert_true(c.line[CONFIG_SYNC_PORT] > 0 && c.line[CONFIG_MAX_SAS] > 0);
+	assert_int_equal(c.max_sas, 65536);
+}
+
+/*
+ * The checks that need a machine: a network namespace of our own, where lo carries 192.0.2.1 and,
+ * being the sync interface as well, 10.0.0.1.
+ */
+static int add_address(const char *label, const char *address)
+{
+	struct sockaddr_in *sin;
+	struct ifreq request = {0};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
+
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", label);
+	sin = (struct sockaddr_in *)&request.ifr_addr;
+	sin->sin_family = AF_INET;
+	inet_pton(AF_INET, address, &sin->sin_addr);
+	r = ioctl(fd, SIOCSIFADDR, &request);
+	close(fd);
+	return r;
+}
+
+#define HEX32 "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F"
+#define BASE32 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+struct machine {
+	char psk[64];
+	struct config config;
+};
+
+static void configure(struct machine *m, const char *extra)
+{
+	char text[2048];
+
+	snprintf(text, sizeof(text),
+		"[Cluster]\nAddress = 192.0.2.1\n%s\n[Interface]\nId = 0\nOuter = lo\nSync = lo\n"
+		"Journal = %s/journal\n" MEMBER,
+		extra, folder);
+	assert_good(text, &m->config);
+}
+
+static void configure_psk(struct machine *m)
+{
+	char line[128];
+
+	snprintf(line, sizeof(line), "PresharedKeyFile = %s", m->psk);
+	configure(m, line);
+}
+
+static void assert_check_fails(
+	struct machine *m, int error, unsigned int line, const char *sentence)
+{
+	static const uint8_t zero[CONFIG_PSK_MAX];
+
+	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), -error);
+	assert_sentence(line, sentence);
+	assert_int_equal(m->config.psk_size, 0);
+	assert_memory_equal(m->config.psk, zero, sizeof(zero));
+}
+
+static void assert_psk(struct machine *m, const char *text)
+{
+	write_file(m->psk, 0600, text, strlen(text));
+	configure_psk(m);
+	if (config_check_system(&m->config, err, sizeof(err)) < 0)
+		fail_msg("%s", err);
+	assert_int_equal(m->config.psk_size, 32);
+	for (unsigned int i = 0; i < 32; i++)
+		assert_int_equal(m->config.psk[i], i);
+	config_wipe(&m->config);
+	for (unsigned int i = 0; i < 32; i++)
+		assert_int_equal(m->config.psk[i], 0);
+}
+
+static void assert_bad_psk(
+	struct machine *m, mode_t mode, const char *text, size_t size, int error, const char *what)
+{
+	char sentence[256];
+
+	write_file(m->psk, mode, text, size);
+	configure_psk(m);
+	snprintf(sentence, sizeof(sentence), "key file %s %s", m->psk, what);
+	assert_check_fails(m, error, 3, sentence);
+}
+
+static void test_psk(void **state)
+{
+	static const char malformed[] =
+		"is neither base64 nor hexadecimal: write it with openssl rand -base64 32";
+	struct machine *m = *state;
+
+	assert_psk(m, BASE32 "\n");
+	assert_psk(m, HEX32);
+	assert_psk(m, "AAECAwQFBgcICQoLDA0ODxAR\r\nEhMUFRYXGBkaGxwdHh8=\r\n");
+
+	assert_bad_psk(m, 0640, BASE32, strlen(BASE32), EPERM,
+		"is open to others (mode 0640): chmod it to 0600");
+	assert_bad_psk(m, 0604, BASE32, strlen(BASE32), EPERM,
+		"is open to others (mode 0604): chmod it to 0600");
+	assert_bad_psk(m, 0600, "", 0, EINVAL, "is empty: write the key to it");
+	assert_bad_psk(m, 0600, "AAECAwQF\n", 9, EINVAL,
+		"holds 6 bytes: use 32 to 64, as openssl rand -base64 32 writes them");
+	assert_bad_psk(m, 0600, HEX32 HEX32 "00", 130, EINVAL,
+		"holds 65 bytes: use 32 to 64, as openssl rand -base64 32 writes them");
+	assert_bad_psk(m, 0600, "correct horse battery staple!", 29, EINVAL, malformed);
+	assert_bad_psk(m, 0600, HEX32 "0", 65, EINVAL, malformed);
+	assert_bad_psk(m, 0600, HEX32 "\0xx", 67, EINVAL, malformed);
+	assert_bad_psk(m, 0600, "=" BASE32, strlen(BASE32) + 1, EINVAL, malformed);
+
+	if (geteuid() == 0) {
+		assert_int_equal(chown(m->psk, 1, 1), 0);
+		configure_psk(m);
+		assert_int_equal(config_check_system(&m->config, err, sizeof(err)), -EPERM);
+		assert_non_null(strstr(err, "belongs to user 1: chown it to root"));
+	}
+	unlink(m->psk);
+	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), -ENOENT);
+	assert_non_null(strstr(err, "cannot open key file"));
+	configure(m, "PresharedKeyFile = /dev/null");
+	assert_check_fails(m, EINVAL, 3, "key file /dev/null is not a regular file: name one");
+}
+
+static void test_certificates(void **state)
+{
+	struct machine *m = *state;
+	char lines[256];
+
+	write_file(m->psk, 0600, "key", 3);
+	snprintf(lines, sizeof(lines),
+		"CAFile = %s\nPrivateKeyFile = %s\nCertificateFile = /nonexistent/cert", path,
+		m->psk);
+	configure(m, lines);
+	assert_check_fails(
+		m, ENOENT, 5, "cannot read /nonexistent/cert: No such file or directory");
+	snprintf(lines, sizeof(lines), "CAFile = %s\nCertificateFile = %s\nPrivateKeyFile = %s",
+		path, path, m->psk);
+	configure(m, lines);
+	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), 0);
+	assert_int_equal(chmod(m->psk, 0644), 0);
+	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), -EPERM);
+	assert_non_null(strstr(err, ":5: key file "));
+}
+
+static void test_machine(void **state)
+{
+	struct machine *m = *state;
+	struct config good;
+
+	write_file(m->psk, 0600, BASE32, strlen(BASE32));
+	configure_psk(m);
+	good = m->config;
+
+	strcpy(m->config.outer_interface, "nothere0");
+	assert_check_fails(
+		m, ENODEV, 6, "interface nothere0 is not there: create it or name another");
+	m->config = good;
+	strcpy(m->config.sync_interface, "nothere1");
+	assert_check_fails(
+		m, ENODEV, 7, "interface nothere1 is not there: create it or name another");
+	m->config = good;
+	m->config.outer.address[0].s_addr = htonl(0xc0000209);
+	assert_check_fails(m, EADDRNOTAVAIL, 2,
+		"address 192.0.2.9 is not on lo: ip address add 192.0.2.9/32 dev lo");
+	m->config = good;
+	m->config.member_sync[0].s_addr = htonl(0x0a000009);
+	assert_check_fails(m, EADDRNOTAVAIL, 10,
+		"address 10.0.0.9 is not on lo: ip address add 10.0.0.9/32 dev lo");
+	m->config = good;
+	strcpy(m->config.journal_path, "/nonexistent/journal");
+	assert_check_fails(m, ENOENT, 8,
+		"the journal's folder /nonexistent/ cannot be used (No such file or directory): "
+		"create it");
+	m->config = good;
+	strcpy(m->config.journal_path, "/dev/null/journal");
+	assert_check_fails(m, ENOTDIR, 8,
+		"the journal's folder /dev/null/ cannot be used (Not a directory): create it");
+}
+
+static int setup_machine(void **state)
+{
+	static struct machine machine;
+
+	snprintf(machine.psk, sizeof(machine.psk), "%s/psk", folder);
+	*state = &machine;
+	return 0;
+}
+
+static int run_machine_tests(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_psk, setup_machine),
+		cmocka_unit_test_setup(test_certificates, setup_machine),
+		cmocka_unit_test_setup(test_machine, setup_machine),
+	};
+
+	if (unshare(CLONE_NEWNET) < 0) {
+		printf("skipped, as no network namespace can be made: %s\n", strerror(errno));
+		return 0;
+	}
+	if (add_address("lo:1", "192.0.2.1") < 0 || add_address("lo:2", "10.0.0.1") < 0) {
+		perror("SIOCSIFADDR");
+		return 1;
+	}
+	return cmocka_run_group_tests_name("config_check_system", tests, NULL, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_every_key),
+		cmocka_unit_test(test_syntax),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_members),
+		cmocka_unit_test(test_missing),
+		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_example),
+	};
+	int failed;
+
+	if (!mkdtemp(folder)) {
+		perror("mkdtemp");
+		return 1;
+	}
+	snprintf(path, sizeof(path), "%s/espalier.conf", folder);
+	failed = cmocka_run_group_tests_name("config_read", tests, NULL, NULL);
+	failed += run_machine_tests();
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/psk", folder);
+	unlink(path);
+	rmdir(folder);
+	return failed;
+}
