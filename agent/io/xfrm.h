@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * xfrm.h - the kernel's SAD and SPD over XFRM netlink (linux/xfrm.h, net/xfrm/xfrm_user.c), by libmnl.
+ * xfrm.h - the kernel's SAD and SPD over XFRM netlink (linux/xfrm.h, net/xfrm/xfrm_user.c), by
+ * libmnl.
  *
- * A body (see core/record.h) is a netlink payload: struct xfrm_usersa_info or xfrm_userpolicy_info and an allow-listed
- * set of attributes, without what is local to a kernel (statistics, replay state, offload, per-CPU). All members have
- * one byte order. Bodies of SAs hold keys: whoever holds one wipes it after use.
+ * A body (see core/record.h) is a netlink payload: struct xfrm_usersa_info or xfrm_userpolicy_info
+ * and an allow-listed set of attributes, without what is local to a kernel (statistics, replay
+ * state, offload, per-CPU). The time an SA was added travels as its age. All members have one byte
+ * order. Bodies of SAs hold keys: whoever holds one wipes it after use.
  *
- * Only SAs whose source or destination is a cluster address are seen, and policies whose template or selector
- * leads to one.
+ * Only ESP SAs whose source or destination is a cluster address are seen, and policies whose ESP
+ * template leads to one. What is bound to an interface (selector), has a security label, or is
+ * encapsulated in TCP stays on its member.
  */
 #ifndef XFRM_H
 #define XFRM_H
@@ -31,14 +34,17 @@ struct xfrm_record {
 /* What happened in the kernel by another hand than ours (our own requests' echoes are left out). */
 struct xfrm_handlers {
 	void (*added)(void *ctx, const struct xfrm_record *record); /* new, or changed */
-	void (*removed)(void *ctx, const struct record_key *key);   /* deleted, hard expired */
-	void (*flushed)(void *ctx, enum record_kind kind);	    /* FLUSHSA, FLUSHPOLICY: all of it is gone */
-	void (*counters)(void *ctx, const struct record_key *key, uint64_t oseq, uint64_t seq); /* async event */
-	void (*overrun)(void *ctx); /* events were lost (ENOBUFS): dump again */
+	void (*removed)(void *ctx,
+		const struct record_key *key); /* deleted, hard expired; also of SAs never told */
+	void (*flushed)(
+		void *ctx, enum record_kind kind); /* FLUSHSA, FLUSHPOLICY: all of it is gone */
+	void (*counters)(void *ctx, const struct record_key *key, uint64_t oseq,
+		uint64_t seq); /* async event */
+	void (*overrun)(void *ctx); /* events were lost (ENOBUFS), or SAs migrated: dump again */
 };
 
 struct xfrm_config {
-	const struct in_addr *addresses; /* outer cluster addresses */
+	const struct in_addr *addresses; /* outer cluster addresses; copied */
 	unsigned int n_addresses;
 	bool events_for_counters; /* subscribe to async events (XFRMNLGRP_AEVENTS) */
 };
@@ -48,24 +54,40 @@ int xfrm_open(const struct xfrm_config *config, const struct xfrm_handlers *hand
 void xfrm_close(struct xfrm *x);
 
 int xfrm_fd(const struct xfrm *x); /* readable: call xfrm_process() */
-int xfrm_process(struct xfrm *x);  /* reads a bounded number of events; 0 or -errno */
+/*
+ * Reads a bounded number of events. Handlers may call any of the functions below. 0, or the first
+ * -errno of an event that should have been told: -ENOKEY, the kernel hides keys
+ * (lockdown=confidentiality); -ENOMEM; -EMSGSIZE, an SA or policy too large to travel.
+ */
+int xfrm_process(struct xfrm *x);
 
-/* Calls handlers->added for all that is there: SAs first, then policies. */
+/* Calls handlers->added for all that is there: SAs first, then policies. Errors as xfrm_process(),
+ * after all is told. */
 int xfrm_dump(struct xfrm *x);
 
 /*
- * Builds an SA or policy from a body of another member. For an outbound SA its counter starts at `oseq` (the last number
- * taken as used). An SA that is there already under this key is replaced if it has another birth, else kept.
+ * Builds an SA or policy from a body of another member. For an outbound SA its counter starts at
+ * `oseq` (the last number taken as used). An SA that is there already under this key is replaced if
+ * it has another birth, else kept, and moved to `oseq`. -EBADMSG: the body is malformed, or does
+ * not match key and facts; -EADDRNOTAVAIL: it leads to no cluster address of this member; -ENOSYS:
+ * this kernel lacks an algorithm; or another error of the kernel's.
  */
 int xfrm_install(struct xfrm *x, const struct record_key *key, const struct record_facts *facts,
 	const void *body, size_t body_len, uint64_t oseq);
-int xfrm_remove(struct xfrm *x, const struct record_key *key);
+int xfrm_remove(struct xfrm *x, const struct record_key *key); /* -ENOENT: is not there */
 
-/* XFRM_MSG_NEWAE: the next outbound number is oseq + 1. Read back with XFRM_MSG_GETAE; -EIO if it did not take. */
+/*
+ * XFRM_MSG_NEWAE: the next outbound number is oseq + 1, or higher if it is so already: a counter is
+ * never moved back. Read back with XFRM_MSG_GETAE; -EIO if it did not take. -ERANGE: past 2^32
+ * without ESN. What the SA emits while this runs may be overtaken only if oseq is within reach of
+ * the traffic of some microseconds: callers move to the start of a block that follows another
+ * member's.
+ */
 int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq);
 
 /* The kernel's present counters of an SA (XFRM_MSG_GETAE). */
-int xfrm_counters(struct xfrm *x, const struct record_key *key, uint64_t *ret_oseq, uint64_t *ret_seq);
+int xfrm_counters(
+	struct xfrm *x, const struct record_key *key, uint64_t *ret_oseq, uint64_t *ret_seq);
 
 /* XFRM_MSG_EXPIRE, soft: asks the IKE daemon to rekey. */
 int xfrm_expire(struct xfrm *x, const struct record_key *key);

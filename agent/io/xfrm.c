@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "io/xfrm_socket.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "io/xfrm_facts.h"
+
+#define EVENT_READS 64 /* reads in one xfrm_process(): others want their turn */
+#define EVENT_BUFFER                                                                               \
+	(16 * 1024 * 1024) /* bytes the kernel may queue: some 20,000 SAs made at once */
+
+static struct mnl_socket *open_socket(void)
+{
+	struct mnl_socket *s = mnl_socket_open2(NETLINK_XFRM, SOCK_CLOEXEC);
+
+	if (!s)
+		return NULL;
+	if (mnl_socket_bind(s, 0, MNL_SOCKET_AUTOPID) < 0) {
+		int e = errno;
+
+		mnl_socket_close(s);
+		errno = e;
+		return NULL;
+	}
+	return s;
+}
+
+static int subscribe(struct mnl_socket *s, bool counters)
+{
+	static const int groups[] = {XFRMNLGRP_SA, XFRMNLGRP_POLICY, XFRMNLGRP_EXPIRE,
+		XFRMNLGRP_MIGRATE, XFRMNLGRP_AEVENTS};
+	size_t n = sizeof(groups) / sizeof(*groups) - (counters ? 0 : 1);
+	int size = EVENT_BUFFER;
+
+	/* Without the privilege the buffer is smaller and events are lost sooner, which is told. */
+	(void)setsockopt(mnl_socket_get_fd(s), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+	for (size_t i = 0; i < n; i++) {
+		int group = groups[i];
+
+		if (mnl_socket_setsockopt(s, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* The events' socket first: it gets this process's id as port id, which others might put into their
+ * requests too; the second one's is arbitrary. */
+static int open_sockets(struct xfrm *x, const struct xfrm_config *config)
+{
+	int r;
+
+	x->events = open_socket();
+	if (!x->events)
+		return -errno;
+	r = subscribe(x->events, config->events_for_counters);
+	if (r < 0)
+		return r;
+	x->requests = open_socket();
+	if (!x->requests)
+		return -errno;
+	x->portid = mnl_socket_get_portid(x->requests);
+	r = xfrm_socket_probe_direction(x);
+	if (r < 0)
+		return r;
+	x->knows_direction = r > 0;
+	return 0;
+}
+
+int xfrm_open(const struct xfrm_config *config, const struct xfrm_handlers *handlers, void *ctx,
+	struct xfrm **ret)
+{
+	struct xfrm *x;
+	int r;
+
+	if (config->n_addresses > ESPALIER_ADDRESSES)
+		return -EINVAL;
+	x = calloc(1, sizeof(*x));
+	if (!x)
+		return -ENOMEM;
+	x->handlers = *handlers;
+	x->ctx = ctx;
+	memcpy(x->addresses, config->addresses, config->n_addresses * sizeof(*x->addresses));
+	x->n_addresses = config->n_addresses;
+	r = open_sockets(x, config);
+	if (r < 0) {
+		xfrm_close(x);
+		return r;
+	}
+	*ret = x;
+	return 0;
+}
+
+void xfrm_close(struct xfrm *x)
+{
+	if (!x)
+		return;
+	if (x->events)
+		mnl_socket_close(x->events);
+	if (x->requests)
+		mnl_socket_close(x->requests);
+	xfrm_index_clear(&x->index[RECORD_SA]);
+	xfrm_index_clear(&x->index[RECORD_POLICY]);
+	free(x);
+}
+
+int xfrm_fd(const struct xfrm *x)
+{
+	return mnl_socket_get_fd(x->events);
+}
+
+/* 0: told; -EOPNOTSUPP, -EADDRNOTAVAIL: none of ours; or another -errno. */
+static int tell_added(struct xfrm *x, enum record_kind kind, const struct nlmsghdr *nlh)
+{
+	_Alignas(8) uint8_t buf[RECORD_BODY_MAX];
+	struct xfrm_record record = {.body = buf};
+	struct xfrm_body b;
+	int r;
+
+	r = xfrm_body_parse(kind, mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh),
+		XFRM_BODY_KERNEL, &b);
+	if (r == 0)
+		r = xfrm_facts_make(&b, x->addresses, x->n_addresses, &record.key, &record.facts);
+	if (r < 0)
+		return r;
+	r = xfrm_socket_remember(x, &record.key, &b);
+	if (r < 0)
+		return r;
+	r = xfrm_body_encode(&b, (uint64_t)time(NULL), buf, sizeof(buf));
+	if (r >= 0) {
+		record.body_len = (size_t)r;
+		if (kind == RECORD_SA)
+			xfrm_body_counters(&b, &record.oseq, &record.seq);
+		x->handlers.added(x->ctx, &record);
+	}
+	explicit_bzero(buf, sizeof(buf));
+	return r < 0 ? r : 0;
+}
+
+/*
+ * XFRM_MSG_UPDSA tells what was asked for; of a living SA the kernel takes only some of it. So what
+ * it has is read. An SA that began as XFRM_MSG_ALLOCSPI is told of in no other way.
+ */
+static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	struct xfrm_answer answer;
+	struct record_key key;
+	struct xfrm_body b;
+	int r;
+
+	r = xfrm_body_parse(RECORD_SA, mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh),
+		XFRM_BODY_KERNEL, &b);
+	if (r < 0)
+		return r;
+	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family, &key);
+	r = xfrm_socket_remember(x, &key, &b);
+	if (r == 0)
+		r = xfrm_socket_get(x, &key, &answer);
+	if (r == 0)
+		r = tell_added(x, RECORD_SA, (struct nlmsghdr *)answer.data);
+	explicit_bzero(&answer, sizeof(answer));
+	return r == -ENOENT ? 0 : r;
+}
+
+static int tell_removed(struct xfrm *x, const struct record_key *key)
+{
+	bool known = xfrm_index_drop(&x->index[key->kind], key);
+
+	if (key->kind == RECORD_SA ? key->proto == IPPROTO_ESP : known)
+		x->handlers.removed(x->ctx, key);
+	return 0;
+}
+
+/* A policy that is gone: what follows the first `head` bytes are attributes. */
+static int tell_policy_gone(struct xfrm *x, const struct xfrm_userpolicy_info *policy, size_t head,
+	const struct nlmsghdr *nlh)
+{
+	const char *payload = mnl_nlmsg_get_payload(nlh);
+	size_t len = mnl_nlmsg_get_payload_len(nlh), at = NLMSG_ALIGN(head);
+	struct record_key key;
+	struct xfrm_body b;
+
+	if (len < at || xfrm_body_parse_gone(policy, payload + at, len - at, &b) < 0)
+		return 0;
+	xfrm_facts_policy_key(&b, &key);
+	return tell_removed(x, &key);
+}
+
+/* One that now leads elsewhere is no longer the cluster's. */
+static int tell_policy(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	int r = tell_added(x, RECORD_POLICY, nlh);
+
+	if (r != -EADDRNOTAVAIL && r != -EOPNOTSUPP)
+		return r;
+	return tell_policy_gone(
+		x, mnl_nlmsg_get_payload(nlh), sizeof(struct xfrm_userpolicy_info), nlh);
+}
+
+/* Nothing else is told of an SA or a policy that the kernel itself ends. */
+static int tell_expired(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	const struct xfrm_user_expire *e = mnl_nlmsg_get_payload(nlh);
+	struct record_key key;
+
+	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*e) || !e->hard)
+		return 0;
+	xfrm_facts_sa_key(
+		&e->state.id.daddr, e->state.id.spi, e->state.id.proto, e->state.family, &key);
+	return tell_removed(x, &key);
+}
+
+static int tell_policy_expired(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	const struct xfrm_user_polexpire *e = mnl_nlmsg_get_payload(nlh);
+
+	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*e) || !e->hard)
+		return 0;
+	return tell_policy_gone(x, &e->pol, sizeof(*e), nlh);
+}
+
+static int tell_deleted(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	const struct xfrm_usersa_id *id = mnl_nlmsg_get_payload(nlh);
+	struct record_key key;
+
+	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*id))
+		return -EBADMSG;
+	xfrm_facts_sa_key(&id->daddr, id->spi, id->proto, id->family, &key);
+	return tell_removed(x, &key);
+}
+
+/* XFRM_MSG_FLUSHSA begins with the protocol; 0 and 255 (IPSEC_PROTO_ANY) are all. */
+static int tell_flushed(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	const struct xfrm_usersa_flush *flush = mnl_nlmsg_get_payload(nlh);
+
+	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*flush))
+		return -EBADMSG;
+	if (flush->proto != 0 && flush->proto != 255 && flush->proto != IPPROTO_ESP)
+		return 0;
+	xfrm_index_clear(&x->index[RECORD_SA]);
+	x->handlers.flushed(x->ctx, RECORD_SA);
+	return 0;
+}
+
+/* XFRM_MSG_FLUSHPOLICY: attributes only, the type of the policies among them. */
+static int tell_policies_flushed(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	const struct xfrm_userpolicy_info none = {0};
+	struct xfrm_body b;
+
+	if (xfrm_body_parse_gone(
+		    &none, mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh), &b) < 0)
+		return 0; /* of another type */
+	xfrm_index_clear(&x->index[RECORD_POLICY]);
+	x->handlers.flushed(x->ctx, RECORD_POLICY);
+	return 0;
+}
+
+static int tell_counters(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	struct record_key key;
+	struct xfrm_body b;
+	uint64_t oseq, seq;
+	int r = xfrm_body_parse_aevent(
+		mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh), &b);
+
+	if (r < 0 || b.sa.id.proto != IPPROTO_ESP)
+		return r;
+	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family, &key);
+	xfrm_body_counters(&b, &oseq, &seq);
+	x->handlers.counters(x->ctx, &key, oseq, seq);
+	return 0;
+}
+
+static int dispatch(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	switch (nlh->nlmsg_type) {
+	case XFRM_MSG_NEWSA:
+		return tell_added(x, RECORD_SA, nlh);
+	case XFRM_MSG_UPDSA:
+		return tell_updated(x, nlh);
+	case XFRM_MSG_DELSA:
+		return tell_deleted(x, nlh);
+	case XFRM_MSG_EXPIRE:
+		return tell_expired(x, nlh);
+	case XFRM_MSG_FLUSHSA:
+		return tell_flushed(x, nlh);
+	case XFRM_MSG_NEWPOLICY:
+	case XFRM_MSG_UPDPOLICY:
+		return tell_policy(x, nlh);
+	case XFRM_MSG_DELPOLICY:
+		return tell_policy_gone(x, NULL, sizeof(struct xfrm_userpolicy_id), nlh);
+	case XFRM_MSG_POLEXPIRE:
+		return tell_policy_expired(x, nlh);
+	case XFRM_MSG_FLUSHPOLICY:
+		return tell_policies_flushed(x, nlh);
+	case XFRM_MSG_NEWAE:
+		return tell_counters(x, nlh);
+	case XFRM_MSG_MIGRATE:
+		/* SAs changed their addresses, and that is all that is told of it. */
+		x->handlers.overrun(x->ctx);
+		return 0;
+	}
+	return 0;
+}
+
+struct run {
+	struct xfrm *x;
+	int error; /* the first that the agent should know of */
+};
+
+/* Whatever is not the cluster's, or cannot travel, is nobody's fault. */
+static void note_error(struct run *run, int r)
+{
+	if (r < 0 && r != -EADDRNOTAVAIL && r != -EOPNOTSUPP && run->error == 0)
+		run->error = r;
+}
+
+static int on_event(const struct nlmsghdr *nlh, void *data)
+{
+	struct run *run = data;
+
+	if (nlh->nlmsg_pid != run->x->portid)
+		note_error(run, dispatch(run->x, nlh));
+	return MNL_CB_OK;
+}
+
+static int on_dumped(const struct nlmsghdr *nlh, void *data)
+{
+	struct run *run = data;
+
+	note_error(
+		run, tell_added(run->x,
+			     nlh->nlmsg_type == XFRM_MSG_NEWSA ? RECORD_SA : RECORD_POLICY, nlh));
+	return MNL_CB_OK;
+}
+
+int xfrm_process(struct xfrm *x)
+{
+	_Alignas(8) char buf[XFRM_RECEIVE_SIZE];
+	struct run run = {.x = x};
+
+	for (int i = 0; i < EVENT_READS; i++) {
+		ssize_t n = recv(xfrm_fd(x), buf, sizeof(buf), MSG_DONTWAIT);
+
+		if (n < 0 && errno == ENOBUFS) {
+			x->handlers.overrun(x->ctx);
+			continue;
+		}
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? run.error : -errno;
+		(void)mnl_cb_run(buf, (size_t)n, 0, 0, on_event, &run);
+		explicit_bzero(buf, (size_t)n);
+	}
+	return run.error;
+}
+
+static int read_dump(struct mnl_socket *s, struct run *run)
+{
+	_Alignas(8) char buf[XFRM_RECEIVE_SIZE];
+	int r = MNL_CB_OK;
+
+	while (r > MNL_CB_STOP) {
+		ssize_t n = mnl_socket_recvfrom(s, buf, sizeof(buf));
+
+		if (n < 0)
+			return -errno;
+		r = mnl_cb_run(buf, (size_t)n, 1, mnl_socket_get_portid(s), on_dumped, run);
+		if (r < 0)
+			r = -errno;
+		explicit_bzero(buf, (size_t)n);
+	}
+	return r < 0 ? r : run->error;
+}
+
+/* On a socket of its own, so that the handlers may make requests. */
+static int dump(struct xfrm *x, enum record_kind kind)
+{
+	struct mnl_socket *s = open_socket();
+	struct run run = {.x = x};
+	char buf[256];
+	struct nlmsghdr *nlh;
+	int r;
+
+	if (!s)
+		return -errno;
+	nlh = mnl_nlmsg_put_header(buf);
+	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	nlh->nlmsg_seq = 1;
+	nlh->nlmsg_type = kind == RECORD_SA ? XFRM_MSG_GETSA : XFRM_MSG_GETPOLICY;
+	if (kind == RECORD_SA)
+		mnl_attr_put_u8(nlh, XFRMA_PROTO, IPPROTO_ESP);
+	xfrm_index_clear(&x->index[kind]);
+	r = mnl_socket_sendto(s, nlh, nlh->nlmsg_len) < 0 ? -errno : read_dump(s, &run);
+	mnl_socket_close(s);
+	return r;
+}
+
+int xfrm_dump(struct xfrm *x)
+{
+	int r = dump(x, RECORD_SA);
+
+	return r < 0 ? r : dump(x, RECORD_POLICY);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * xfrm_body.h - what of an SA or a policy travels: taking a netlink payload apart, checking it,
+ * putting it together.
+ *
+ * A payload comes from this kernel, or is a body from another member; a body is never trusted. The
+ * layout is linux/xfrm.h's; numbers are in host byte order, addresses, ports and SPIs in network
+ * byte order, as there.
+ */
+#ifndef XFRM_BODY_H
+#define XFRM_BODY_H
+
+#include <netinet/in.h>
+#include <linux/netlink.h>
+#include <linux/xfrm.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/record.h"
+
+/* Attributes that linux/xfrm.h of Debian 12 does not have yet (6.10, 6.11). */
+enum { XFRM_BODY_SA_DIR = 33, XFRM_BODY_NAT_KEEPALIVE = 34, XFRM_BODY_ATTRS };
+
+enum xfrm_body_origin {
+	XFRM_BODY_KERNEL, /* attributes that do not travel are left out */
+	XFRM_BODY_MEMBER, /* attributes that do not travel are an error */
+};
+
+/* A payload taken apart. The attributes point into it; it is to be aligned to 4 bytes and to
+ * outlive this. */
+struct xfrm_body {
+	enum record_kind kind;
+	union {
+		struct xfrm_usersa_info sa;
+		struct xfrm_userpolicy_info policy;
+	};
+	const struct nlattr *attr[XFRM_BODY_ATTRS]; /* by type, checked; NULL: not there */
+};
+
+/*
+ * Takes a payload apart: the struct of its kind, followed by attributes. -EBADMSG: malformed.
+ * -EOPNOTSUPP: well formed, but of a sort that does not travel: not ESP, no algorithm yet (an SPI
+ * reserved by XFRM_MSG_ALLOCSPI), a selector bound to an interface, a security label, a policy of a
+ * socket, of another type than main, without template. -ENOKEY: the kernel hides keys
+ * (lockdown=confidentiality).
+ */
+int xfrm_body_parse(enum record_kind kind, const void *payload, size_t len,
+	enum xfrm_body_origin origin, struct xfrm_body *ret);
+
+/*
+ * The same for a policy that is gone, from the kernel: its struct may be among the attributes
+ * (XFRM_MSG_DELPOLICY: `policy` is NULL). What is in the struct is not checked.
+ */
+int xfrm_body_parse_gone(const struct xfrm_userpolicy_info *policy, const void *attrs, size_t len,
+	struct xfrm_body *ret);
+
+/* The same for XFRM_MSG_NEWAE from the kernel: fills in what names the SA, and its counters. */
+int xfrm_body_parse_aevent(const void *payload, size_t len, struct xfrm_body *ret);
+
+/*
+ * The body: what travels, in one order, the rest zero. `now`: seconds of CLOCK_REALTIME; the age of
+ * an SA travels in place of the time it was added. Returns the length or -EMSGSIZE.
+ */
+int xfrm_body_encode(const struct xfrm_body *b, uint64_t now, void *buf, size_t size);
+
+/* The counters that the kernel told, 64 bits with ESN. */
+void xfrm_body_counters(const struct xfrm_body *b, uint64_t *ret_oseq, uint64_t *ret_seq);
+
+struct xfrm_mark xfrm_body_mark(const struct xfrm_body *b);
+uint32_t xfrm_body_u32(const struct xfrm_body *b, uint16_t type); /* 0: not there */
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "io/xfrm_facts.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include <libmnl/libmnl.h>
+
+#include "io/digest.h"
+
+/* What is hashed; the longest: addresses and three algorithms. */
+struct input {
+	uint8_t data[1024];
+	size_t len;
+};
+
+static void put(struct input *in, const void *data, size_t len)
+{
+	memcpy(in->data + in->len, data, len);
+	in->len += len;
+}
+
+static void put_u32(struct input *in, uint32_t v)
+{
+	put(in, &v, sizeof(v));
+}
+
+static size_t address_size(uint16_t family)
+{
+	return family == AF_INET ? 4 : 16;
+}
+
+/* The bytes behind an IPv4 address are whatever its author had in memory. */
+static void put_address(struct input *in, uint16_t family, const xfrm_address_t *a)
+{
+	xfrm_address_t clean = {0};
+
+	memcpy(&clean, a, address_size(family));
+	put(in, &clean, sizeof(clean));
+}
+
+static void digest(struct input *in, void *out, size_t len)
+{
+	uint8_t full[DIGEST_SIZE];
+
+	digest_sha256(in->data, in->len, full);
+	memcpy(out, full, len);
+	explicit_bzero(in->data, in->len);
+	explicit_bzero(full, sizeof(full));
+}
+
+/* Name, key length, truncation and key; xfrm_body_parse() has bounded the key. */
+static void put_algorithm(struct input *in, const struct xfrm_body *b, uint16_t type)
+{
+	const struct xfrm_algo *alg = NULL;
+
+	put_u32(in, type);
+	if (!b->attr[type])
+		return;
+	alg = mnl_attr_get_payload(b->attr[type]);
+	put(in, alg->alg_name, strlen(alg->alg_name) + 1);
+	put(in, (const char *)alg + sizeof(alg->alg_name),
+		mnl_attr_get_payload_len(b->attr[type]) - sizeof(alg->alg_name));
+}
+
+static uint64_t birth(const struct xfrm_body *b)
+{
+	const struct xfrm_usersa_info *sa = &b->sa;
+	struct input in = {.len = 0};
+	uint64_t v;
+
+	put_u32(&in, sa->family);
+	put_address(&in, sa->family, &sa->id.daddr);
+	put_address(&in, sa->family, &sa->saddr);
+	put_u32(&in, sa->id.spi);
+	put_algorithm(&in, b, XFRMA_ALG_AUTH_TRUNC);
+	put_algorithm(&in, b, XFRMA_ALG_CRYPT);
+	put_algorithm(&in, b, XFRMA_ALG_AEAD);
+	digest(&in, &v, sizeof(v));
+	return v;
+}
+
+/* Where a record leads. */
+struct ends {
+	enum espalier_direction direction;
+	uint16_t family;
+	const xfrm_address_t *local, *remote;
+	uint32_t reqid;
+};
+
+/*
+ * IKE daemons give every Child SA between two addresses a reqid of its own, but may put different
+ * marks on its two directions, or on the policies only. So these count only where there is no
+ * reqid.
+ */
+static uint64_t pair(const struct xfrm_body *b, const struct ends *e)
+{
+	struct xfrm_mark mark = xfrm_body_mark(b);
+	struct input in = {.len = 0};
+	uint64_t v;
+
+	put_u32(&in, e->family);
+	put_address(&in, e->family, e->local);
+	put_address(&in, e->family, e->remote);
+	put_u32(&in, e->reqid);
+	if (e->reqid == 0) {
+		put(&in, &mark, sizeof(mark));
+		put_u32(&in, xfrm_body_u32(b, XFRMA_IF_ID));
+	}
+	digest(&in, &v, sizeof(v));
+	return v;
+}
+
+static bool is_cluster_address(
+	uint16_t family, const xfrm_address_t *a, const struct in_addr *addresses, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		if (family == AF_INET && addresses[i].s_addr == a->a4)
+			return true;
+	return false;
+}
+
+static int sa_ends(const struct xfrm_usersa_info *sa, const struct in_addr *addresses,
+	unsigned int n, struct ends *ret)
+{
+	*ret = (struct ends){ESPALIER_IN, sa->family, &sa->id.daddr, &sa->saddr, sa->reqid};
+	if (is_cluster_address(sa->family, &sa->id.daddr, addresses, n))
+		return 0;
+	*ret = (struct ends){ESPALIER_OUT, sa->family, &sa->saddr, &sa->id.daddr, sa->reqid};
+	return is_cluster_address(sa->family, &sa->saddr, addresses, n) ? 0 : -EADDRNOTAVAIL;
+}
+
+static const struct xfrm_user_tmpl *esp_template(const struct xfrm_body *b)
+{
+	const struct xfrm_user_tmpl *t = mnl_attr_get_payload(b->attr[XFRMA_TMPL]);
+	size_t n = mnl_attr_get_payload_len(b->attr[XFRMA_TMPL]) / sizeof(*t);
+
+	for (size_t i = 0; i < n; i++)
+		if (t[i].id.proto == IPPROTO_ESP)
+			return &t[i];
+	return NULL;
+}
+
+/* A transport mode template may leave the addresses to the packet, that is, to the policy's
+ * selector. */
+static const xfrm_address_t *template_end(const struct xfrm_user_tmpl *t,
+	const xfrm_address_t *in_template, const struct xfrm_selector *sel,
+	const xfrm_address_t *in_selector, uint8_t prefixlen)
+{
+	static const xfrm_address_t any;
+
+	if (t->mode != XFRM_MODE_TRANSPORT ||
+		memcmp(in_template, &any, address_size(t->family)) != 0)
+		return in_template;
+	return sel->family == t->family && prefixlen == address_size(t->family) * 8 ? in_selector
+										    : in_template;
+}
+
+static int policy_ends(const struct xfrm_body *b, const struct in_addr *addresses, unsigned int n,
+	struct ends *ret)
+{
+	const struct xfrm_selector *sel = &b->policy.sel;
+	const struct xfrm_user_tmpl *t = esp_template(b);
+	const xfrm_address_t *src, *dst;
+
+	if (!t)
+		return -EOPNOTSUPP;
+	src = template_end(t, &t->saddr, sel, &sel->saddr, sel->prefixlen_s);
+	dst = template_end(t, &t->id.daddr, sel, &sel->daddr, sel->prefixlen_d);
+	if (b->policy.dir == XFRM_POLICY_OUT)
+		*ret = (struct ends){ESPALIER_OUT, t->family, src, dst, t->reqid};
+	else
+		*ret = (struct ends){ESPALIER_IN, t->family, dst, src, t->reqid};
+	return is_cluster_address(t->family, ret->local, addresses, n) ? 0 : -EADDRNOTAVAIL;
+}
+
+void xfrm_facts_sa_key(const xfrm_address_t *daddr, __be32 spi, uint8_t proto, uint16_t family,
+	struct record_key *ret)
+{
+	*ret = (struct record_key){.kind = RECORD_SA, .proto = proto, .family = family, .spi = spi};
+	memcpy(ret->addr, daddr, address_size(family));
+}
+
+void xfrm_facts_policy_key(const struct xfrm_body *b, struct record_key *ret)
+{
+	const struct xfrm_selector *sel = &b->policy.sel;
+	struct xfrm_mark mark = xfrm_body_mark(b);
+	struct input in = {.len = 0};
+
+	*ret = (struct record_key){
+		.kind = RECORD_POLICY, .proto = b->policy.dir, .family = sel->family};
+	put_u32(&in, b->policy.dir);
+	put_u32(&in, sel->family);
+	put_address(&in, sel->family, &sel->daddr);
+	put_address(&in, sel->family, &sel->saddr);
+	put(&in, &sel->dport, sizeof(sel->dport));
+	put(&in, &sel->dport_mask, sizeof(sel->dport_mask));
+	put(&in, &sel->sport, sizeof(sel->sport));
+	put(&in, &sel->sport_mask, sizeof(sel->sport_mask));
+	put_u32(&in, sel->prefixlen_d);
+	put_u32(&in, sel->prefixlen_s);
+	put_u32(&in, sel->proto);
+	put_u32(&in, sel->user);
+	put(&in, &mark, sizeof(mark));
+	put_u32(&in, xfrm_body_u32(b, XFRMA_IF_ID));
+	digest(&in, ret->addr, sizeof(ret->addr));
+}
+
+int xfrm_facts_make(const struct xfrm_body *b, const struct in_addr *addresses,
+	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts)
+{
+	struct ends e;
+	int r = b->kind == RECORD_SA ? sa_ends(&b->sa, addresses, n_addresses, &e)
+				     : policy_ends(b, addresses, n_addresses, &e);
+
+	if (r < 0)
+		return r;
+	memset(ret_facts, 0, sizeof(*ret_facts));
+	ret_facts->direction = (uint8_t)e.direction;
+	ret_facts->pair = pair(b, &e);
+	if (b->kind == RECORD_SA) {
+		xfrm_facts_sa_key(
+			&b->sa.id.daddr, b->sa.id.spi, b->sa.id.proto, b->sa.family, ret_key);
+		ret_facts->birth = birth(b);
+		ret_facts->esn = b->sa.flags & XFRM_STATE_ESN;
+		return 0;
+	}
+	xfrm_facts_policy_key(b, ret_key);
+	if (b->policy.dir == XFRM_POLICY_OUT && b->policy.sel.family == AF_INET) {
+		ret_facts->remote.prefixlen = b->policy.sel.prefixlen_d;
+		ret_facts->remote.addr = b->policy.sel.daddr.a4;
+	}
+	return 0;
+}

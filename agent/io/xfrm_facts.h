@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * xfrm_facts.h - what names an SA or a policy in the cluster, and which belong together: hashes
+ * over what all members see alike, so that nobody has to be told.
+ */
+#ifndef XFRM_FACTS_H
+#define XFRM_FACTS_H
+
+#include "io/xfrm_body.h"
+
+/* Of a parsed record. -EADDRNOTAVAIL: it leads to none of the addresses; -EOPNOTSUPP: a policy
+ * without ESP. */
+int xfrm_facts_make(const struct xfrm_body *b, const struct in_addr *addresses,
+	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts);
+
+void xfrm_facts_sa_key(const xfrm_address_t *daddr, __be32 spi, uint8_t proto, uint16_t family,
+	struct record_key *ret);
+
+/* The direction, selector, mark and if_id: what the kernel tells policies apart by. */
+void xfrm_facts_policy_key(const struct xfrm_body *b, struct record_key *ret);
+
+#endif

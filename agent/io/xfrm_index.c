@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "io/xfrm_index.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* FNV-1a */
+static size_t hash(const struct record_key *key)
+{
+	const uint8_t *p = (const uint8_t *)key;
+	uint64_t h = 0xcbf29ce484222325U;
+
+	for (size_t i = 0; i < sizeof(*key); i++)
+		h = (h ^ p[i]) * 0x100000001b3U;
+	return (size_t)(h ^ h >> 32);
+}
+
+/* The link that leads to the key's place, or the last one of its chain. */
+static struct xfrm_place **find_link(const struct xfrm_index *index, const struct record_key *key)
+{
+	struct xfrm_place **link = &index->heads[hash(key) & (index->n_heads - 1)];
+
+	while (*link && memcmp(&(*link)->key, key, sizeof(*key)) != 0)
+		link = &(*link)->next;
+	return link;
+}
+
+static int grow(struct xfrm_index *index)
+{
+	struct xfrm_index bigger = {
+		.n_heads = index->n_heads ? 2 * index->n_heads : 64, .n = index->n};
+
+	bigger.heads = calloc(bigger.n_heads, sizeof(*bigger.heads));
+	if (!bigger.heads)
+		return -ENOMEM;
+	for (size_t i = 0; i < index->n_heads; i++) {
+		struct xfrm_place *p, *next;
+
+		for (p = index->heads[i]; p; p = next) {
+			struct xfrm_place **link = find_link(&bigger, &p->key);
+
+			next = p->next;
+			p->next = NULL;
+			*link = p;
+		}
+	}
+	free(index->heads);
+	*index = bigger;
+	return 0;
+}
+
+int xfrm_index_put(struct xfrm_index *index, const struct xfrm_place *place)
+{
+	struct xfrm_place **link, *p;
+
+	if (index->n == index->n_heads && grow(index) < 0)
+		return -ENOMEM;
+	link = find_link(index, &place->key);
+	p = *link;
+	if (!p) {
+		p = calloc(1, sizeof(*p));
+		if (!p)
+			return -ENOMEM;
+		*link = p;
+		index->n++;
+	}
+	*p = *place;
+	p->next = NULL;
+	return 0;
+}
+
+const struct xfrm_place *xfrm_index_find(
+	const struct xfrm_index *index, const struct record_key *key)
+{
+	return index->n ? *find_link(index, key) : NULL;
+}
+
+bool xfrm_index_drop(struct xfrm_index *index, const struct record_key *key)
+{
+	struct xfrm_place **link, *p;
+
+	if (index->n == 0)
+		return false;
+	link = find_link(index, key);
+	p = *link;
+	if (!p)
+		return false;
+	*link = p->next;
+	free(p);
+	index->n--;
+	return true;
+}
+
+void xfrm_index_clear(struct xfrm_index *index)
+{
+	for (size_t i = 0; i < index->n_heads; i++) {
+		struct xfrm_place *p, *next;
+
+		for (p = index->heads[i]; p; p = next) {
+			next = p->next;
+			free(p);
+		}
+	}
+	free(index->heads);
+	*index = (struct xfrm_index){0};
+}

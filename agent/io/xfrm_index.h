@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * xfrm_index.h - what the kernel finds a record by and its key does not say: all of a policy's, the
+ * mark of a marked SA. A hash table.
+ */
+#ifndef XFRM_INDEX_H
+#define XFRM_INDEX_H
+
+#include <stdbool.h>
+
+#include "io/xfrm_body.h"
+
+struct xfrm_place {
+	struct record_key key;
+	struct xfrm_mark mark;
+	struct xfrm_selector selector; /* policy */
+	uint32_t if_id; /* policy */
+	struct xfrm_place *next;
+};
+
+struct xfrm_index {
+	struct xfrm_place **heads; /* a power of two of them */
+	size_t n_heads, n;
+};
+
+/* Puts a copy in, or replaces. 0 or -ENOMEM. */
+int xfrm_index_put(struct xfrm_index *index, const struct xfrm_place *place);
+const struct xfrm_place *xfrm_index_find(
+	const struct xfrm_index *index, const struct record_key *key);
+bool xfrm_index_drop(struct xfrm_index *index, const struct record_key *key); /* was it there? */
+void xfrm_index_clear(struct xfrm_index *index);
+
+#endif
