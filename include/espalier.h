@@ -4,15 +4,16 @@
  * function.
  *
  * Numbers are in host byte order unless the type says __be. All maps live, pinned by name, in one
- * bpffs folder
- * (`Pin` in the configuration), so that steering and the guard go on when the agent does not.
+ * bpffs folder (`Pin` in the configuration), so that steering and the guard go on when the agent
+ * does not.
  */
 #ifndef ESPALIER_H
 #define ESPALIER_H
 
+#include <linux/bpf.h>
+#include <linux/types.h>
 #ifndef __bpf__
 #include <assert.h>
-#include <linux/types.h>
 #endif
 
 #define ESPALIER_MEMBERS 16 /* member ids are 0..15 */
@@ -26,7 +27,7 @@
  * it. X(symbol, name, what happened)
  */
 #define ESPALIER_REASONS(X)                                                                        \
-	X(NOT_OURS, "not-ours", "passed: not for a cluster address")                               \
+	X(NOT_OURS, "not-ours", "passed: nothing that these programs steer")                       \
 	X(NOT_ESP, "not-esp", "passed: for a cluster address, but not ESP")                        \
 	X(MALFORMED, "malformed", "dropped: for a cluster address, but cut short")                 \
 	X(LOCAL, "local", "passed: this member owns the bucket")                                   \
@@ -42,6 +43,7 @@
 	X(CLEAR_ONE_HOP, "clear-one-hop", "passed: came from a member, is not sent on")            \
 	X(CLEAR_NO_OWNER, "clear-no-owner", "dropped: nobody owns the outbound SA's bucket")       \
 	X(CLEAR_NO_NEXT_HOP, "clear-no-next-hop", "passed: the owner's MAC address is not known")  \
+	X(UNGUARDED, "unguarded", "let out: not ESP from a cluster address")                       \
 	X(EMITTED, "emitted", "let out: inside an open block of this member")                      \
 	X(EMITTED_NEW, "emitted-new", "let out: block 0 of an SA the agent has not seen yet")      \
 	X(GUARD_UNKNOWN, "guard-unknown", "dropped: unknown SA, not in block 0")                   \
@@ -58,8 +60,20 @@ enum espalier_reason {
 		ESPALIER_REASON_COUNT
 };
 
-/* How a bucket follows from an SPI (DESIGN: `prefix` so that an IKE daemon can be given a range).
- */
+/* The settings of the programs, fixed at load time (.rodata). Unused addresses are zero. */
+struct espalier_settings {
+	__be32 cluster[ESPALIER_ADDRESSES]; /* outer (steer, guard) or inner (clear) */
+	__u64 netns_cookie; /* counters: the network namespace whose SAs count */
+	__be32 sync_address; /* sync: this member's, and the UDP port of the channel */
+	__be16 sync_port;
+	__u8 self; /* this member's id */
+	__u8 members; /* the highest member id + 1 */
+	__u8 hash; /* enum espalier_hash */
+	__u8 block_bits; /* a sequence block is 2^block_bits numbers */
+	__u8 reserved[6];
+};
+
+/* How a bucket follows from an SPI. `prefix`: an IKE daemon can be told a contiguous range. */
 enum espalier_hash {
 	ESPALIER_HASH_PREFIX, /* the top 12 bits of the SPI */
 	ESPALIER_HASH_MIX, /* any SPI: a 32-bit finalizer, top 12 bits */
@@ -129,6 +143,9 @@ struct espalier_sa {
 	__u16 bucket;
 	__u8 direction; /* enum espalier_direction */
 	__u8 creator; /* member id that created it, or ESPALIER_NOBODY */
+	struct bpf_spin_lock
+		lock; /* the guard reads `open` as the agent wrote it, never half of it */
+	__u32 reserved;
 };
 
 /* Map "counters" (ARRAY, mmapable), by SA slot. */
@@ -137,16 +154,29 @@ struct espalier_counter {
 	__u64 packets; /* outbound GSO packets count with all their segments */
 };
 
-/* Map "selectors" (LPM_TRIE): the SPD's remote selectors -> bucket of the outbound SA. */
+/*
+ * Map "selectors" (LPM_TRIE): the SPD's remote selectors -> __u32, the bucket of the outbound SA.
+ * The machine's own addresses are in it too, as /32 with ESPALIER_HERE: a selector may cover them.
+ */
+#define ESPALIER_HERE ESPALIER_BUCKETS
+
 struct espalier_selector {
 	__u32 prefixlen;
 	__be32 addr;
 };
 
-/* Map "reasons" (PERCPU_ARRAY of ESPALIER_REASON_COUNT): packets by verdict reason. Value: __u64.
- */
+/* Map "reasons" (PERCPU_ARRAY of 1): packets by verdict reason, in the order of enum
+ * espalier_reason. */
+struct espalier_reasons {
+#define X(symbol, name, text) __u64 symbol;
+	ESPALIER_REASONS(X)
+#undef X
+};
 
-/* Map "wake" (RINGBUF): guard -> agent. */
+/*
+ * Map "wake" (RINGBUF): guard -> agent. An event is lost when the ring is full; the agent's regular
+ * reading of the counters finds what it said.
+ */
 enum espalier_event_kind { ESPALIER_BLOCK_LOW = 1 }; /* half of the block entered last is used up */
 
 struct espalier_event {
@@ -163,7 +193,9 @@ static_assert(sizeof(struct espalier_view_half) == 16 + ESPALIER_BUCKETS, "ABI")
 static_assert(sizeof(struct espalier_view) == 24 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
 static_assert(sizeof(struct espalier_member) == 16, "ABI");
 static_assert(sizeof(struct espalier_sa_key) == 20, "ABI");
-static_assert(sizeof(struct espalier_sa) == 48, "ABI");
+static_assert(sizeof(struct espalier_sa) == 56, "ABI");
+static_assert(sizeof(struct espalier_settings) == 56, "ABI");
+static_assert(sizeof(struct espalier_reasons) == 8 * ESPALIER_REASON_COUNT, "ABI");
 static_assert(sizeof(struct espalier_counter) == 16, "ABI");
 #endif
 

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "io/datapath.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/magic.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+#include <xdp/libxdp.h>
+
+#include "clear.skel.h"
+#include "counters.skel.h"
+#include "guard.skel.h"
+#include "io/datapath_private.h"
+#include "steer.skel.h"
+#include "sync.skel.h"
+
+#define BPFFS "/sys/fs/bpf"
+#define LINK_PIN "count" /* the fexit program's link, beside the maps */
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+enum program { STEER, CLEAR, SYNC, GUARD, COUNT, PROGRAMS };
+
+static const struct {
+	const char *name; /* as in bpf/ */
+	const void *(*elf)(size_t *size);
+} programs[PROGRAMS] = {
+	[STEER] = {"espalier_steer", steer_bpf__elf_bytes},
+	[CLEAR] = {"espalier_clear", clear_bpf__elf_bytes},
+	[SYNC] = {"espalier_sync", sync_bpf__elf_bytes},
+	[GUARD] = {"espalier_guard", guard_bpf__elf_bytes},
+	[COUNT] = {"espalier_count", counters_bpf__elf_bytes},
+};
+
+/* Where the XDP programs go. */
+static const enum program side_program[DATAPATH_SIDES] = {
+	[DATAPATH_OUTER] = STEER, [DATAPATH_INNER] = CLEAR, [DATAPATH_SYNC] = SYNC};
+static const char *const side_name[DATAPATH_SIDES] = {"outer", "inner", "sync"};
+
+static const char *const map_names[] = {
+	"view", "members", "sas", "counters", "selectors", "reasons", "wake", "sync"};
+
+static __attribute__((format(printf, 4, 5))) int fail(
+	int r, char *err, size_t err_size, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(err, err_size, format, ap);
+	va_end(ap);
+	return r;
+}
+
+static int print_nothing(enum libbpf_print_level level, const char *format, va_list ap)
+{
+	(void)level;
+	(void)format;
+	(void)ap;
+	return 0;
+}
+
+static int print_nothing_xdp(enum libxdp_print_level level, const char *format, va_list ap)
+{
+	(void)level;
+	(void)format;
+	(void)ap;
+	return 0;
+}
+
+static int print_all(enum libbpf_print_level level, const char *format, va_list ap)
+{
+	(void)level;
+	return vfprintf(stderr, format, ap);
+}
+
+static int print_all_xdp(enum libxdp_print_level level, const char *format, va_list ap)
+{
+	(void)level;
+	return vfprintf(stderr, format, ap);
+}
+
+static void set_print(bool debug)
+{
+	libbpf_set_print(debug ? print_all : print_nothing);
+	libxdp_set_print(debug ? print_all_xdp : print_nothing_xdp);
+}
+
+/* CAP_BPF alone does not do: to find the programs of an earlier agent takes CAP_SYS_ADMIN. */
+static bool may_use_bpf(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+	const uint32_t need = 1U << CAP_SYS_ADMIN | 1U << CAP_NET_ADMIN;
+
+	return syscall(SYS_capget, &header, data) == 0 && (data[0].effective & need) == need;
+}
+
+static bool is_bpffs(const char *path)
+{
+	struct statfs s;
+
+	return statfs(path, &s) == 0 && (unsigned long)s.f_type == BPF_FS_MAGIC;
+}
+
+static int check_machine(const struct datapath_config *config, char *err, size_t err_size)
+{
+	char name[IF_NAMESIZE];
+
+	if (!may_use_bpf())
+		return fail(-EPERM, err, err_size,
+			"not allowed to load BPF programs (CAP_BPF): run as root, or with "
+			"CAP_SYS_ADMIN and CAP_NET_ADMIN");
+	if (access("/sys/kernel/btf/vmlinux", R_OK) < 0)
+		return fail(-ENOTSUP, err, err_size,
+			"this kernel has no BTF (/sys/kernel/btf/vmlinux): use one that is built "
+			"with CONFIG_DEBUG_INFO_BTF=y");
+	for (int side = 0; side < DATAPATH_SIDES; side++)
+		if ((config->ifindex[side] || side == DATAPATH_OUTER) &&
+			!if_indextoname(config->ifindex[side], name))
+			return fail(-ENODEV, err, err_size,
+				"the %s interface (index %u) is not there", side_name[side],
+				config->ifindex[side]);
+	return 0;
+}
+
+/* libxdp keeps its dispatchers on the machine's bpffs; a namespace may not have that. */
+static void choose_dispatcher_bpffs(const char *pin)
+{
+	if (!is_bpffs(BPFFS))
+		setenv(XDP_BPFFS_ENVVAR, pin, false);
+}
+
+static int make_pin_folder(const char *pin, char *err, size_t err_size)
+{
+	bool made = mkdir(pin, 0700) == 0;
+
+	if (!made && errno != EEXIST)
+		return fail(-errno, err, err_size, "cannot make the pin folder %s: %s", pin,
+			strerror(errno));
+	if (is_bpffs(pin))
+		return 0;
+	if (made)
+		rmdir(pin);
+	return fail(-EINVAL, err, err_size,
+		"the pin folder %s is not on a bpffs: mount one (mount -t bpf bpf " BPFFS ")", pin);
+}
+
+static void fill_settings(
+	const struct datapath_config *config, enum program program, struct espalier_settings *ret)
+{
+	const struct in_addr *cluster = program == CLEAR ? config->inner : config->outer;
+	socklen_t size = sizeof(ret->netns_cookie);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	*ret = (struct espalier_settings){
+		.self = config->self,
+		.members = config->members,
+		.hash = config->hash,
+		.block_bits = config->block_bits,
+		.sync_address = config->sync_address.s_addr,
+		.sync_port = htons(config->sync_port),
+	};
+	for (int i = 0; i < ESPALIER_ADDRESSES; i++)
+		ret->cluster[i] = cluster[i].s_addr;
+	/* without a cookie (0) the fexit program counts nothing of anybody */
+	getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &ret->netns_cookie, &size);
+	close(fd);
+}
+
+/* Opens a program's object, ready to be loaded. NULL: out of memory, or not as built. */
+static struct bpf_object *open_object(const struct datapath_config *config, enum program program)
+{
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = programs[program].name,
+		.pin_root_path = config->pin);
+	struct espalier_settings settings;
+	struct bpf_object *object;
+	struct bpf_map *map;
+	const void *elf;
+	size_t size;
+
+	elf = programs[program].elf(&size);
+	object = bpf_object__open_mem(elf, size, &opts);
+	if (!object)
+		return NULL;
+	fill_settings(config, program, &settings);
+	bpf_object__for_each_map(map, object)
+	{
+		const char *name = bpf_map__name(map);
+
+		if (bpf_map__is_internal(map)) {
+			if (bpf_map__set_initial_value(map, &settings, sizeof(settings)) < 0) {
+				bpf_object__close(object);
+				errno = EINVAL;
+				return NULL;
+			}
+		} else if (!strcmp(name, "sas") || !strcmp(name, "counters") ||
+			   !strcmp(name, "selectors"))
+			bpf_map__set_max_entries(map, config->max_sas);
+	}
+	return object;
+}
+
+/* A map that is pinned already must be as we would make it. */
+static int check_pins(struct bpf_object *object, char *err, size_t err_size)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, object)
+	{
+		const char *path = bpf_map__pin_path(map);
+		struct bpf_map_info info = {};
+		__u32 size = sizeof(info);
+		int fd = path ? bpf_obj_get(path) : -1;
+
+		if (fd < 0)
+			continue;
+		bpf_obj_get_info_by_fd(fd, &info, &size);
+		close(fd);
+		if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+			info.value_size != bpf_map__value_size(map) ||
+			info.max_entries != bpf_map__max_entries(map) ||
+			info.map_flags != bpf_map__map_flags(map))
+			return fail(-EEXIST, err, err_size,
+				"the pinned map %s has another layout (another version, or another "
+				"number of SAs): detach the old programs first",
+				path);
+	}
+	return 0;
+}
+
+static void *map_memory(struct datapath *d, const char *name)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(d->object, name);
+	size_t size = (size_t)bpf_map__value_size(map) * bpf_map__max_entries(map);
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void unmap_memory(struct datapath *d, const char *name, void *p)
+{
+	struct bpf_map *map;
+
+	if (!p)
+		return;
+	map = bpf_object__find_map_by_name(d->object, name);
+	munmap(p, (size_t)bpf_map__value_size(map) * bpf_map__max_entries(map));
+}
+
+static int open_maps(struct datapath *d)
+{
+	d->view = map_memory(d, "view");
+	d->members = map_memory(d, "members");
+	d->counters = map_memory(d, "counters");
+	if (!d->view || !d->members || !d->counters)
+		return -ENOMEM;
+	d->sas = bpf_object__find_map_fd_by_name(d->object, "sas");
+	d->selectors = bpf_object__find_map_fd_by_name(d->object, "selectors");
+	d->reasons = bpf_object__find_map_fd_by_name(d->object, "reasons");
+	d->sync = bpf_object__find_map_fd_by_name(d->object, "sync");
+	d->wake = ring_buffer__new(
+		bpf_object__find_map_fd_by_name(d->object, "wake"), datapath_on_wake, d, NULL);
+	if (!d->wake)
+		return -errno;
+	d->view->dead_ns = d->config.dead_ns;
+	return 0;
+}
+
+/* No owner, no ingress member: what holds until the first view is published. */
+static void begin_view(struct espalier_view *view)
+{
+	if (view->half[view->active & 1].live)
+		return;
+	for (int i = 0; i < 2; i++) {
+		view->half[i].ingress = ESPALIER_NOBODY;
+		memset(view->half[i].owner, ESPALIER_NOBODY, sizeof(view->half[i].owner));
+	}
+}
+
+/* Has an earlier agent been here? */
+static bool is_pinned(const char *pin)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/sas", pin);
+	return access(path, F_OK) == 0;
+}
+
+static int load_guard(struct datapath *d, char *err, size_t err_size)
+{
+	int r;
+
+	d->object = open_object(&d->config, GUARD);
+	if (!d->object)
+		return fail(
+			-errno, err, err_size, "cannot open the BPF programs: %s", strerror(errno));
+	r = check_pins(d->object, err, err_size);
+	if (r < 0)
+		return r;
+	r = bpf_object__load(d->object);
+	if (r < 0)
+		return fail(r, err, err_size, "the kernel does not take the BPF program %s: %s",
+			programs[GUARD].name, strerror(-r));
+	r = open_maps(d);
+	if (r < 0)
+		return fail(r, err, err_size, "cannot use the BPF maps: %s", strerror(-r));
+	begin_view(d->view);
+	return 0;
+}
+
+static int attach_side(struct datapath *d, enum datapath_side side, char *err, size_t err_size)
+{
+	enum program program = side_program[side];
+	struct bpf_object *object;
+	int r;
+
+	d->xdp_mode[side] = "none";
+	if (!d->config.ifindex[side])
+		return 0;
+	object = open_object(&d->config, program);
+	if (!object)
+		return fail(
+			-errno, err, err_size, "cannot open the BPF programs: %s", strerror(errno));
+	r = datapath_attach_xdp(object, programs[program].name, d->config.ifindex[side],
+		&d->xdp_mode[side], err, err_size);
+	bpf_object__close(object);
+	return r;
+}
+
+/* Never an error: without fexit the caller has XFRM's async events. */
+static void attach_count(struct datapath *d)
+{
+	struct bpf_object *object;
+	char pin[PATH_MAX];
+	int r;
+
+	snprintf(pin, sizeof(pin), "%s/%s", d->pin, LINK_PIN);
+	if (!d->config.fexit) {
+		unlink(pin);
+		snprintf(d->no_fexit, sizeof(d->no_fexit), "not wanted");
+		return;
+	}
+	object = open_object(&d->config, COUNT);
+	r = object ? datapath_attach_tracing(object, pin) : -errno;
+	if (r < 0)
+		snprintf(d->no_fexit, sizeof(d->no_fexit), "the kernel refuses fexit: %s",
+			strerror(-r));
+	bpf_object__close(object);
+}
+
+static int attach_all(struct datapath *d, char *err, size_t err_size)
+{
+	int r;
+
+	r = datapath_attach_tc(d->object, d->config.ifindex[DATAPATH_OUTER], err, err_size);
+	for (int side = 0; r == 0 && side < DATAPATH_SIDES; side++)
+		r = attach_side(d, side, err, err_size);
+	if (r == 0)
+		attach_count(d);
+	return r;
+}
+
+int datapath_open(
+	const struct datapath_config *config, struct datapath **ret, char *err, size_t err_size)
+{
+	struct datapath *d;
+	bool first;
+	int r;
+
+	if (config->self >= config->members || config->members > ESPALIER_MEMBERS ||
+		config->block_bits < 1 || config->block_bits > 31 || !config->max_sas)
+		return fail(-EINVAL, err, err_size,
+			"the datapath cannot have these settings: member %u of %u, block bits %u, "
+			"%u SAs",
+			config->self, config->members, config->block_bits, config->max_sas);
+	set_print(config->debug);
+	r = check_machine(config, err, err_size);
+	if (r < 0)
+		return r;
+	r = make_pin_folder(config->pin, err, err_size);
+	if (r < 0)
+		return r;
+
+	choose_dispatcher_bpffs(config->pin);
+
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return fail(-ENOMEM, err, err_size, "out of memory");
+	d->config = *config;
+	d->pin = strdup(config->pin);
+	d->config.pin = d->pin;
+	first = !is_pinned(config->pin);
+	r = d->pin ? load_guard(d, err, err_size) : fail(-ENOMEM, err, err_size, "out of memory");
+	if (r == 0)
+		r = attach_all(d, err, err_size);
+	if (r < 0) {
+		datapath_close(d);
+		if (first)
+			datapath_detach(config, NULL, 0);
+		return r;
+	}
+	*ret = d;
+	return 0;
+}
+
+void datapath_close(struct datapath *d)
+{
+	if (!d)
+		return;
+	ring_buffer__free(d->wake);
+	unmap_memory(d, "counters", d->counters);
+	unmap_memory(d, "members", d->members);
+	unmap_memory(d, "view", d->view);
+	bpf_object__close(d->object);
+	free(d->pin);
+	free(d);
+}
+
+static void remove_pin(const char *pin, const char *name, int *r)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", pin, name);
+	if (unlink(path) < 0 && errno != ENOENT && *r == 0)
+		*r = -errno;
+}
+
+int datapath_detach(const struct datapath_config *config, char *err, size_t err_size)
+{
+	char path[PATH_MAX];
+	int first = 0, r;
+
+	set_print(config->debug);
+	choose_dispatcher_bpffs(config->pin);
+	for (int side = 0; side < DATAPATH_SIDES; side++) {
+		r = config->ifindex[side]
+			    ? datapath_attach_xdp_remove(
+				      programs[side_program[side]].name, config->ifindex[side])
+			    : 0;
+		first = first ?: r;
+	}
+	r = datapath_attach_tc_remove(config->ifindex[DATAPATH_OUTER]);
+	first = first ?: r;
+	remove_pin(config->pin, LINK_PIN, &first);
+	for (size_t i = 0; i < sizeof(map_names) / sizeof(map_names[0]); i++)
+		remove_pin(config->pin, map_names[i], &first);
+	/* folders, where they are empty: libxdp's in a namespace, then ours */
+	snprintf(path, sizeof(path), "%s/xdp", config->pin);
+	rmdir(path);
+	rmdir(config->pin);
+	if (first < 0)
+		fail(first, err, err_size, "cannot remove all programs and maps of %s: %s",
+			config->pin, strerror(-first));
+	return first;
+}
+
+const char *datapath_xdp_mode(const struct datapath *d, enum datapath_side side)
+{
+	return d->xdp_mode[side];
+}
+
+bool datapath_counts_inbound(const struct datapath *d, const char **ret_why)
+{
+	if (ret_why)
+		*ret_why = d->no_fexit;
+	return !d->no_fexit[0];
+}

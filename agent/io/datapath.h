@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * datapath.h - the BPF programs and their maps: attaching them, and the agent's side of what they
+ * share (espalier.h). Programs and maps outlive the agent: steering and the guard go on without it,
+ * and the next agent takes over from them.
+ *
+ * One agent at a time may have a pin folder open. Functions return 0 or -errno unless said
+ * otherwise and print nothing; where there is `err`, it gets one sentence.
+ */
+#ifndef DATAPATH_H
+#define DATAPATH_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "espalier.h"
+
+struct datapath;
+
+enum datapath_side { DATAPATH_OUTER, DATAPATH_INNER, DATAPATH_SYNC, DATAPATH_SIDES };
+
+struct datapath_config {
+	uint8_t self; /* own member id */
+	uint8_t members; /* the highest member id + 1 */
+	enum espalier_hash hash;
+	unsigned int block_bits; /* 1..31 */
+	unsigned int max_sas; /* slots of counters, entries of sas and of selectors */
+	uint64_t dead_ns; /* an agent silent for this long does not answer ARP */
+	unsigned int ifindex[DATAPATH_SIDES]; /* 0: none (not allowed for the outer one) */
+	struct in_addr outer[ESPALIER_ADDRESSES], inner[ESPALIER_ADDRESSES]; /* 0.0.0.0: unused */
+	struct in_addr sync_address; /* this member's */
+	uint16_t sync_port; /* UDP, host byte order */
+	const char *pin; /* folder on a bpffs; its last part is made if need be */
+	bool fexit; /* count inbound packets by fexit, if the kernel lets us */
+	bool debug; /* let libbpf and libxdp say on stderr what they do */
+};
+
+/*
+ * Loads and attaches all programs, replacing those of an earlier agent without a gap. A first start
+ * begins with a view in which nobody owns anything and nobody answers ARP. On error nothing is left
+ * attached that was not before.
+ */
+int datapath_open(
+	const struct datapath_config *config, struct datapath **ret, char *err, size_t err_size);
+
+/* The programs stay attached, the maps pinned. Takes NULL. */
+void datapath_close(struct datapath *d);
+
+/*
+ * Removes all programs and maps that datapath_open() with this config left; uses only `ifindex` and
+ * `pin`. From here on nothing guards: no SA of the cluster may be left in the kernel. What is not
+ * there is no error. The clsact qdisc stays, others may use it.
+ */
+int datapath_detach(const struct datapath_config *config, char *err, size_t err_size);
+
+/* For status: "dispatcher, native", "alone, generic", "none", ... */
+const char *datapath_xdp_mode(const struct datapath *d, enum datapath_side side);
+
+/* Inbound counters by fexit? If not, *ret_why (may be NULL) says why; use XFRM async events. */
+bool datapath_counts_inbound(const struct datapath *d, const char **ret_why);
+
+/* The takeover: fills the spare half of the view and flips to it. The programs see it at once. */
+void datapath_publish(struct datapath *d, const struct espalier_view_half *half);
+
+/* The half that holds now. After a restart: what the earlier agent published last. */
+const struct espalier_view_half *datapath_view(const struct datapath *d);
+
+/* "I am alive": at each tick. now_ns: CLOCK_MONOTONIC. */
+void datapath_alive(struct datapath *d, uint64_t now_ns);
+
+/* Own id too: frames sent on get these as source. All zero: not known. */
+int datapath_member_set(
+	struct datapath *d, uint8_t id, const uint8_t outer_mac[6], const uint8_t inner_mac[6]);
+
+/* -ENOSPC: more than max_sas. sa->lock is not used. The change is atomic for the guard. */
+int datapath_sa_set(
+	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_sa *sa);
+int datapath_sa_get(struct datapath *d, const struct espalier_sa_key *key,
+	struct espalier_sa *ret); /* -ENOENT */
+int datapath_sa_delete(struct datapath *d, const struct espalier_sa_key *key); /* -ENOENT */
+
+/*
+ * Walks over all SAs: previous is NULL for the first one. Returns 1, or 0 after the last one. When
+ * `previous` has been deleted in between it begins anew.
+ */
+int datapath_sa_next(struct datapath *d, const struct espalier_sa_key *previous,
+	struct espalier_sa_key *ret_key, struct espalier_sa *ret);
+
+/* By slot, max_sas of them; the programs write here at any time. Clear a slot before it is used. */
+struct espalier_counter *datapath_counters(const struct datapath *d);
+
+/* bucket: of the outbound SA, or ESPALIER_HERE for an address of this machine (as /32). */
+int datapath_selector_set(
+	struct datapath *d, struct in_addr address, unsigned int prefix, uint32_t bucket);
+int datapath_selector_delete(
+	struct datapath *d, struct in_addr address, unsigned int prefix); /* -ENOENT */
+
+/* Packets by enum espalier_reason, all CPUs. */
+int datapath_reasons(const struct datapath *d, uint64_t ret[ESPALIER_REASON_COUNT]);
+
+/* Readable: call datapath_wake(), which calls fn for each event. Returns how many. */
+int datapath_wake_fd(const struct datapath *d);
+int datapath_wake(
+	struct datapath *d, void (*fn)(void *ctx, const struct espalier_event *event), void *ctx);
+
+/* The XSKMAP of the sync interface, owned by the datapath; -1: no such interface. */
+int datapath_sync_map_fd(const struct datapath *d);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "io/datapath_private.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void datapath_publish(struct datapath *d, const struct espalier_view_half *half)
+{
+	uint32_t spare = !(d->view->active & 1);
+
+	d->view->half[spare] = *half;
+	__atomic_store_n(&d->view->active, spare, __ATOMIC_RELEASE);
+}
+
+const struct espalier_view_half *datapath_view(const struct datapath *d)
+{
+	return &d->view->half[d->view->active & 1];
+}
+
+void datapath_alive(struct datapath *d, uint64_t now_ns)
+{
+	__atomic_store_n(&d->view->alive_ns, now_ns, __ATOMIC_RELAXED);
+}
+
+int datapath_member_set(
+	struct datapath *d, uint8_t id, const uint8_t outer_mac[6], const uint8_t inner_mac[6])
+{
+	if (id >= ESPALIER_MEMBERS)
+		return -EINVAL;
+	memcpy(d->members[id].outer_mac, outer_mac, 6);
+	memcpy(d->members[id].inner_mac, inner_mac, 6);
+	return 0;
+}
+
+int datapath_sa_set(
+	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_sa *sa)
+{
+	int r;
+
+	if (sa->slot >= d->config.max_sas)
+		return -ENOSPC;
+	r = bpf_map_update_elem(d->sas, key, sa, BPF_F_LOCK);
+	return r == -E2BIG ? -ENOSPC : r;
+}
+
+int datapath_sa_get(struct datapath *d, const struct espalier_sa_key *key, struct espalier_sa *ret)
+{
+	return bpf_map_lookup_elem_flags(d->sas, key, ret, BPF_F_LOCK);
+}
+
+int datapath_sa_delete(struct datapath *d, const struct espalier_sa_key *key)
+{
+	return bpf_map_delete_elem(d->sas, key);
+}
+
+int datapath_sa_next(struct datapath *d, const struct espalier_sa_key *previous,
+	struct espalier_sa_key *ret_key, struct espalier_sa *ret)
+{
+	int r = bpf_map_get_next_key(d->sas, previous, ret_key);
+
+	if (r == 0)
+		r = datapath_sa_get(d, ret_key, ret);
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+struct espalier_counter *datapath_counters(const struct datapath *d)
+{
+	return d->counters;
+}
+
+int datapath_selector_set(
+	struct datapath *d, struct in_addr address, unsigned int prefix, uint32_t bucket)
+{
+	struct espalier_selector key = {.prefixlen = prefix, .addr = address.s_addr};
+
+	return bpf_map_update_elem(d->selectors, &key, &bucket, BPF_ANY);
+}
+
+int datapath_selector_delete(struct datapath *d, struct in_addr address, unsigned int prefix)
+{
+	struct espalier_selector key = {.prefixlen = prefix, .addr = address.s_addr};
+
+	return bpf_map_delete_elem(d->selectors, &key);
+}
+
+int datapath_reasons(const struct datapath *d, uint64_t ret[ESPALIER_REASON_COUNT])
+{
+	int cpus = libbpf_num_possible_cpus(), r;
+	uint64_t *values;
+	uint32_t zero = 0;
+
+	if (cpus < 0)
+		return cpus;
+	values = calloc(cpus, sizeof(struct espalier_reasons));
+	if (!values)
+		return -ENOMEM;
+	r = bpf_map_lookup_elem(d->reasons, &zero, values);
+	memset(ret, 0, sizeof(struct espalier_reasons));
+	for (int cpu = 0; r == 0 && cpu < cpus; cpu++)
+		for (int i = 0; i < ESPALIER_REASON_COUNT; i++)
+			ret[i] += values[cpu * ESPALIER_REASON_COUNT + i];
+	free(values);
+	return r;
+}
+
+int datapath_wake_fd(const struct datapath *d)
+{
+	return ring_buffer__epoll_fd(d->wake);
+}
+
+int datapath_on_wake(void *ctx, void *data, size_t size)
+{
+	struct datapath *d = ctx;
+
+	if (size >= sizeof(struct espalier_event))
+		d->wake_fn(d->wake_ctx, data);
+	return 0;
+}
+
+int datapath_wake(
+	struct datapath *d, void (*fn)(void *ctx, const struct espalier_event *event), void *ctx)
+{
+	d->wake_fn = fn;
+	d->wake_ctx = ctx;
+	return ring_buffer__consume(d->wake);
+}
+
+int datapath_sync_map_fd(const struct datapath *d)
+{
+	return d->config.ifindex[DATAPATH_SYNC] ? d->sync : -1;
+}

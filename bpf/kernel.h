@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * kernel.h - the kernel's xfrm types, as far as they are read. CO-RE: libbpf finds each field in
+ * the running kernel's BTF by its name, so order and size do not matter here (include/net/xfrm.h).
+ */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+#include <linux/types.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct net {
+	__u64 net_cookie;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+typedef union {
+	__be32 a4;
+	__be32 a6[4];
+} xfrm_address_t;
+
+struct xfrm_id {
+	xfrm_address_t daddr;
+	__be32 spi;
+	__u8 proto;
+};
+
+struct xfrm_replay_state {
+	__u32 seq;
+};
+
+struct xfrm_replay_state_esn {
+	__u32 seq;
+	__u32 seq_hi;
+};
+
+struct xfrm_state {
+	possible_net_t xs_net;
+	struct xfrm_id id;
+	struct {
+		__u16 family;
+	} props;
+	struct xfrm_replay_state replay;
+	struct xfrm_replay_state_esn *replay_esn;
+};
+
+#pragma clang attribute pop
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * maps.h - the settings and the maps. Every object declares all maps; libbpf pins them by name in
+ * the cluster's bpffs folder, so there is one of each. Layouts and who writes what: espalier.h.
+ */
+#ifndef MAPS_H
+#define MAPS_H
+
+#include <stdbool.h>
+#include "espalier.h"
+#include <bpf/bpf_helpers.h>
+
+char license_text[] SEC("license") = "Dual BSD/GPL";
+
+/* Filled in by the agent before loading; constants to the verifier. */
+const volatile struct espalier_settings settings;
+
+/* The agent sets the real size of sas, counters and selectors before loading. */
+#define MAPS_SAS 65536
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct espalier_view);
+} view SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ESPALIER_MEMBERS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct espalier_member);
+} members SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAPS_SAS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct espalier_sa_key);
+	__type(value, struct espalier_sa);
+} sas SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAPS_SAS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct espalier_counter);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, MAPS_SAS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct espalier_selector);
+	__type(value, __u32);
+} selectors SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct espalier_reasons);
+} reasons SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} wake SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, ESPALIER_SYNC_QUEUES);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u32);
+} sync SEC(".maps");
+
+static __always_inline void count(enum espalier_reason reason)
+{
+	__u32 zero = 0;
+	__u64 *packets = bpf_map_lookup_elem(&reasons, &zero);
+
+	if (packets && reason < ESPALIER_REASON_COUNT)
+		packets[reason] += 1;
+}
+
+static __always_inline struct espalier_view *view_map(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&view, &zero);
+}
+
+/* The half of the view that holds now. The agent flips `active` with one store. */
+static __always_inline struct espalier_view_half *view_active(void)
+{
+	struct espalier_view *v = view_map();
+
+	return v ? &v->half[*(volatile __u32 *)&v->active & 1] : NULL;
+}
+
+/* Which member owns a bucket: its id, or ESPALIER_NOBODY. */
+static __always_inline __u8 view_owner(__u32 bucket)
+{
+	struct espalier_view_half *half = view_active();
+
+	return half ? half->owner[bucket % ESPALIER_BUCKETS] : ESPALIER_NOBODY;
+}
+
+#endif
