@@ -2,8 +2,8 @@
 /*
  * record.h - what is replicated: SAs and policies, as the core knows them.
  *
- * The core knows a record's key and a few facts; its body (the kernel's own description, with the keys of an SA) is
- * opaque to it and is read from the kernel at the moment it is sent.
+ * The core knows a record's key and a few facts; its body (the kernel's own description, with the
+ * keys of an SA) is opaque to it and is read from the kernel at the moment it is sent.
  */
 #ifndef RECORD_H
 #define RECORD_H
@@ -17,25 +17,30 @@ enum record_kind { RECORD_SA = 1, RECORD_POLICY = 2 };
 
 /* Names a record in the cluster. No padding: compared and hashed as bytes. */
 struct record_key {
-	uint8_t kind;	  /* enum record_kind */
-	uint8_t proto;	  /* SA: IPPROTO_ESP, ...; policy: XFRM_POLICY_IN, _OUT, _FWD */
-	uint16_t family;  /* AF_INET or AF_INET6, host byte order */
-	__be32 spi;	  /* SA; policy: 0 */
-	uint8_t addr[16]; /* SA: destination, network byte order, IPv4 in the first four bytes, rest zero.
-			   * Policy: first 128 bits of SHA-256 over what XFRM_MSG_GETPOLICY finds it by */
+	uint8_t kind; /* enum record_kind */
+	uint8_t proto; /* SA: IPPROTO_ESP, ...; policy: XFRM_POLICY_IN, _OUT, _FWD */
+	uint16_t family; /* AF_INET or AF_INET6, host byte order */
+	__be32 spi; /* SA; policy: 0 */
+	uint8_t addr[16]; /* SA: destination, network byte order, IPv4 in the first four bytes, rest
+			   * zero. Policy: first 128 bits of SHA-256 over what XFRM_MSG_GETPOLICY
+			   * finds it by */
 };
 
-/* What the core must know of a record to decide about it. Made by the XFRM adapter, travels with the record. */
+/* What the core must know of a record to decide about it. Made by the XFRM adapter, travels with
+ * the record. */
 struct record_facts {
-	uint64_t birth;	   /* SA: which SA of this key: a peer may give out an SPI again. 64 bits of SHA-256 over
-			    * addresses, SPI, algorithms and keys: the same on every member, after every restart */
-	uint64_t pair;	   /* equal for the two SAs of a Child SA and the policies that lead to them: a hash of local
-			    * and remote address, reqid, mark, if_id */
-	uint8_t direction; /* enum espalier_direction; a policy that is neither in nor out (fwd): ESPALIER_IN */
-	bool esn;	   /* SA: 64-bit sequence numbers (RFC 4304) */
-	struct espalier_selector remote; /* outbound policy, IPv4: its remote selector; else prefixlen 0 */
+	uint64_t birth; /* SA: which SA of this key: a peer may give out an SPI again. 64 bits of
+			 * SHA-256 over addresses, SPI, algorithms and keys: the same on every
+			 * member, after every restart */
+	uint64_t pair; /* equal for the two SAs of a Child SA and the policies that lead to them: a
+			* hash of local and remote address, reqid, mark, if_id */
+	uint8_t direction; /* enum espalier_direction; a policy that is neither in nor out (fwd):
+			      ESPALIER_IN */
+	bool esn; /* SA: 64-bit sequence numbers (RFC 4304) */
+	struct espalier_selector
+		remote; /* outbound policy, IPv4: its remote selector; else prefixlen 0 */
 };
 
-#define RECORD_BODY_MAX 1024 /* bytes; the largest SA or policy the adapter makes or takes */
+#define RECORD_BODY_MAX 960 /* bytes; the largest SA or policy the adapter makes or takes */
 
 #endif

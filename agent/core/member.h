@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * member.h - one member of the cluster as a state machine: datagrams, kernel events and time in;
+ * decisions out.
+ *
+ * It does no I/O: no system call, no clock, no log. What it decides it says through `struct
+ * member_ops`; the agent (espalierd.c) carries it out on a real kernel and network, the simulator
+ * (tests/sim) on made-up ones.
+ *
+ * Three files make it up: member.c (heartbeats, views, kernel events), replica.c (records to and
+ * from other members), sequence.c (which numbers this member may emit).
+ *
+ * Times are microseconds of a clock that never goes back.
+ */
+#ifndef MEMBER_H
+#define MEMBER_H
+
+#include "core/block.h"
+#include "core/table.h"
+#include "core/view.h"
+#include "core/wire.h"
+
+struct member;
+
+struct member_config {
+	uint8_t self;
+	uint16_t members; /* configured ones, a bit each, self too */
+	uint64_t settings; /* hash of what must be the same on all members */
+	enum view_mode mode;
+	enum espalier_hash hash;
+	uint8_t block_bits;
+	uint64_t heartbeat_us;
+	unsigned int dead; /* heartbeats missed until a member is taken for dead */
+	uint64_t repair_us; /* how often records are compared with another member's */
+	uint64_t tombstone_us; /* how long a dead record is remembered */
+	uint32_t capacity; /* most records */
+	uint32_t journal; /* id of our journal, not 0 */
+	uint32_t life; /* drawn at random by each start of the agent, not 0 */
+	struct espalier_member macs; /* ours */
+};
+
+/* An SA or policy in this member's kernel. */
+struct member_record {
+	struct record_key key;
+	struct record_facts facts;
+	uint64_t oseq; /* outbound: last number used */
+	const void *body;
+	size_t body_len;
+};
+
+/* What the core wants done. None may call back into the core. */
+struct member_ops {
+	/* To another member; best effort. */
+	void (*send)(void *ctx, uint8_t to, const void *datagram, size_t len);
+
+	/* The kernel: install an SA (outbound: last used number `oseq`) or policy; 0 or -errno. */
+	int (*install)(void *ctx, const struct record_key *key, const struct record_facts *facts,
+		const void *body, size_t body_len, uint64_t oseq);
+	void (*remove)(void *ctx, const struct record_key *key);
+	int (*move)(void *ctx, const struct record_key *key,
+		uint64_t oseq); /* the counter; 0 or -errno */
+	int (*read)(void *ctx, const struct record_key *key, void *body,
+		size_t size); /* its length or -errno */
+	void (*expire)(void *ctx, const struct record_key *key); /* ask for a rekey */
+
+	/* The datapath: what the guard and the counters know of an SA; NULL: forget it. */
+	void (*guard)(void *ctx, const struct record_key *key, const struct espalier_sa *sa);
+	/* The clear side: bucket of what goes to this prefix; -1: none. */
+	void (*selector)(void *ctx, const struct espalier_selector *selector, int bucket);
+	void (*publish)(void *ctx, const struct view *view, uint8_t ingress,
+		const uint8_t owner[ESPALIER_BUCKETS]);
+	void (*macs)(void *ctx, uint8_t member, const struct espalier_member *macs);
+
+	/* The journal: make durable that we enter this block; member_committed() says when it is.
+	 */
+	void (*journal)(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block);
+	void (*forget)(void *ctx, const struct record_key *key, uint64_t birth);
+};
+
+/* 0, -EINVAL, -ENOMEM. ctx is handed to every op. */
+int member_new(const struct member_config *config, const struct member_ops *ops, void *ctx,
+	uint64_t now_us, struct member **ret);
+void member_free(struct member *m);
+
+/*
+ * Start, in this order: what the journal holds (durable) and what the pinned guard map of an
+ * earlier life holds (not durable: is journaled again), then what the kernel holds
+ * (member_added()), then member_started().
+ */
+void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block,
+	bool durable);
+void member_started(struct member *m);
+
+/* Kernel events that are not echoes of our own ops. */
+void member_added(struct member *m, const struct member_record *record);
+void member_removed(struct member *m, const struct record_key *key);
+void member_flushed(struct member *m, enum record_kind kind);
+
+void member_link(struct member *m, bool up); /* outer and inner links carry traffic */
+void member_leave(struct member *m); /* others are to take over, we are being stopped */
+void member_committed(
+	struct member *m, uint64_t done); /* that many journal ops, from the first, are durable */
+
+/* The highest sequence number seen, by slot: inbound after authentication, outbound at egress. */
+void member_position(struct member *m, uint32_t slot, uint64_t seq);
+
+/* An authentic datagram of another member. */
+void member_datagram(
+	struct member *m, uint8_t from, const void *datagram, size_t len, uint64_t now_us);
+
+/* Every half heartbeat: time passes. Then, and after each batch of other calls, member_flush()
+ * sends what is due. */
+void member_tick(struct member *m, uint64_t now_us);
+void member_flush(struct member *m, uint64_t now_us);
+
+/* For status, tests and the simulator. */
+struct member_counters {
+	uint64_t malformed; /* datagrams refused by the decoder */
+	uint64_t entered; /* sequence blocks */
+	uint64_t repaired; /* records sent because a comparison found a difference */
+	uint64_t install_failed; /* the kernel refused an SA or policy */
+	uint64_t refused; /* records not taken: the table is full */
+	uint64_t takeovers; /* views that took a member out */
+	uint64_t slept; /* times that we were not run for longer than others wait for us */
+};
+
+struct member_other {
+	bool alive, synced, settings_differ;
+	uint64_t heard_us;
+	uint8_t flags; /* enum wire_flags, as it last said */
+	uint64_t resent;
+	uint32_t queued; /* records waiting to be sent to it */
+};
+
+const struct table *member_table(const struct member *m);
+const struct view *member_view(const struct member *m);
+uint8_t member_owner(const struct member *m, uint16_t bucket);
+uint32_t member_barred(const struct member *m); /* SAs that we may not own */
+uint8_t member_flags(const struct member *m);
+const struct member_counters *member_counters(const struct member *m);
+void member_other(const struct member *m, uint8_t id, struct member_other *ret);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* member_state.h - shared by member.c, replica.c and sequence.c only. */
+#ifndef MEMBER_STATE_H
+#define MEMBER_STATE_H
+
+#include "core/member.h"
+#include "core/stream.h"
+
+/* Slots of records to be sent to a member, in order, each at most once; or a QUEUE_ value. */
+struct queue {
+	uint32_t *slots;
+	uint32_t size, head, count;
+};
+
+#define QUEUE_DIGEST 0xfffffff0U /* + part */
+#define QUEUE_PULL 0xfffffff8U
+#define QUEUE_PULLED 0xfffffff9U
+#define QUEUE_SPECIAL QUEUE_DIGEST
+
+struct other {
+	bool alive;
+	bool agrees; /* its settings are ours */
+	bool differs;
+	uint64_t heard_us;
+	struct wire_heartbeat heartbeat;
+	struct espalier_member macs; /* as the datapath has them */
+	bool hears_us; /* it has answered this life of ours, so it knows our MACs */
+	struct stream stream;
+	struct queue queue;
+	uint64_t pull_due_us; /* when to compare records with it again */
+	unsigned int pulling; /* comparisons asked for and not answered */
+	/* It asked for what differs from these. */
+	uint64_t digests[TABLE_RANGES];
+	bool serving;
+	uint32_t cursor;
+};
+
+/* A block on its way through the journal. */
+struct entering {
+	uint64_t ticket; /* the journal op it waits for */
+	uint32_t slot;
+	uint64_t birth, block;
+	uint8_t *body; /* to be installed when it is entered; NULL: is in the kernel already */
+	size_t body_len;
+};
+
+struct member {
+	struct member_config config;
+	const struct member_ops *ops;
+	void *ctx;
+	struct block_rule rule;
+	uint64_t now_us, ticked_us, started_us, heartbeat_due_us;
+	struct table table;
+	struct other others[ESPALIER_MEMBERS];
+	struct view view;
+	uint8_t owner[ESPALIER_BUCKETS];
+	uint16_t synced; /* members whose records we have */
+	uint8_t flags;
+	uint32_t journals[ESPALIER_MEMBERS]; /* as last heard */
+	uint32_t barred;
+
+	struct entering *entering; /* ring */
+	uint32_t entering_size, entering_head, entering_count;
+	uint64_t tickets;
+
+	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
+	uint32_t reaped; /* next slot to look at */
+	struct member_counters counters;
+};
+
+static inline bool member_is_other(const struct member *m, unsigned int id)
+{
+	return id < ESPALIER_MEMBERS && id != m->config.self && (m->config.members >> id & 1);
+}
+
+static inline bool record_is_outbound_sa(const struct record *r)
+{
+	return r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_OUT;
+}
+
+/* replica.c */
+void replica_mark(struct member *m, struct record *r); /* all of it, to all */
+void replica_mark_state(struct member *m, struct record *r); /* top, seq, upto, to all */
+void replica_pull(struct member *m, uint8_t from);
+void replica_message(struct member *m, uint8_t from, const struct wire_message *message);
+void replica_flush(struct member *m, uint8_t to);
+void replica_forget(struct member *m, uint8_t id); /* it restarted: what was on its way is void */
+void replica_send(struct member *m, uint8_t to, uint32_t seq, const uint8_t *payload, size_t len);
+
+/* sequence.c */
+void sequence_consider(struct member *m, struct record *r); /* enter a block if one is needed */
+void sequence_install(struct member *m, struct record *r, const void *body, size_t body_len);
+void sequence_adopt(
+	struct member *m, struct record *r, uint64_t oseq); /* it is in our kernel already */
+void sequence_guard(struct member *m, const struct record *r);
+void sequence_bar(struct member *m, struct record *r); /* sets or lifts `barred` */
+void sequence_reset(struct member *m, struct record *r);
+void sequence_sweep(struct member *m);
+
+/* member.c */
+void member_apply_pair(struct member *m, uint64_t pair); /* buckets of policies follow their SAs' */
+void member_died(struct member *m, struct record *r);
+
+#endif

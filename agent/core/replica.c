@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * replica.c - records to and from the other members.
+ *
+ * What must be sent is a mark on the record, and its slot in a queue for that member; when the
+ * stream has room, the record is encoded as it is then. So memory is bounded, a record that changes
+ * often is sent seldom, and a change, an announcement, a snapshot for a newcomer and the repair of
+ * a loss are all the same thing.
+ *
+ * Comparison: the one that wants to know ("pull") sends the digests of its table by ranges of keys;
+ * the other sends what it has in the ranges that differ, and says when that was all.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/member_state.h"
+
+#define SERVE_SLOTS 4096 /* looked at in one call */
+
+static int queue_push(struct queue *q, uint32_t slot)
+{
+	if (q->count == q->size) {
+		uint32_t size = q->size ? 2 * q->size : 64;
+		uint32_t *slots = malloc(size * sizeof(*slots));
+
+		if (!slots)
+			return -ENOMEM;
+		for (uint32_t i = 0; i < q->count; i++)
+			slots[i] = q->slots[(q->head + i) % q->size];
+		free(q->slots);
+		*q = (struct queue){.slots = slots, .size = size, .count = q->count};
+	}
+	q->slots[(q->head + q->count++) % q->size] = slot;
+	return 0;
+}
+
+static void queue_pop(struct queue *q)
+{
+	q->head = (q->head + 1) % q->size;
+	q->count--;
+}
+
+static void mark_for(struct member *m, struct record *r, unsigned int id, bool all)
+{
+	uint16_t bit = (uint16_t)(1U << id);
+
+	if (all)
+		r->dirty |= bit;
+	else
+		r->dirty_state |= bit;
+	if (!(r->queued & bit) && queue_push(&m->others[id].queue, r->slot) == 0)
+		r->queued |= bit;
+}
+
+static void mark(struct member *m, struct record *r, bool all)
+{
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (member_is_other(m, id) && m->others[id].stream.heard_id)
+			mark_for(m, r, id, all);
+}
+
+void replica_mark(struct member *m, struct record *r)
+{
+	mark(m, r, true);
+}
+
+void replica_mark_state(struct member *m, struct record *r)
+{
+	mark(m, r, false);
+}
+
+void replica_forget(struct member *m, uint8_t id)
+{
+	struct other *o = &m->others[id];
+
+	for (; o->queue.count; queue_pop(&o->queue)) {
+		struct record *r = table_at(&m->table, o->queue.slots[o->queue.head]);
+
+		if (!r)
+			continue;
+		r->queued &= (uint16_t) ~(1U << id);
+		r->dirty &= (uint16_t) ~(1U << id);
+		r->dirty_state &= (uint16_t) ~(1U << id);
+	}
+	stream_restart(&o->stream);
+	o->serving = false;
+	o->pulling = 0;
+}
+
+void replica_pull(struct member *m, uint8_t from)
+{
+	struct other *o = &m->others[from];
+
+	o->pulling++;
+	for (uint32_t part = 0; part < TABLE_RANGES / WIRE_DIGESTS; part++)
+		(void)queue_push(&o->queue, QUEUE_DIGEST + part);
+	(void)queue_push(&o->queue, QUEUE_PULL);
+}
+
+/* Sending. */
+
+static void put_special(struct member *m, struct writer *w, uint32_t what)
+{
+	if (what == QUEUE_PULL)
+		wire_put_empty(w, WIRE_PULL);
+	else if (what == QUEUE_PULLED)
+		wire_put_empty(w, WIRE_PULLED);
+	else
+		wire_put_digest(w, m->table.digests,
+			(uint16_t)((what - QUEUE_DIGEST) * WIRE_DIGESTS), WIRE_DIGESTS);
+}
+
+static void put_record(struct member *m, struct writer *w, const struct record *r)
+{
+	uint8_t body[RECORD_BODY_MAX];
+	int len = r->body_len;
+
+	if (r->key.kind == RECORD_POLICY) {
+		wire_put_record(w, r, r->body, r->alive ? r->body_len : 0);
+		return;
+	}
+	/* Without a body the other learns of the SA, and asks again until we have one. */
+	len = r->alive ? m->ops->read(m->ctx, &r->key, body, sizeof(body)) : 0;
+	wire_put_record(w, r, body, len > 0 ? (size_t)len : 0);
+	explicit_bzero(body, sizeof(body));
+}
+
+/* Writes what stands first in the queue. False: it does not fit. */
+static bool put_first(struct member *m, uint8_t to, struct writer *w)
+{
+	uint32_t slot = m->others[to].queue.slots[m->others[to].queue.head];
+	uint16_t bit = (uint16_t)(1U << to);
+	struct record *r;
+
+	if (slot >= QUEUE_SPECIAL) {
+		put_special(m, w, slot);
+		return !w->failed;
+	}
+	r = table_at(&m->table, slot);
+	if (!r || !(r->queued & bit))
+		return true;
+	if (r->dirty & bit)
+		put_record(m, w, r);
+	else if (r->dirty_state & bit && r->key.kind == RECORD_SA)
+		wire_put_state(w, r);
+	if (w->failed)
+		return false;
+	r->queued &= (uint16_t)~bit;
+	r->dirty &= (uint16_t)~bit;
+	r->dirty_state &= (uint16_t)~bit;
+	return true;
+}
+
+static void fill(struct member *m, uint8_t to)
+{
+	struct other *o = &m->others[to];
+	uint8_t payload[WIRE_PAYLOAD];
+
+	while (o->queue.count && stream_room(&o->stream)) {
+		struct writer w = {.at = payload, .end = payload + sizeof(payload)};
+
+		while (o->queue.count && put_first(m, to, &w))
+			queue_pop(&o->queue);
+		if (w.at == payload)
+			break;
+		if (stream_push(&o->stream, payload, (size_t)(w.at - payload)) < 0)
+			break;
+	}
+	explicit_bzero(payload, sizeof(payload));
+}
+
+/* Looks for what the other asked for, a bounded number of records at a time. */
+static void serve(struct member *m, uint8_t to)
+{
+	struct other *o = &m->others[to];
+
+	for (unsigned int i = 0; i < SERVE_SLOTS && o->cursor < m->table.high; i++, o->cursor++) {
+		struct record *r = table_at(&m->table, o->cursor);
+		uint32_t range;
+
+		if (!r || !r->known)
+			continue;
+		range = table_range(&r->key);
+		if (o->digests[range] == m->table.digests[range])
+			continue;
+		m->counters.repaired++;
+		mark_for(m, r, to, true);
+	}
+	if (o->cursor >= m->table.high) {
+		o->serving = false;
+		(void)queue_push(&o->queue, QUEUE_PULLED);
+	}
+}
+
+void replica_send(struct member *m, uint8_t to, uint32_t seq, const uint8_t *payload, size_t len)
+{
+	struct wire_header h = {.from = m->config.self, .to = to, .seq = seq};
+	uint8_t datagram[WIRE_MAX];
+	struct writer w = {.at = datagram, .end = datagram + sizeof(datagram)};
+
+	stream_header(&m->others[to].stream, &h);
+	wire_put_header(&w, &h);
+	write_bytes(&w, payload, len);
+	m->ops->send(m->ctx, to, datagram, (size_t)(w.at - datagram));
+	explicit_bzero(datagram, sizeof(datagram));
+}
+
+void replica_flush(struct member *m, uint8_t to)
+{
+	struct other *o = &m->others[to];
+	const uint8_t *payload;
+	uint32_t seq;
+	size_t len;
+
+	if (!o->alive)
+		return;
+	if (o->serving)
+		serve(m, to);
+	fill(m, to);
+	while (stream_next(&o->stream, m->now_us, &seq, &payload, &len))
+		replica_send(m, to, seq, payload, len);
+	if (o->stream.ack_due)
+		replica_send(m, to, 0, NULL, 0);
+}
+
+/* Receiving. */
+
+static void apply_policy(struct member *m, struct record *r, const struct wire_message *message)
+{
+	if (r->alive && message->body_len &&
+		table_set_body(r, message->body, message->body_len) == 0 &&
+		m->ops->install(m->ctx, &r->key, &r->facts, r->body, r->body_len, 0) == 0) {
+		r->installed = true;
+	} else if (r->alive) {
+		m->counters.install_failed++;
+	} else if (r->installed) {
+		m->ops->remove(m->ctx, &r->key);
+		member_died(m, r);
+	}
+	table_changed(&m->table, r);
+}
+
+static void apply_sa(
+	struct member *m, struct record *r, const struct wire_message *message, int merged)
+{
+	sequence_bar(m, r);
+	if (!r->alive) {
+		if (r->installed)
+			m->ops->remove(m->ctx, &r->key);
+		member_died(m, r);
+	} else if (!r->installed && message->body_len) {
+		sequence_install(m, r, message->body, message->body_len);
+	} else if (r->installed && merged & TABLE_CONTENT) {
+		sequence_guard(m, r);
+	}
+}
+
+static void receive_record(struct member *m, uint8_t from, const struct wire_message *message)
+{
+	const struct record *heard = &message->record;
+	struct record *r = table_find(&m->table, &heard->key);
+	uint64_t old_pair;
+	int merged;
+
+	if (!r) {
+		if (!heard->alive)
+			return;
+		r = table_add(&m->table, &heard->key);
+		if (!r) {
+			m->counters.refused++;
+			return;
+		}
+	}
+	if (r->known && !r->alive && !heard->alive)
+		return;
+	old_pair = r->facts.pair;
+	merged = table_merge(&m->table, r, heard);
+	if (merged & TABLE_REBORN) {
+		if (r->installed)
+			m->ops->remove(m->ctx, &r->key);
+		sequence_reset(m, r);
+	}
+	if (merged & TABLE_OURS_NEWER)
+		mark_for(m, r, from, true);
+	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
+		apply_policy(m, r, message);
+	else if (r->key.kind == RECORD_SA &&
+		 (merged & ~TABLE_OURS_NEWER || (r->alive && !r->installed)))
+		apply_sa(m, r, message, merged);
+	if (old_pair != r->facts.pair)
+		member_apply_pair(m, old_pair);
+	if (merged & TABLE_CONTENT)
+		member_apply_pair(m, r->facts.pair);
+}
+
+static void look_at_owner(struct member *m, struct record *r)
+{
+	uint8_t owner = m->owner[r->bucket];
+
+	if (!record_is_outbound_sa(r) || !r->alive)
+		return;
+	if (owner != ESPALIER_NOBODY && owner != m->config.self && r->upto[owner] > r->top) {
+		r->top = r->upto[owner];
+		table_changed(&m->table, r);
+	}
+	sequence_consider(m, r);
+}
+
+static void receive_state(struct member *m, const struct record *heard)
+{
+	struct record *r = table_find(&m->table, &heard->key);
+	struct record merged;
+
+	if (!r || !r->known || r->facts.birth != heard->facts.birth)
+		return;
+	merged = *r; /* the rest of it is ours */
+	merged.top = heard->top;
+	merged.seq = heard->seq;
+	memcpy(merged.upto, heard->upto, sizeof(merged.upto));
+	(void)table_merge(&m->table, r, &merged);
+	look_at_owner(m, r);
+}
+
+void replica_message(struct member *m, uint8_t from, const struct wire_message *message)
+{
+	struct other *o = &m->others[from];
+	struct record *r;
+
+	switch (message->kind) {
+	case WIRE_RECORD:
+		receive_record(m, from, message);
+		r = table_find(&m->table, &message->record.key);
+		if (r)
+			look_at_owner(m, r);
+		break;
+	case WIRE_STATE:
+		receive_state(m, &message->record);
+		break;
+	case WIRE_DIGEST:
+		memcpy(&o->digests[message->digest.first], message->digest.values,
+			message->digest.count * sizeof(uint64_t));
+		break;
+	case WIRE_PULL:
+		o->serving = true;
+		o->cursor = 0;
+		break;
+	case WIRE_PULLED:
+		if (o->pulling == 0 || --o->pulling > 0)
+			break;
+		o->pull_due_us = m->now_us + m->config.repair_us;
+		m->synced |= (uint16_t)(1U << from);
+		break;
+	case WIRE_HEARTBEAT:
+		break;
+	}
+}

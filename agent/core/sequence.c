@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sequence.c - which sequence numbers this member may emit: the life of the rule in block.h.
+ *
+ * To enter a block is, in this order: durable in our journal; told to the others; open in the
+ * guard; the kernel's counter moved there. A member that dies anywhere on the way has at worst
+ * wasted the block: after a restart it goes above everything that its journal holds. Nothing else
+ * in the agent opens the guard or moves a counter.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/member_state.h"
+
+/* Two members that both hold themselves for the owner would leapfrog each other; this slows them
+ * down. */
+#define JUMP_EVERY_US 1000000
+
+#define SWEEP_SLOTS 2048 /* looked at in one call */
+
+static bool is_owner(const struct member *m, const struct record *r)
+{
+	return m->owner[r->bucket] == m->config.self;
+}
+
+static uint64_t max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+void sequence_bar(struct member *m, struct record *r)
+{
+	bool barred = record_is_outbound_sa(r) && r->known && r->alive && !r->journaled &&
+		      r->journals[m->config.self] != m->config.journal;
+
+	if (barred == r->barred)
+		return;
+	r->barred = barred;
+	m->barred += barred ? 1U : -1U;
+}
+
+void sequence_reset(struct member *m, struct record *r)
+{
+	if (r->barred)
+		m->barred--;
+	r->barred = r->installed = r->created_here = r->journaled = r->owned = r->expire_asked =
+		false;
+	r->entering = r->windows[0] = r->windows[1] = r->position = r->jumped_us = 0;
+}
+
+static struct espalier_window window(const struct member *m, uint64_t block_plus_one)
+{
+	if (block_plus_one == 0)
+		return (struct espalier_window){.first = 1, .last = 0};
+	return (struct espalier_window){
+		.first = block_first(&m->rule, block_plus_one - 1),
+		.last = block_last(&m->rule, block_plus_one - 1),
+	};
+}
+
+void sequence_guard(struct member *m, const struct record *r)
+{
+	struct espalier_sa sa = {
+		.birth = r->facts.birth,
+		.open = {window(m, r->windows[0]), window(m, r->windows[1])},
+		.slot = r->slot,
+		.bucket = r->bucket,
+		.direction = r->facts.direction,
+		.creator = r->creator,
+	};
+
+	m->ops->guard(m->ctx, &r->key, &sa);
+}
+
+static struct entering *entering_at(struct member *m, uint32_t index)
+{
+	return &m->entering[(m->entering_head + index) % m->entering_size];
+}
+
+static int entering_grow(struct member *m)
+{
+	uint32_t size = m->entering_size ? 2 * m->entering_size : 64;
+	struct entering *ring;
+
+	if (m->entering_count < m->entering_size)
+		return 0;
+	ring = calloc(size, sizeof(*ring));
+	if (!ring)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < m->entering_count; i++)
+		ring[i] = *entering_at(m, i);
+	free(m->entering);
+	m->entering = ring;
+	m->entering_size = size;
+	m->entering_head = 0;
+	return 0;
+}
+
+static void enter(
+	struct member *m, struct record *r, uint64_t block, const void *body, size_t body_len)
+{
+	struct entering e = {
+		.slot = r->slot, .birth = r->facts.birth, .block = block, .body_len = body_len};
+
+	if (r->entering || !block_exists(&m->rule, block, r->facts.esn) || entering_grow(m) < 0)
+		return;
+	if (body) {
+		e.body = malloc(body_len);
+		if (!e.body)
+			return;
+		memcpy(e.body, body, body_len);
+	}
+	r->entering = block + 1;
+	m->ops->journal(m->ctx, &r->key, r->facts.birth, block);
+	e.ticket = ++m->tickets;
+	*entering_at(m, m->entering_count++) = e;
+}
+
+void sequence_consider(struct member *m, struct record *r)
+{
+	bool owner = is_owner(m, r), jump = owner && r->upto[m->config.self] < r->top;
+	uint64_t block;
+
+	if (!record_is_outbound_sa(r) || !r->alive || !r->installed || r->entering || r->barred)
+		return;
+	if (jump && r->jumped_us && m->now_us < r->jumped_us + JUMP_EVERY_US)
+		return;
+	if (!block_need(&m->rule, owner, r->upto[m->config.self], r->top, r->position, &block))
+		return;
+	if (jump)
+		r->jumped_us = m->now_us;
+	enter(m, r, block, NULL, 0);
+}
+
+static void install(
+	struct member *m, struct record *r, const void *body, size_t body_len, uint64_t oseq)
+{
+	int error;
+
+	sequence_guard(m, r);
+	error = m->ops->install(m->ctx, &r->key, &r->facts, body, body_len, oseq);
+	r->installed = error == 0;
+	r->position = oseq;
+	if (error < 0)
+		m->counters.install_failed++;
+	table_changed(&m->table, r);
+}
+
+void sequence_install(struct member *m, struct record *r, const void *body, size_t body_len)
+{
+	uint64_t upto = r->upto[m->config.self];
+
+	if (r->facts.direction == ESPALIER_IN || r->barred)
+		install(m, r, body, body_len, 0);
+	else /* always a new block: a copy that is installed again must not start where it started
+		before */
+		enter(m, r, block_own(&m->rule, max(upto, r->top + m->rule.modulus)), body,
+			body_len);
+}
+
+void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
+{
+	uint64_t block = block_of(&m->rule, oseq), *upto = &r->upto[m->config.self];
+
+	r->installed = true;
+	r->position = oseq;
+	table_changed(&m->table, r);
+	if (r->facts.direction == ESPALIER_IN || r->barred) {
+		sequence_guard(m, r);
+	} else if (r->journaled && *upto == block + 1) {
+		r->windows[0] = *upto;
+		sequence_guard(m, r);
+		sequence_consider(m, r);
+	} else if (*upto == 0 && block == 0 && r->created_here) {
+		enter(m, r, 0, NULL, 0);
+	} else {
+		sequence_guard(m, r);
+		enter(m, r, block_own(&m->rule, max(max(*upto, block + 1), r->top)), NULL, 0);
+	}
+}
+
+/* The record that an entry was made for, if it still wants it. */
+static struct record *entering_record(struct member *m, const struct entering *e)
+{
+	struct record *r = table_at(&m->table, e->slot);
+
+	if (!r || !r->known || !r->alive || r->facts.birth != e->birth ||
+		r->entering != e->block + 1)
+		return NULL;
+	return r;
+}
+
+static void announce(struct member *m, const struct entering *e)
+{
+	struct record *r = entering_record(m, e);
+	uint64_t *upto;
+
+	if (!r)
+		return;
+	upto = &r->upto[m->config.self];
+	*upto = max(*upto, e->block + 1);
+	if (is_owner(m, r))
+		r->top = max(r->top, *upto);
+	r->journaled = true;
+	table_changed(&m->table, r);
+	replica_mark_state(m, r);
+	m->counters.entered++;
+}
+
+static void open_and_move(struct member *m, struct entering *e)
+{
+	struct record *r = entering_record(m, e);
+	uint64_t oseq = block_first(&m->rule, e->block);
+
+	if (r) {
+		r->entering = 0;
+		r->windows[1] = r->windows[0];
+		r->windows[0] = e->block + 1;
+		if (e->body) {
+			install(m, r, e->body, e->body_len, oseq);
+		} else {
+			sequence_guard(m, r);
+			if (block_of(&m->rule, r->position) != e->block) {
+				if (m->ops->move(m->ctx, &r->key, oseq) < 0)
+					m->counters.install_failed++;
+				r->position = oseq;
+			}
+		}
+		if (is_owner(m, r) && block_late(&m->rule, e->block, r->facts.esn) &&
+			!r->expire_asked) {
+			r->expire_asked = true;
+			m->ops->expire(m->ctx, &r->key);
+		}
+		sequence_consider(m, r);
+	}
+	if (e->body)
+		explicit_bzero(e->body, e->body_len);
+	free(e->body);
+}
+
+void member_committed(struct member *m, uint64_t done)
+{
+	uint32_t n = 0;
+
+	while (n < m->entering_count && entering_at(m, n)->ticket <= done)
+		announce(m, entering_at(m, n++));
+	if (n == 0)
+		return;
+	member_flush(m, m->now_us); /* told before it is used */
+	for (; n; n--) {
+		struct entering e = *entering_at(m, 0);
+
+		m->entering_head = (m->entering_head + 1) % m->entering_size;
+		m->entering_count--;
+		open_and_move(m, &e);
+	}
+}
+
+void member_position(struct member *m, uint32_t slot, uint64_t seq)
+{
+	struct record *r = table_at(&m->table, slot);
+
+	if (!r || !r->known || r->key.kind != RECORD_SA || !r->alive)
+		return;
+	if (r->facts.direction == ESPALIER_OUT) {
+		r->position = max(r->position, seq);
+		sequence_consider(m, r);
+	} else if (seq > r->seq && is_owner(m, r)) {
+		r->seq = seq;
+		replica_mark_state(m, r);
+	}
+}
+
+/* A creator may say which journal a member writes its entries in as soon as it knows, but only
+ * once. */
+static void name_journals(struct member *m, struct record *r)
+{
+	bool changed = false;
+
+	for (unsigned int i = 0; r->created_here && i < ESPALIER_MEMBERS; i++) {
+		if (r->journals[i] == 0 && m->journals[i] != 0) {
+			r->journals[i] = m->journals[i];
+			changed = true;
+		}
+	}
+	if (changed) {
+		table_changed(&m->table, r);
+		replica_mark(m, r);
+	}
+}
+
+static void look_at(struct member *m, struct record *r)
+{
+	uint8_t owner = m->owner[r->bucket];
+	uint64_t top = r->top;
+
+	name_journals(m, r);
+	if (r->owned && owner != m->config.self) {
+		/* The others may have held somebody else for the owner while we emitted. */
+		r->top = max(r->top, r->upto[m->config.self]);
+		replica_mark_state(m, r);
+	}
+	r->owned = owner == m->config.self;
+	if (owner != ESPALIER_NOBODY && !(r->owned && r->upto[owner] < r->top))
+		r->top = max(r->top, r->upto[owner]);
+	if (r->top != top)
+		table_changed(&m->table, r);
+	sequence_consider(m, r);
+}
+
+void sequence_sweep(struct member *m)
+{
+	for (unsigned int i = 0; i < SWEEP_SLOTS && m->sweep < m->table.high; i++, m->sweep++) {
+		struct record *r = table_at(&m->table, m->sweep);
+
+		if (r && r->known && r->alive && record_is_outbound_sa(r))
+			look_at(m, r);
+	}
+	if (m->sweep >= m->table.high)
+		m->sweep = TABLE_NONE;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RESEND_MAX_US 1000000
+
+static void drop(struct segment *segment)
+{
+	if (segment->bytes)
+		explicit_bzero(segment->bytes, segment->len);
+	free(segment->bytes);
+	*segment = (struct segment){0};
+}
+
+static int keep(struct segment *segment, const void *payload, size_t len)
+{
+	uint8_t *copy = malloc(len ? len : 1);
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, payload, len);
+	*segment = (struct segment){.bytes = copy, .len = len};
+	return 0;
+}
+
+void stream_init(struct stream *s, uint64_t id, uint64_t resend_us)
+{
+	*s = (struct stream){.id = id, .next = 1, .resend_us = resend_us};
+}
+
+static void drop_all(struct segment *segments)
+{
+	for (unsigned int i = 0; i < STREAM_WINDOW; i++)
+		drop(&segments[i]);
+}
+
+void stream_free(struct stream *s)
+{
+	drop_all(s->sending);
+	drop_all(s->early);
+}
+
+void stream_restart(struct stream *s)
+{
+	drop_all(s->sending);
+	s->id++;
+	s->next = 1;
+	s->acked = 0;
+}
+
+bool stream_room(const struct stream *s)
+{
+	return s->next - s->acked - 1 < STREAM_WINDOW;
+}
+
+bool stream_idle(const struct stream *s)
+{
+	return s->next - s->acked == 1;
+}
+
+int stream_push(struct stream *s, const void *payload, size_t len)
+{
+	int r;
+
+	if (!stream_room(s))
+		return -ENOBUFS;
+	r = keep(&s->sending[s->next % STREAM_WINDOW], payload, len);
+	if (r == 0)
+		s->next++;
+	return r;
+}
+
+bool stream_next(struct stream *s, uint64_t now_us, uint32_t *ret_seq, const uint8_t **ret_payload,
+	size_t *ret_len)
+{
+	for (uint32_t seq = s->acked + 1; seq != s->next; seq++) {
+		struct segment *segment = &s->sending[seq % STREAM_WINDOW];
+
+		if (!segment->bytes ||
+			(segment->sent_us && now_us < segment->sent_us + segment->resend_us))
+			continue;
+		if (segment->sent_us) {
+			s->resent++;
+			segment->resend_us *= 2;
+			if (segment->resend_us > RESEND_MAX_US)
+				segment->resend_us = RESEND_MAX_US;
+		} else {
+			segment->resend_us = s->resend_us;
+		}
+		segment->sent_us = now_us;
+		*ret_seq = seq;
+		*ret_payload = segment->bytes;
+		*ret_len = segment->len;
+		return true;
+	}
+	return false;
+}
+
+void stream_header(struct stream *s, struct wire_header *h)
+{
+	h->stream = s->id;
+	h->ack_stream = s->heard_id;
+	h->ack = s->heard;
+	h->sack = 0;
+	for (unsigned int i = 0; i + 2 <= STREAM_WINDOW; i++)
+		if (s->early[(s->heard + 2 + i) % STREAM_WINDOW].bytes)
+			h->sack |= 1ULL << i;
+	s->ack_due = false;
+}
+
+static void acknowledged(struct stream *s, const struct wire_header *h)
+{
+	if (h->ack_stream != s->id || h->ack - s->acked >= s->next - s->acked)
+		return;
+	while (s->acked != h->ack)
+		drop(&s->sending[++s->acked % STREAM_WINDOW]);
+	for (unsigned int i = 0; i + 2 <= STREAM_WINDOW; i++) {
+		uint32_t seq = s->acked + 2 + i;
+
+		if (h->sack >> i & 1 && seq - s->acked < s->next - s->acked)
+			drop(&s->sending[seq % STREAM_WINDOW]);
+	}
+}
+
+/* A stream's id: the upper half is drawn by each life of an agent, the lower half counts. */
+static bool same_life(uint64_t a, uint64_t b)
+{
+	return a >> 32 == b >> 32;
+}
+
+enum stream_heard stream_hear(struct stream *s, const struct wire_header *h)
+{
+	enum stream_heard heard = STREAM_GOES_ON;
+
+	if (h->stream != s->heard_id) {
+		if (same_life(h->stream, s->heard_id) && h->stream < s->heard_id)
+			return STREAM_OLD;
+		heard = same_life(h->stream, s->heard_id) ? STREAM_NEW : STREAM_NEW_LIFE;
+		s->heard_id = h->stream;
+		s->heard = 0;
+		drop_all(s->early);
+	}
+	acknowledged(s, h);
+	return heard;
+}
+
+void stream_arrived(struct stream *s, uint32_t seq, const void *payload, size_t len)
+{
+	struct segment *segment = &s->early[seq % STREAM_WINDOW];
+
+	s->ack_due = true;
+	if (seq - s->heard - 1 < STREAM_WINDOW && !segment->bytes)
+		(void)keep(
+			segment, payload, len); /* no memory: as if lost, it will be sent again */
+}
+
+const uint8_t *stream_take(struct stream *s, size_t *ret_len)
+{
+	struct segment *segment = &s->early[(s->heard + 1) % STREAM_WINDOW];
+
+	*ret_len = segment->len;
+	return segment->bytes;
+}
+
+void stream_taken(struct stream *s)
+{
+	s->heard++;
+	drop(&s->early[s->heard % STREAM_WINDOW]);
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/table.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/hash.h"
+
+/* Records do not move: they are allocated by chunks, as they are needed. */
+#define CHUNK_BITS 8
+#define CHUNK (1U << CHUNK_BITS)
+
+static uint64_t hash_key(const struct record_key *key)
+{
+	return hash_bytes(0, key, sizeof(*key));
+}
+
+int table_init(struct table *t, uint32_t capacity)
+{
+	uint32_t size = 16;
+
+	*t = (struct table){.capacity = capacity, .free_head = TABLE_NONE};
+	while (size < capacity && size < 1U << 24)
+		size <<= 1;
+	t->hash_mask = size - 1;
+	t->chunks = calloc((capacity + CHUNK - 1) / CHUNK, sizeof(*t->chunks));
+	t->buckets = malloc(size * sizeof(*t->buckets));
+	t->pairs = malloc(size * sizeof(*t->pairs));
+	if (!t->chunks || !t->buckets || !t->pairs) {
+		table_free(t);
+		return -ENOMEM;
+	}
+	memset(t->buckets, 0xff, size * sizeof(*t->buckets));
+	memset(t->pairs, 0xff, size * sizeof(*t->pairs));
+	return 0;
+}
+
+static struct record *slot_at(const struct table *t, uint32_t slot)
+{
+	return &t->chunks[slot >> CHUNK_BITS][slot & (CHUNK - 1)];
+}
+
+static bool in_use(const struct record *r)
+{
+	return r->key.kind != 0;
+}
+
+void table_free(struct table *t)
+{
+	for (uint32_t slot = 0; slot < t->high; slot++)
+		free(slot_at(t, slot)->body);
+	for (uint32_t i = 0; t->chunks && i < (t->capacity + CHUNK - 1) / CHUNK; i++)
+		free(t->chunks[i]);
+	free(t->chunks);
+	free(t->buckets);
+	free(t->pairs);
+	*t = (struct table){0};
+}
+
+struct record *table_find(const struct table *t, const struct record_key *key)
+{
+	uint32_t slot = t->buckets[hash_key(key) & t->hash_mask];
+
+	while (slot != TABLE_NONE) {
+		struct record *r = slot_at(t, slot);
+
+		if (memcmp(&r->key, key, sizeof(*key)) == 0)
+			return r;
+		slot = r->hash_next;
+	}
+	return NULL;
+}
+
+struct record *table_at(const struct table *t, uint32_t slot)
+{
+	struct record *r;
+
+	if (slot >= t->high)
+		return NULL;
+	r = slot_at(t, slot);
+	return in_use(r) ? r : NULL;
+}
+
+static uint32_t take_slot(struct table *t)
+{
+	uint32_t slot = t->free_head;
+	struct record **chunk;
+
+	if (slot != TABLE_NONE) {
+		t->free_head = slot_at(t, slot)->hash_next;
+		return slot;
+	}
+	if (t->high == t->capacity)
+		return TABLE_NONE;
+	chunk = &t->chunks[t->high >> CHUNK_BITS];
+	if (!*chunk && !(*chunk = calloc(CHUNK, sizeof(**chunk))))
+		return TABLE_NONE;
+	return t->high++;
+}
+
+struct record *table_add(struct table *t, const struct record_key *key)
+{
+	uint32_t slot = take_slot(t), *head;
+	struct record *r;
+
+	if (slot == TABLE_NONE)
+		return NULL;
+	r = slot_at(t, slot);
+	head = &t->buckets[hash_key(key) & t->hash_mask];
+	*r = (struct record){
+		.key = *key,
+		.slot = slot,
+		.creator = ESPALIER_NOBODY,
+		.hash_next = *head,
+		.pair_next = TABLE_NONE,
+	};
+	*head = slot;
+	t->used++;
+	return r;
+}
+
+static uint32_t *pair_head(const struct table *t, uint64_t pair)
+{
+	return &t->pairs[hash_mix(pair) & t->hash_mask];
+}
+
+static void pair_unlink(struct table *t, struct record *r)
+{
+	uint32_t *link = pair_head(t, r->facts.pair);
+
+	while (*link != TABLE_NONE && *link != r->slot)
+		link = &slot_at(t, *link)->pair_next;
+	if (*link == r->slot)
+		*link = r->pair_next;
+	r->pair_next = TABLE_NONE;
+	r->linked = false;
+}
+
+void table_drop(struct table *t, struct record *r)
+{
+	uint32_t *link = &t->buckets[hash_key(&r->key) & t->hash_mask], slot = r->slot;
+
+	pair_unlink(t, r);
+	while (*link != slot)
+		link = &slot_at(t, *link)->hash_next;
+	*link = r->hash_next;
+	t->digests[table_range(&r->key)] ^= r->digest;
+	free(r->body);
+	*r = (struct record){.slot = slot, .hash_next = t->free_head};
+	t->free_head = slot;
+	t->used--;
+}
+
+static struct record *pair_scan(const struct table *t, uint32_t slot, uint64_t pair)
+{
+	while (slot != TABLE_NONE) {
+		struct record *r = slot_at(t, slot);
+
+		if (r->facts.pair == pair)
+			return r;
+		slot = r->pair_next;
+	}
+	return NULL;
+}
+
+struct record *table_pair_first(const struct table *t, uint64_t pair)
+{
+	return pair_scan(t, *pair_head(t, pair), pair);
+}
+
+struct record *table_pair_next(const struct table *t, const struct record *r)
+{
+	return pair_scan(t, r->pair_next, r->facts.pair);
+}
+
+void table_set_facts(struct table *t, struct record *r, const struct record_facts *facts)
+{
+	uint32_t *head;
+
+	if (r->linked && r->facts.pair == facts->pair) {
+		r->facts = *facts;
+		return;
+	}
+	pair_unlink(t, r);
+	r->facts = *facts;
+	r->linked = true;
+	head = pair_head(t, facts->pair);
+	r->pair_next = *head;
+	*head = r->slot;
+}
+
+int table_set_body(struct record *r, const void *body, size_t len)
+{
+	uint8_t *copy = malloc(len ? len : 1);
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, body, len);
+	free(r->body);
+	r->body = copy;
+	r->body_len = (uint16_t)len;
+	return 0;
+}
+
+uint32_t table_range(const struct record_key *key)
+{
+	return hash_key(key) >> 32 & (TABLE_RANGES - 1);
+}
+
+/* Everything replicated but `seq`, which travels on its own clock. */
+static uint64_t digest(const struct record *r)
+{
+	uint64_t h = hash_key(&r->key);
+
+	h = hash_add(h, r->facts.birth);
+	h = hash_add(h, r->version << 8 | r->author);
+	h = hash_add(h, (uint64_t)r->bucket << 16 | (uint64_t)r->creator << 8 | r->alive);
+	h = hash_add(h, r->top);
+	h = hash_bytes(h, r->upto, sizeof(r->upto));
+	return hash_bytes(h, r->journals, sizeof(r->journals));
+}
+
+void table_changed(struct table *t, struct record *r)
+{
+	uint64_t *range = &t->digests[table_range(&r->key)];
+
+	*range ^= r->digest;
+	/* The dead do not count, so that they may be forgotten at different times; nor what this
+	 * kernel lacks. */
+	r->digest = r->known && r->alive && r->installed ? digest(r) : 0;
+	*range ^= r->digest;
+}
+
+static bool newer(const struct record *a, const struct record *b)
+{
+	return a->version != b->version ? a->version > b->version : a->author > b->author;
+}
+
+static bool raise(uint64_t *value, uint64_t to)
+{
+	if (to <= *value)
+		return false;
+	*value = to;
+	return true;
+}
+
+static int merge_state(struct record *r, const struct record *heard)
+{
+	bool changed = raise(&r->top, heard->top);
+
+	changed |= raise(&r->seq, heard->seq);
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
+		changed |= raise(&r->upto[i], heard->upto[i]);
+	return changed ? TABLE_STATE : 0;
+}
+
+static int merge_origin(struct record *r, const struct record *heard)
+{
+	int changed = 0;
+
+	/* A known creator wins over an unknown one; two that differ cannot be, the lower is kept.
+	 */
+	if (heard->creator < r->creator) {
+		r->creator = heard->creator;
+		changed = TABLE_CONTENT;
+	}
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++) {
+		uint32_t ours = r->journals[i], theirs = heard->journals[i];
+
+		if (theirs == 0 || theirs == ours)
+			continue;
+		r->journals[i] = ours == 0 ? theirs : RECORD_JOURNAL_DISPUTED;
+		if (r->journals[i] != ours)
+			changed = TABLE_CONTENT;
+	}
+	return changed;
+}
+
+static void take_content(struct table *t, struct record *r, const struct record *heard)
+{
+	r->version = heard->version;
+	r->author = heard->author;
+	r->alive = heard->alive;
+	r->bucket = heard->bucket;
+	r->paired = heard->paired;
+	table_set_facts(t, r, &heard->facts);
+}
+
+int table_merge(struct table *t, struct record *r, const struct record *heard)
+{
+	bool same = r->facts.birth == heard->facts.birth;
+	/* A dead SA stays dead, whatever version somebody gave it who did not know. */
+	bool ends = same && r->key.kind == RECORD_SA && r->known && r->alive && !heard->alive;
+	bool ended = same && r->key.kind == RECORD_SA && r->known && !r->alive && heard->alive;
+	int merged = 0;
+
+	if (!same && (!r->known || newer(heard, r))) {
+		memset(r->upto, 0, sizeof(r->upto));
+		memset(r->journals, 0, sizeof(r->journals));
+		r->top = r->seq = 0;
+		r->creator = ESPALIER_NOBODY;
+		merged |= TABLE_REBORN;
+		same = true;
+	}
+	if (!same)
+		return TABLE_OURS_NEWER;
+	if (!r->known || (merged & TABLE_REBORN) || ends || (!ended && newer(heard, r))) {
+		take_content(t, r, heard);
+		r->known = true;
+		merged |= TABLE_CONTENT;
+	} else if (ended || newer(r, heard)) {
+		merged |= TABLE_OURS_NEWER;
+	}
+	if (r->key.kind == RECORD_SA) {
+		merged |= merge_origin(r, heard);
+		merged |= merge_state(r, heard);
+	}
+	table_changed(t, r);
+	return merged;
+}

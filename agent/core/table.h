@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * table.h - the records of this member: SAs and policies, by key, by slot and by pair.
+ *
+ * A record is state that merges: every replicated field has a rule by which two members that have
+ * seen different histories come to the same value, in any order of arrival, with any repetition
+ * (table_merge()).
+ */
+#ifndef TABLE_H
+#define TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/record.h"
+
+#define TABLE_NONE UINT32_MAX
+
+/* Records are compared between members in this many ranges of their keys' hash. */
+#define TABLE_RANGES 512
+
+/* record.journals: the value for "its creator and others disagree"; that member may never enter a
+ * block of it */
+#define RECORD_JOURNAL_DISPUTED UINT32_MAX
+
+struct record {
+	struct record_key key;
+	struct record_facts facts;
+
+	/* Replicated. */
+	uint64_t version; /* counts changes of key's facts, bucket and life; the higher (version,
+			     author) is the newer */
+	uint8_t author;
+	bool alive;
+	uint8_t creator; /* of an SA, or ESPALIER_NOBODY: not known */
+	uint16_t bucket; /* the flow's: both SAs of a Child SA have the same */
+	uint64_t top; /* one above the highest block an owner may be emitting from; grows only */
+	uint64_t seq; /* inbound: highest authenticated by the owner; grows only */
+	uint64_t upto[ESPALIER_MEMBERS]; /* one above the highest block each member entered; grows
+					    only */
+	uint32_t journals[ESPALIER_MEMBERS]; /* the journal of each member that may enter blocks; 0:
+						not said */
+
+	/* Of this member alone. */
+	bool known; /* false: only the journal speaks of it */
+	bool installed; /* this kernel has it */
+	bool created_here; /* by this life of this agent: it may say `journals` of members it learns
+			      of */
+	bool journaled; /* our present journal has it: we may enter blocks */
+	bool owned; /* we were its owner when last looked at */
+	bool barred; /* we may not enter a block of it: the journal that could tell what we entered
+			is lost */
+	bool linked; /* stands in its pair's chain */
+	bool paired; /* outbound: its bucket is that of its inbound SA */
+	bool expire_asked; /* XFRM_MSG_EXPIRE has been sent */
+	bool selector_set; /* policy: `selector_bucket` is in the datapath */
+	uint16_t selector_bucket;
+	uint64_t entering; /* block on its way through the journal, + 1; 0: none */
+	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
+	uint64_t position; /* outbound: where this member's counter is known to be */
+	uint64_t jumped_us; /* when we last had to get above another owner */
+	uint64_t died_us;
+	uint16_t dirty; /* members that must be sent all of it */
+	uint16_t dirty_state; /* members that must be sent top, seq and upto */
+	uint16_t queued; /* members in whose queue this slot stands */
+
+	uint8_t *body; /* policies; SAs' are read from the kernel when sent */
+	uint16_t body_len;
+
+	uint32_t slot;
+	uint32_t hash_next, pair_next;
+	uint64_t digest; /* as it stands in table.digests */
+};
+
+struct table {
+	uint32_t capacity, used, high; /* records; slots below `high` have been in use */
+	struct record **chunks;
+	uint32_t *buckets, *pairs; /* hash chains */
+	uint32_t hash_mask;
+	uint32_t free_head;
+	uint64_t digests[TABLE_RANGES];
+};
+
+/* capacity: the most records there can be. -ENOMEM. */
+int table_init(struct table *t, uint32_t capacity);
+void table_free(struct table *t);
+
+struct record *table_find(const struct table *t, const struct record_key *key);
+struct record *table_at(const struct table *t, uint32_t slot); /* NULL: free */
+
+/* A zeroed record of this key; NULL: the table is full, or no memory. */
+struct record *table_add(struct table *t, const struct record_key *key);
+void table_drop(struct table *t, struct record *r);
+
+/* Walks the records of a pair, newest first. */
+struct record *table_pair_first(const struct table *t, uint64_t pair);
+struct record *table_pair_next(const struct table *t, const struct record *r);
+
+/* Sets facts; keeps the pair chain right. */
+void table_set_facts(struct table *t, struct record *r, const struct record_facts *facts);
+
+/* 0 or -ENOMEM. */
+int table_set_body(struct record *r, const void *body, size_t len);
+
+/* To be called after each change of a replicated field or of `installed`. */
+void table_changed(struct table *t, struct record *r);
+
+uint32_t table_range(const struct record_key *key);
+
+/* What a merge changed. */
+enum table_merged {
+	TABLE_CONTENT = 1, /* facts, bucket, life, creator or journals */
+	TABLE_STATE = 2, /* top, seq or upto */
+	TABLE_REBORN = 4, /* another SA of the same key took its place */
+	TABLE_OURS_NEWER = 8, /* `heard` is older than what we have */
+};
+
+/* Takes over from `heard` whatever is newer there. Returns enum table_merged flags. */
+int table_merge(struct table *t, struct record *r, const struct record *heard);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/view.h"
+
+#include "core/hash.h"
+
+uint8_t view_lowest(uint16_t members)
+{
+	return members ? (uint8_t)__builtin_ctz(members) : ESPALIER_NOBODY;
+}
+
+uint8_t view_owner(uint16_t live, enum view_mode mode, uint16_t bucket)
+{
+	uint8_t owner = ESPALIER_NOBODY;
+	uint64_t best = 0;
+
+	if (mode == VIEW_HOT_STANDBY)
+		return view_lowest(live);
+	for (; live; live &= (uint16_t)(live - 1)) {
+		uint8_t id = view_lowest(live);
+		uint64_t weight = hash_add(bucket, id);
+
+		if (owner == ESPALIER_NOBODY || weight > best) {
+			owner = id;
+			best = weight;
+		}
+	}
+	return owner;
+}
+
+bool view_newer(const struct view *heard, const struct view *present)
+{
+	if (heard->epoch != present->epoch)
+		return heard->epoch > present->epoch;
+	return heard->publisher < present->publisher;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * view.h - who is in the cluster, and which member owns which bucket.
+ *
+ * Ownership follows from the set of live members alone, by rendezvous hashing: members that agree
+ * on the set agree on the table, and a death moves only the dead member's buckets.
+ */
+#ifndef VIEW_H
+#define VIEW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "espalier.h"
+
+enum view_mode {
+	VIEW_LOAD_SHARING,
+	VIEW_HOT_STANDBY, /* all buckets belong to the lowest live id */
+};
+
+struct view {
+	uint64_t epoch; /* counts views; the highest is the one in force */
+	uint16_t live; /* bit i: member i has its share of the buckets */
+	uint8_t publisher; /* the member that made it */
+};
+
+/* Lowest member id of a set, or ESPALIER_NOBODY. The view's ingress member answers ARP. */
+uint8_t view_lowest(uint16_t members);
+
+/* The owner of a bucket, or ESPALIER_NOBODY in an empty view. */
+uint8_t view_owner(uint16_t live, enum view_mode mode, uint16_t bucket);
+
+/* Should a view heard from its publisher replace the present one? Higher epoch; at a tie, the lower
+ * publisher. */
+bool view_newer(const struct view *heard, const struct view *present);
+
+#endif

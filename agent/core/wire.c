@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "core/wire.h"
+
+#include <errno.h>
+
+/* Every message begins with its kind (1 byte) and the length of what follows (2 bytes). */
+#define MESSAGE_HEADER 3
+
+void wire_put_header(struct writer *w, const struct wire_header *h)
+{
+	write_uint(w, WIRE_VERSION, 1);
+	write_uint(w, h->from, 1);
+	write_uint(w, h->to, 1);
+	write_uint(w, 0, 1);
+	write_uint(w, h->stream, 8);
+	write_uint(w, h->ack_stream, 8);
+	write_uint(w, h->seq, 4);
+	write_uint(w, h->ack, 4);
+	write_uint(w, h->sack, 8);
+}
+
+int wire_get_header(struct reader *r, struct wire_header *ret)
+{
+	uint8_t version = (uint8_t)read_uint(r, 1), reserved;
+
+	ret->from = (uint8_t)read_uint(r, 1);
+	ret->to = (uint8_t)read_uint(r, 1);
+	reserved = (uint8_t)read_uint(r, 1);
+	ret->stream = read_uint(r, 8);
+	ret->ack_stream = read_uint(r, 8);
+	ret->seq = (uint32_t)read_uint(r, 4);
+	ret->ack = (uint32_t)read_uint(r, 4);
+	ret->sack = read_uint(r, 8);
+	if (r->failed || version != WIRE_VERSION || reserved != 0 ||
+		ret->from >= ESPALIER_MEMBERS || ret->to >= ESPALIER_MEMBERS || ret->stream == 0)
+		return -EBADMSG;
+	return 0;
+}
+
+static struct writer begin(struct writer *w, enum wire_kind kind)
+{
+	struct writer start = *w;
+
+	write_uint(w, kind, 1);
+	write_uint(w, 0, 2);
+	return start;
+}
+
+static void end(struct writer *w, struct writer *start)
+{
+	size_t len = (size_t)(w->at - start->at) - MESSAGE_HEADER;
+
+	if (w->failed) {
+		w->at = start->at;
+		return;
+	}
+	start->at[1] = (uint8_t)(len >> 8);
+	start->at[2] = (uint8_t)len;
+}
+
+void wire_put_heartbeat(struct writer *w, const struct wire_heartbeat *h)
+{
+	struct writer start = begin(w, WIRE_HEARTBEAT);
+
+	write_uint(w, h->settings, 8);
+	write_uint(w, h->journal, 4);
+	write_uint(w, h->synced, 2);
+	write_uint(w, h->flags, 1);
+	write_uint(w, h->view.epoch, 8);
+	write_uint(w, h->view.live, 2);
+	write_uint(w, h->view.publisher, 1);
+	write_bytes(w, h->macs.outer_mac, 6);
+	write_bytes(w, h->macs.inner_mac, 6);
+	end(w, &start);
+}
+
+static void get_heartbeat(struct reader *r, struct wire_heartbeat *h)
+{
+	h->settings = read_uint(r, 8);
+	h->journal = (uint32_t)read_uint(r, 4);
+	h->synced = (uint16_t)read_uint(r, 2);
+	h->flags = (uint8_t)read_uint(r, 1);
+	h->view.epoch = read_uint(r, 8);
+	h->view.live = (uint16_t)read_uint(r, 2);
+	h->view.publisher = (uint8_t)read_uint(r, 1);
+	h->macs = (struct espalier_member){0};
+	read_bytes(r, h->macs.outer_mac, 6);
+	read_bytes(r, h->macs.inner_mac, 6);
+}
+
+static void put_key(struct writer *w, const struct record_key *key)
+{
+	write_uint(w, key->kind, 1);
+	write_uint(w, key->proto, 1);
+	write_uint(w, key->family, 2);
+	write_bytes(w, &key->spi, 4);
+	write_bytes(w, key->addr, sizeof(key->addr));
+}
+
+static void get_key(struct reader *r, struct record_key *key)
+{
+	key->kind = (uint8_t)read_uint(r, 1);
+	key->proto = (uint8_t)read_uint(r, 1);
+	key->family = (uint16_t)read_uint(r, 2);
+	read_bytes(r, &key->spi, 4);
+	read_bytes(r, key->addr, sizeof(key->addr));
+	if (key->kind != RECORD_SA && key->kind != RECORD_POLICY)
+		r->failed = true;
+}
+
+/* A value for each member, of which most are 0: a bit a member, then those that are not. */
+static void put_sparse(struct writer *w, uint64_t (*get)(const struct record *, unsigned int),
+	const struct record *r, unsigned int width)
+{
+	uint16_t set = 0;
+
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
+		if (get(r, i))
+			set |= (uint16_t)(1U << i);
+	write_uint(w, set, 2);
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
+		if (set >> i & 1)
+			write_uint(w, get(r, i), width);
+}
+
+static uint64_t get_upto(const struct record *r, unsigned int member)
+{
+	return r->upto[member];
+}
+
+static uint64_t get_journal(const struct record *r, unsigned int member)
+{
+	return r->journals[member];
+}
+
+static void put_state(struct writer *w, const struct record *r)
+{
+	write_uint(w, r->top, 8);
+	write_uint(w, r->seq, 8);
+	put_sparse(w, get_upto, r, 8);
+}
+
+static void get_state(struct reader *r, struct record *ret)
+{
+	uint16_t set;
+
+	ret->top = read_uint(r, 8);
+	ret->seq = read_uint(r, 8);
+	set = (uint16_t)read_uint(r, 2);
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
+		ret->upto[i] = set >> i & 1 ? read_uint(r, 8) : 0;
+}
+
+void wire_put_state(struct writer *w, const struct record *r)
+{
+	struct writer start = begin(w, WIRE_STATE);
+
+	put_key(w, &r->key);
+	write_uint(w, r->facts.birth, 8);
+	put_state(w, r);
+	end(w, &start);
+}
+
+static void get_state_message(struct reader *r, struct record *ret)
+{
+	get_key(r, &ret->key);
+	ret->facts.birth = read_uint(r, 8);
+	get_state(r, ret);
+}
+
+enum record_flags { RECORD_ALIVE = 1, RECORD_ESN = 2, RECORD_PAIRED = 4 };
+
+void wire_put_record(struct writer *w, const struct record *r, const void *body, size_t body_len)
+{
+	struct writer start = begin(w, WIRE_RECORD);
+
+	put_key(w, &r->key);
+	write_uint(w, r->facts.birth, 8);
+	put_state(w, r);
+	write_uint(w, r->facts.pair, 8);
+	write_uint(w, r->facts.direction, 1);
+	write_uint(w,
+		(r->alive ? RECORD_ALIVE : 0) | (r->facts.esn ? RECORD_ESN : 0) |
+			(r->paired ? RECORD_PAIRED : 0),
+		1);
+	write_uint(w, r->facts.remote.prefixlen, 1);
+	write_bytes(w, &r->facts.remote.addr, 4);
+	write_uint(w, r->version, 8);
+	write_uint(w, r->author, 1);
+	write_uint(w, r->creator, 1);
+	write_uint(w, r->bucket, 2);
+	put_sparse(w, get_journal, r, 4);
+	write_bytes(w, body, body_len);
+	end(w, &start);
+}
+
+static void get_record(struct reader *r, struct wire_message *m)
+{
+	struct record *ret = &m->record;
+	uint16_t set;
+	uint8_t flags;
+
+	get_state_message(r, ret);
+	ret->facts.pair = read_uint(r, 8);
+	ret->facts.direction = (uint8_t)read_uint(r, 1);
+	flags = (uint8_t)read_uint(r, 1);
+	ret->alive = flags & RECORD_ALIVE;
+	ret->facts.esn = flags & RECORD_ESN;
+	ret->paired = flags & RECORD_PAIRED;
+	ret->facts.remote.prefixlen = (uint32_t)read_uint(r, 1);
+	read_bytes(r, &ret->facts.remote.addr, 4);
+	ret->version = read_uint(r, 8);
+	ret->author = (uint8_t)read_uint(r, 1);
+	ret->creator = (uint8_t)read_uint(r, 1);
+	ret->bucket = (uint16_t)read_uint(r, 2);
+	set = (uint16_t)read_uint(r, 2);
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
+		ret->journals[i] = set >> i & 1 ? (uint32_t)read_uint(r, 4) : 0;
+	m->body_len = (size_t)(r->end - r->at);
+	m->body = reader_take(r, m->body_len);
+	if (m->body_len > RECORD_BODY_MAX || ret->bucket >= ESPALIER_BUCKETS || ret->version == 0 ||
+		ret->author >= ESPALIER_MEMBERS || ret->facts.remote.prefixlen > 32 ||
+		(ret->creator >= ESPALIER_MEMBERS && ret->creator != ESPALIER_NOBODY) ||
+		(ret->facts.direction != ESPALIER_IN && ret->facts.direction != ESPALIER_OUT))
+		r->failed = true;
+}
+
+void wire_put_digest(struct writer *w, const uint64_t *values, uint16_t first, uint16_t count)
+{
+	struct writer start = begin(w, WIRE_DIGEST);
+
+	write_uint(w, first, 2);
+	for (unsigned int i = 0; i < count; i++)
+		write_uint(w, values[first + i], 8);
+	end(w, &start);
+}
+
+static void get_digest(struct reader *r, struct wire_digest *d)
+{
+	size_t len = (size_t)(r->end - r->at);
+
+	d->first = (uint16_t)read_uint(r, 2);
+	if (len < 2 || (len - 2) % 8 || (len - 2) / 8 > WIRE_DIGESTS) {
+		r->failed = true;
+		return;
+	}
+	d->count = (uint16_t)((len - 2) / 8);
+	for (unsigned int i = 0; i < d->count; i++)
+		d->values[i] = read_uint(r, 8);
+	if (d->first + d->count > TABLE_RANGES)
+		r->failed = true;
+}
+
+void wire_put_empty(struct writer *w, enum wire_kind kind)
+{
+	struct writer start = begin(w, kind);
+
+	end(w, &start);
+}
+
+int wire_get(struct reader *r, struct wire_message *ret)
+{
+	struct reader in;
+	size_t len;
+
+	if (r->at == r->end)
+		return 0;
+	*ret = (struct wire_message){.kind = (enum wire_kind)read_uint(r, 1)};
+	len = (size_t)read_uint(r, 2);
+	in.at = reader_take(r, len);
+	if (r->failed)
+		return -EBADMSG;
+	in = (struct reader){.at = in.at, .end = in.at + len};
+	switch (ret->kind) {
+	case WIRE_HEARTBEAT:
+		get_heartbeat(&in, &ret->heartbeat);
+		break;
+	case WIRE_RECORD:
+		get_record(&in, ret);
+		break;
+	case WIRE_STATE:
+		get_state_message(&in, &ret->record);
+		break;
+	case WIRE_DIGEST:
+		get_digest(&in, &ret->digest);
+		break;
+	case WIRE_PULL:
+	case WIRE_PULLED:
+		break;
+	default:
+		return -EBADMSG;
+	}
+	return in.failed || in.at != in.end ? -EBADMSG : 1;
+}
