@@ -54,13 +54,19 @@ static __always_inline bool hop_is_from_member(const struct frame *frame, enum s
 	return false;
 }
 
-/* Makes it a frame from this member to that one. False, and no change: a MAC address is not known.
- */
+static __always_inline bool member_is_next_hop(__u32 id)
+{
+	struct espalier_member *member = bpf_map_lookup_elem(&members, &id);
+
+	return member && member->next_hop;
+}
+
+/* Makes it a frame from this member to that one. False, and no change: that one is no next hop. */
 static __always_inline bool hop_to_member(struct frame *frame, __u32 id, enum side side)
 {
 	const __u8 *mine = member_mac(settings.self, side), *mac = member_mac(id, side);
 
-	if (!mine || !mac)
+	if (!mine || !mac || !member_is_next_hop(id))
 		return false;
 	__builtin_memcpy(frame->eth->h_dest, mac, ETH_ALEN);
 	__builtin_memcpy(frame->eth->h_source, mine, ETH_ALEN);

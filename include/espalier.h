@@ -113,12 +113,17 @@ struct espalier_view {
 	struct espalier_view_half half[2];
 };
 
-/* Map "members" (ARRAY of 16, mmapable), by member id: where to send what it owns. All zero: not
- * known. */
+/*
+ * Map "members" (ARRAY of 16, mmapable), by member id. A packet from one of these MACs came from a
+ * member and is not sent on (one hop). A packet is sent only to a member with `next_hop` set: one
+ * that lives and has learned our MACs, since otherwise it could not tell that the packet had its
+ * hop. All zero: not known.
+ */
 struct espalier_member {
 	__u8 outer_mac[6];
 	__u8 inner_mac[6];
-	__u8 reserved[4];
+	__u8 next_hop;
+	__u8 reserved[3];
 };
 
 /* Map "sas" (HASH): every ESP SA of the cluster this kernel holds, both directions. */
