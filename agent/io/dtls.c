@@ -24,7 +24,6 @@ struct session {
 	struct dtls *owner;
 	const uint8_t *in; /* the record that OpenSSL may read, or NULL */
 	size_t in_len;
-	uint8_t random[SSL3_RANDOM_SIZE]; /* server: the ClientHello's; tells hellos apart */
 	uint64_t began_us;
 };
 
@@ -88,15 +87,10 @@ static bool datagram_is_whole(const uint8_t *buf, size_t len)
 	return true;
 }
 
-/* The random of a ClientHello (RFC 6347, 4.2.2; RFC 5246, 7.4.1.2), NULL if it is none. */
-static const uint8_t *client_random(const struct record *r)
+static bool record_is_client_hello(const struct record *r)
 {
-	size_t at = DTLS1_RT_HEADER_LENGTH + DTLS1_HM_HEADER_LENGTH + sizeof(uint16_t);
-
-	if (r->type != SSL3_RT_HANDSHAKE || r->epoch != 0 || r->len < at + SSL3_RANDOM_SIZE ||
-		r->start[DTLS1_RT_HEADER_LENGTH] != SSL3_MT_CLIENT_HELLO)
-		return NULL;
-	return r->start + at;
+	return r->epoch == 0 && r->type == SSL3_RT_HANDSHAKE &&
+	       r->start[DTLS1_RT_HEADER_LENGTH] == SSL3_MT_CLIENT_HELLO;
 }
 
 /*
@@ -247,9 +241,10 @@ static void handshake_begin(struct dtls *d, uint64_t now_us)
 }
 
 /*
- * Server: a ClientHello that belongs to no handshake we have. It must bring the cookie, which
- * shows that it came from the member's address and was made for this handshake: then it is the
- * new pending handshake.
+ * Server: a ClientHello. Only with the cookie it begins a handshake, in place of one that is
+ * pending: the cookie shows that the client gets what is sent to the member's address. It is good
+ * for one handshake, so a ClientHello that comes again, late or recorded, is only answered with
+ * the next cookie, which a client that already has one does not mind.
  */
 static int hello_receive(struct dtls *d, const struct record *r, uint64_t now_us)
 {
@@ -275,27 +270,17 @@ static int hello_receive(struct dtls *d, const struct record *r, uint64_t now_us
 	d->pending = d->listener;
 	d->listener = NULL;
 	d->pending->began_us = now_us;
-	memcpy(d->pending->random, client_random(r), SSL3_RANDOM_SIZE);
 	handshake_advance(d, NULL, now_us);
 	if (RAND_bytes(d->other.cookie, DTLS_COOKIE_SIZE) != 1)
 		drop(&d->pending); /* the cookie is used up */
 	return 0;
 }
 
-static bool session_is_of(const struct session *s, const uint8_t *random)
-{
-	return s && memcmp(s->random, random, SSL3_RANDOM_SIZE) == 0;
-}
-
 /* A record in the clear: it can only be a handshake's. Alerts in the clear are anybody's. */
 static int clear_receive(struct dtls *d, const struct record *r, uint64_t now_us)
 {
-	const uint8_t *random = client_random(r);
-
-	if (random && d->client)
-		return -EBADMSG;
-	if (random && !session_is_of(d->pending, random))
-		return session_is_of(d->current, random) ? -EBADMSG : hello_receive(d, r, now_us);
+	if (record_is_client_hello(r))
+		return d->client ? -EBADMSG : hello_receive(d, r, now_us);
 	if (!d->pending || (r->type != SSL3_RT_HANDSHAKE && r->type != SSL3_RT_CHANGE_CIPHER_SPEC))
 		return -EBADMSG;
 	handshake_advance(d, r, now_us);

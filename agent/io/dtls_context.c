@@ -69,9 +69,12 @@ static unsigned int psk_client(SSL *ssl, const char *hint, char *identity,
 	return psk_for(o, hint, psk, size);
 }
 
+/* "<what> <file>: <why>", by the first error that OpenSSL met. */
 static int fail(char *err, size_t err_size, const char *what, const char *file)
 {
-	const char *why = ERR_reason_error_string(ERR_peek_last_error());
+	unsigned long error = ERR_peek_error();
+	const char *why = ERR_SYSTEM_ERROR(error) ? strerror(ERR_GET_REASON(error))
+						  : ERR_reason_error_string(error);
 
 	snprintf(err, err_size, "%s %s: %s", what, file, why ? why : "unusable");
 	return -EINVAL;
