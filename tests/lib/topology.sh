@@ -1,0 +1,338 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# topology.sh - a cluster in network namespaces, for tests and the demo. Source it, set
+# TOPOLOGY_PREFIX, call topology_up.
+#
+#	client ── peer ──outer──┬── m0 ──┬──inner── host
+#	                        ├── m1 ──┤
+#	                        └── m2 ──┘   (and a sync network between the members)
+#
+# Namespaces are PREFIX-m0 and so on, -peer, -client, -host, and -switch, which holds the three
+# bridges. A member's interfaces are named outer, inner and sync; their ends in the switch outer0,
+# inner0, sync0 for member 0. All members have the cluster addresses on lo. Clear traffic between
+# client and host is routed through the peer and the cluster; SAs and policies are the caller's.
+#
+# Whatever is started in a namespace ends with topology_down, which can always be called again.
+
+TOPOLOGY_PREFIX=${TOPOLOGY_PREFIX:-espalier-test}
+TOPOLOGY_PASS=${TOPOLOGY_PASS:-$(dirname "${BASH_SOURCE[0]}")/../../build/tests/pass.bpf.o}
+
+CLUSTER_OUTER=192.0.2.1
+CLUSTER_INNER=10.1.0.1
+PEER_OUTER=192.0.2.100
+PEER_CLIENT=10.2.0.1
+CLIENT=10.2.0.2
+CLIENT_NET=10.2.0.0/24
+HOST=10.1.0.100
+HOST_NET=10.1.0.0/24
+
+# Files of the cluster (key) and of each member (m0/: log, pid, journal, bpf/, espalier.conf).
+topology_state()
+{
+	echo "/run/$TOPOLOGY_PREFIX"
+}
+
+member_state()
+{
+	echo "/run/$TOPOLOGY_PREFIX/m$1"
+}
+
+outer_address() { echo "192.0.2.$((10 + $1))"; }
+inner_address() { echo "10.1.0.$((10 + $1))"; }
+sync_address() { echo "10.255.0.$((10 + $1))"; }
+
+# The MAC address of a member's interface: the number of its network, of the member.
+member_mac()
+{
+	local member=$1 network=$2
+
+	case $network in
+	outer) printf '02:e5:00:00:01:%02x\n' "$member" ;;
+	inner) printf '02:e5:00:00:02:%02x\n' "$member" ;;
+	sync) printf '02:e5:00:00:03:%02x\n' "$member" ;;
+	esac
+}
+
+# Not "ip netns exec": that hides /sys/fs/bpf.
+in_namespace()
+{
+	local name=$1
+	shift
+	nsenter --net="/run/netns/$TOPOLOGY_PREFIX-$name" "$@"
+}
+
+# start_in NAMESPACE COMMAND...: in the background; $! is the command's process id. File descriptor 3
+# is closed, since bats waits for everybody who has it.
+start_in()
+{
+	local name=$1
+	shift
+	nsenter --net="/run/netns/$TOPOLOGY_PREFIX-$name" "$@" </dev/null 3>&- &
+}
+
+in_peer() { in_namespace peer "$@"; }
+in_client() { in_namespace client "$@"; }
+in_host() { in_namespace host "$@"; }
+in_switch() { in_namespace switch "$@"; }
+
+in_member()
+{
+	local member=$1
+	shift
+	in_namespace "m$member" env LIBXDP_BPFFS="$(member_state "$member")/bpf" "$@"
+}
+
+# ip commands from stdin.
+topology_ip()
+{
+	ip -n "$TOPOLOGY_PREFIX-$1" -batch -
+}
+
+# Runs a command until it succeeds, for so many seconds at most.
+wait_until()
+{
+	local seconds=$1 end
+	shift
+	end=$((SECONDS + seconds + 1))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.05
+	done
+}
+
+# A namespace that routes. No IPv6, whose own traffic would only be noise here. With arp_announce 2
+# and arp_ignore 1 the kernel speaks for the addresses of the interface alone, not for lo's.
+topology_namespace()
+{
+	ip netns add "$TOPOLOGY_PREFIX-$1" || return
+	in_namespace "$1" sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 \
+		net.ipv6.conf.default.disable_ipv6=1 net.ipv4.ip_forward=1 \
+		net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
+		net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.arp_ignore=1 || return
+	ip -n "$TOPOLOGY_PREFIX-$1" link set lo up
+}
+
+# A checksum that is left for later is lost when XDP sends a frame on.
+topology_checksums()
+{
+	local name=$1 interface
+	shift
+	for interface in "$@"; do
+		in_namespace "$name" ethtool -K "$interface" tx off >/dev/null || return
+	done
+}
+
+topology_switch()
+{
+	local network
+
+	topology_namespace switch || return
+	for network in outer inner sync; do
+		echo "link add name $network type bridge mcast_snooping 0"
+		echo "link set $network up"
+	done | topology_ip switch
+}
+
+topology_outside()
+{
+	local p=$TOPOLOGY_PREFIX name
+
+	for name in peer client host; do
+		topology_namespace $name || return
+	done
+	topology_ip switch <<-END || return
+		link add name outer-peer type veth peer name outer netns $p-peer
+		link set outer-peer master outer up
+		link add name inner-host type veth peer name inner netns $p-host
+		link set inner-host master inner up
+	END
+	topology_ip peer <<-END || return
+		link add name client type veth peer name peer netns $p-client
+		addr add $PEER_OUTER/24 dev outer
+		addr add $PEER_CLIENT/24 dev client
+		link set outer up
+		link set client up
+		route add $HOST_NET via $CLUSTER_OUTER
+	END
+	topology_ip client <<-END || return
+		addr add $CLIENT/24 dev peer
+		link set peer up
+		route add default via $PEER_CLIENT
+	END
+	topology_ip host <<-END || return
+		addr add $HOST/24 dev inner
+		link set inner up
+		route add default via $CLUSTER_INNER
+	END
+	topology_checksums peer outer client && topology_checksums client peer &&
+		topology_checksums host inner
+}
+
+# A veth takes what its far end sends by XDP only when it has an XDP program itself.
+topology_ports()
+{
+	local member=$1 network
+
+	for network in outer inner sync; do
+		echo "link add name $network$member type veth peer name $network" \
+			"address $(member_mac "$member" $network) netns $TOPOLOGY_PREFIX-m$member"
+		echo "link set $network$member master $network up"
+		echo "link set dev $network$member xdpdrv object $TOPOLOGY_PASS section xdp"
+	done | topology_ip switch
+}
+
+# Powers a member on. Its files are kept from the last time, as on a disk.
+member_on()
+{
+	local member=$1 state
+
+	state=$(member_state "$member")
+	mkdir -p "$state/bpf" || return
+	mount -t bpf bpf "$state/bpf" || return
+	topology_namespace "m$member" && topology_ports "$member" || return
+	topology_ip "m$member" <<-END || return
+		addr add $CLUSTER_OUTER/32 dev lo
+		addr add $CLUSTER_INNER/32 dev lo
+		addr add $(outer_address "$member")/24 dev outer
+		addr add $(inner_address "$member")/24 dev inner
+		addr add $(sync_address "$member")/24 dev sync
+		link set outer up
+		link set inner up
+		link set sync up
+		route add $CLIENT_NET via $PEER_OUTER
+	END
+	topology_checksums "m$member" outer inner sync
+}
+
+# Powers a member off: its links first, so that nothing of it is seen any more, then the rest.
+member_off()
+{
+	local member=$1 network
+
+	for network in outer inner sync; do
+		echo "link set $network$member down"
+	done | topology_ip switch
+	topology_remove "m$member"
+	umount -l "$(member_state "$member")/bpf"
+	rm -f "$(member_state "$member")/pid"
+}
+
+# Kills what runs in a namespace and removes it. Its interfaces first: a namespace lives on for a
+# while, and their far ends with it.
+topology_remove()
+{
+	local name=$TOPOLOGY_PREFIX-$1 pids
+
+	pids=$(ip netns pids "$name")
+	# shellcheck disable=SC2086 # several
+	[ -z "$pids" ] || kill -KILL $pids 2>/dev/null
+	ip -n "$name" -oneline link show type veth | awk -F '[:@ ]+' '{ print "link del " $2 }' |
+		topology_ip "$1"
+	ip netns del "$name"
+}
+
+# topology_up MEMBERS
+topology_up()
+{
+	local member state
+
+	topology_down
+	state=$(topology_state)
+	(umask 077 && mkdir -p "$state" && openssl rand -base64 32 >"$state/key") || return
+	topology_switch && topology_outside || return
+	for ((member = 0; member < $1; member++)); do
+		member_on "$member" || return
+	done
+	echo "$1" >"$state/members"
+}
+
+topology_down()
+{
+	local state name mounted
+
+	state=$(topology_state)
+	for name in $(ip netns list | awk '{ print $1 }'); do
+		[[ $name =~ ^$TOPOLOGY_PREFIX-(m[0-9]+|peer|client|host|switch)$ ]] &&
+			topology_remove "${BASH_REMATCH[1]}"
+	done
+	for mounted in "$state"/m*/bpf; do
+		mountpoint -q "$mounted" && umount -l "$mounted"
+	done
+	rm -rf "$state"
+}
+
+# member_config MEMBER [CLUSTER-LINES [INTERFACE-LINES]]: writes the member's configuration and
+# prints the file's name.
+member_config()
+{
+	local member=$1 state other
+
+	state=$(member_state "$member")
+	{
+		printf '[Cluster]\nAddress = %s\nInnerAddress = %s\n' $CLUSTER_OUTER $CLUSTER_INNER
+		printf 'PresharedKeyFile = %s/key\n%s\n' "$(topology_state)" "${2:-}"
+		printf '[Interface]\nId = %s\nOuter = outer\nInner = inner\nSync = sync\n' "$member"
+		printf 'Journal = %s/journal\nPin = %s/bpf/espalier\nControl = %s/control\n%s\n' \
+			"$state" "$state" "$state" "${3:-}"
+		for ((other = 0; other < $(cat "$(topology_state)/members"); other++)); do
+			printf '[Member]\nId = %s\nSync = %s\n' $other "$(sync_address $other)"
+		done
+	} >"$state/espalier.conf" && echo "$state/espalier.conf"
+}
+
+# member_start MEMBER COMMAND...: the member's agent, in the background; what it says goes to its
+# log.
+member_start()
+{
+	local member=$1 state
+	shift
+	state=$(member_state "$member")
+	LIBXDP_BPFFS=$state/bpf start_in "m$member" "$@" >>"$state/log" 2>&1
+	echo $! >"$state/pid"
+	disown # no message when it is killed
+}
+
+member_pid()
+{
+	cat "$(member_state "$1")/pid"
+}
+
+member_runs()
+{
+	local pid
+
+	pid=$(member_pid "$1" 2>/dev/null) && kill -0 "$pid" 2>/dev/null
+}
+
+member_ended() { ! member_runs "$1"; }
+
+member_signal()
+{
+	local pid
+
+	pid=$(member_pid "$1") && kill "-$2" "$pid"
+}
+
+# Kills the agent without warning; the member's kernel goes on.
+member_kill()
+{
+	member_signal "$1" KILL && wait_until 5 member_ended "$1"
+}
+
+# Ends the agent in order.
+member_stop()
+{
+	member_signal "$1" TERM && wait_until 10 member_ended "$1"
+}
+
+member_freeze() { member_signal "$1" STOP; }
+member_thaw() { member_signal "$1" CONT; }
+
+# Cuts a member's cable at the switch, as its carrier shows, and mends it.
+cut_outer() { in_switch ip link set "outer$1" down; }
+cut_inner() { in_switch ip link set "inner$1" down; }
+cut_sync() { in_switch ip link set "sync$1" down; }
+heal_outer() { in_switch ip link set "outer$1" up; }
+heal_inner() { in_switch ip link set "inner$1" up; }
+heal_sync() { in_switch ip link set "sync$1" up; }
