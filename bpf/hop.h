@@ -11,33 +11,43 @@
 
 enum side { SIDE_OUTER, SIDE_INNER };
 
-static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
+/* In 16-bit steps: that is how frames are aligned, whatever the headers' types say. */
+static __always_inline bool mac_equal(const void *a, const void *b)
 {
-	return *(__u16 *)a == *(__u16 *)b && *(__u16 *)(a + 2) == *(__u16 *)(b + 2) &&
-	       *(__u16 *)(a + 4) == *(__u16 *)(b + 4);
+	const __u16 *x = a, *y = b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
-static __always_inline bool mac_known(const __u8 *mac)
+static __always_inline void mac_copy(void *to, const void *from)
 {
-	return *(__u16 *)mac || *(__u16 *)(mac + 2) || *(__u16 *)(mac + 4);
+	const __u16 *x = from;
+	__u16 *y = to;
+
+	y[0] = x[0];
+	y[1] = x[1];
+	y[2] = x[2];
 }
 
 /* NULL: no such member, or its MAC address on this side is not known. */
-static __always_inline const __u8 *member_mac(__u32 id, enum side side)
+static __always_inline const __u8 *member_mac(const struct espalier_member *member, enum side side)
 {
-	struct espalier_member *member = bpf_map_lookup_elem(&members, &id);
-	const __u8 *mac;
+	const __u8 *mac = side == SIDE_OUTER ? member->outer_mac : member->inner_mac;
+	const __u16 *x = (const void *)mac;
 
-	if (!member)
-		return NULL;
-	mac = side == SIDE_OUTER ? member->outer_mac : member->inner_mac;
-	return mac_known(mac) ? mac : NULL;
+	return x[0] || x[1] || x[2] ? mac : NULL;
+}
+
+static __always_inline const struct espalier_member *member_find(__u32 id)
+{
+	return bpf_map_lookup_elem(&members, &id);
 }
 
 /* Sent to this machine's own MAC address: a switch may flood us with frames for others. */
 static __always_inline bool hop_is_for_me(const struct frame *frame, enum side side)
 {
-	const __u8 *mac = member_mac(settings.self, side);
+	const struct espalier_member *me = member_find(settings.self);
+	const __u8 *mac = me ? member_mac(me, side) : NULL;
 
 	return mac && mac_equal(frame->eth->h_dest, mac);
 }
@@ -46,7 +56,8 @@ static __always_inline bool hop_is_for_me(const struct frame *frame, enum side s
 static __always_inline bool hop_is_from_member(const struct frame *frame, enum side side)
 {
 	for (__u32 id = 0; id < ESPALIER_MEMBERS && id < settings.members; id++) {
-		const __u8 *mac = member_mac(id, side);
+		const struct espalier_member *member = member_find(id);
+		const __u8 *mac = member ? member_mac(member, side) : NULL;
 
 		if (mac && mac_equal(frame->eth->h_source, mac))
 			return true;
@@ -54,22 +65,19 @@ static __always_inline bool hop_is_from_member(const struct frame *frame, enum s
 	return false;
 }
 
-static __always_inline bool member_is_next_hop(__u32 id)
-{
-	struct espalier_member *member = bpf_map_lookup_elem(&members, &id);
-
-	return member && member->next_hop;
-}
-
-/* Makes it a frame from this member to that one. False, and no change: that one is no next hop. */
+/*
+ * Makes a frame that is for this member one for that member. False, and no change: that one is no
+ * next hop.
+ */
 static __always_inline bool hop_to_member(struct frame *frame, __u32 id, enum side side)
 {
-	const __u8 *mine = member_mac(settings.self, side), *mac = member_mac(id, side);
+	const struct espalier_member *next = member_find(id);
+	const __u8 *mac = next && next->next_hop ? member_mac(next, side) : NULL;
 
-	if (!mine || !mac || !member_is_next_hop(id))
+	if (!mac)
 		return false;
-	__builtin_memcpy(frame->eth->h_dest, mac, ETH_ALEN);
-	__builtin_memcpy(frame->eth->h_source, mine, ETH_ALEN);
+	mac_copy(frame->eth->h_source, frame->eth->h_dest);
+	mac_copy(frame->eth->h_dest, mac);
 	return true;
 }
 
@@ -91,21 +99,22 @@ static __always_inline bool hop_is_ingress(void)
 static __always_inline enum espalier_reason hop_answer_arp(struct frame *frame, enum side side)
 {
 	struct arp *arp = parse_arp_request(frame);
-	const __u8 *mine = member_mac(settings.self, side);
+	const struct espalier_member *me = member_find(settings.self);
+	const __u8 *mac = me ? member_mac(me, side) : NULL;
 	__be32 asked;
 
 	if (!arp || !is_cluster_address(arp->target_ip))
 		return ESPALIER_NOT_OURS;
 	asked = arp->target_ip;
-	if (!mine || arp->sender_ip == asked || !hop_is_ingress())
+	if (!mac || arp->sender_ip == asked || !hop_is_ingress())
 		return ESPALIER_ARP_LEFT;
 
-	__builtin_memcpy(frame->eth->h_dest, frame->eth->h_source, ETH_ALEN);
-	__builtin_memcpy(frame->eth->h_source, mine, ETH_ALEN);
+	mac_copy(frame->eth->h_dest, frame->eth->h_source);
+	mac_copy(frame->eth->h_source, mac);
 	arp->operation = bpf_htons(2);
-	__builtin_memcpy(arp->target_mac, arp->sender_mac, ETH_ALEN);
+	mac_copy(arp->target_mac, arp->sender_mac);
 	arp->target_ip = arp->sender_ip;
-	__builtin_memcpy(arp->sender_mac, mine, ETH_ALEN);
+	mac_copy(arp->sender_mac, mac);
 	arp->sender_ip = asked;
 	return ESPALIER_ARP_ANSWERED;
 }

@@ -70,9 +70,8 @@ const struct espalier_view_half *datapath_view(const struct datapath *d);
 /* "I am alive": at each tick. now_ns: CLOCK_MONOTONIC. */
 void datapath_alive(struct datapath *d, uint64_t now_ns);
 
-/* Own id too: frames sent on get these as source. All zero: not known. */
-int datapath_member_set(
-	struct datapath *d, uint8_t id, const uint8_t outer_mac[6], const uint8_t inner_mac[6]);
+/* Own id too, for its MACs. -EINVAL: no such id. */
+int datapath_member_set(struct datapath *d, uint8_t id, const struct espalier_member *member);
 
 /* -ENOSPC: more than max_sas. sa->lock is not used. The change is atomic for the guard. */
 int datapath_sa_set(

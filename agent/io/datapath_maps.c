@@ -24,13 +24,11 @@ void datapath_alive(struct datapath *d, uint64_t now_ns)
 	__atomic_store_n(&d->view->alive_ns, now_ns, __ATOMIC_RELAXED);
 }
 
-int datapath_member_set(
-	struct datapath *d, uint8_t id, const uint8_t outer_mac[6], const uint8_t inner_mac[6])
+int datapath_member_set(struct datapath *d, uint8_t id, const struct espalier_member *member)
 {
 	if (id >= ESPALIER_MEMBERS)
 		return -EINVAL;
-	memcpy(d->members[id].outer_mac, outer_mac, 6);
-	memcpy(d->members[id].inner_mac, inner_mac, 6);
+	d->members[id] = *member;
 	return 0;
 }
 

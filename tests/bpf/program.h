@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * program.h - one BPF program with maps of its own (nothing is pinned), run on single frames by
+ * BPF_PROG_TEST_RUN. Every run must count exactly one reason.
+ */
+#ifndef PROGRAM_H
+#define PROGRAM_H
+
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <cmocka.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <linux/udp.h>
+
+#include "espalier.h"
+
+#define FRAME_MAX 256
+
+enum { IN_STEER = 1, IN_CLEAR = 2, IN_SYNC = 4, IN_GUARD = 8 };
+
+/* Which program can say what. The last test of each program checks that it has said all of it. */
+static const uint8_t said_by[ESPALIER_REASON_COUNT] = {
+	[ESPALIER_NOT_OURS] = IN_STEER | IN_CLEAR | IN_SYNC,
+	[ESPALIER_NOT_ESP] = IN_STEER,
+	[ESPALIER_MALFORMED] = IN_STEER,
+	[ESPALIER_LOCAL] = IN_STEER,
+	[ESPALIER_FORWARDED] = IN_STEER,
+	[ESPALIER_ONE_HOP] = IN_STEER,
+	[ESPALIER_NO_OWNER] = IN_STEER,
+	[ESPALIER_NO_NEXT_HOP] = IN_STEER,
+	[ESPALIER_ARP_ANSWERED] = IN_STEER | IN_CLEAR,
+	[ESPALIER_ARP_LEFT] = IN_STEER | IN_CLEAR,
+	[ESPALIER_CLEAR_NO_SA] = IN_CLEAR,
+	[ESPALIER_CLEAR_LOCAL] = IN_CLEAR,
+	[ESPALIER_CLEAR_FORWARDED] = IN_CLEAR,
+	[ESPALIER_CLEAR_ONE_HOP] = IN_CLEAR,
+	[ESPALIER_CLEAR_NO_OWNER] = IN_CLEAR,
+	[ESPALIER_CLEAR_NO_NEXT_HOP] = IN_CLEAR,
+	[ESPALIER_UNGUARDED] = IN_GUARD,
+	[ESPALIER_EMITTED] = IN_GUARD,
+	[ESPALIER_EMITTED_NEW] = IN_GUARD,
+	[ESPALIER_GUARD_UNKNOWN] = IN_GUARD,
+	[ESPALIER_GUARD_NOT_OWNER] = IN_GUARD,
+	[ESPALIER_GUARD_BLOCK] = IN_GUARD,
+	[ESPALIER_GUARD_MALFORMED] = IN_GUARD,
+	[ESPALIER_SYNC] = IN_SYNC,
+};
+
+struct program {
+	struct bpf_object *object;
+	int fd;
+	enum espalier_reason reason; /* of the last run */
+	uint64_t said[ESPALIER_REASON_COUNT];
+};
+
+struct frame {
+	uint8_t bytes[FRAME_MAX];
+	uint32_t size;
+};
+
+static const uint8_t mac_outer[3][6] = {{2, 0, 0, 0, 1, 0}, {2, 0, 0, 0, 1, 1}, {2, 0, 0, 0, 1, 2}};
+static const uint8_t mac_inner[3][6] = {{2, 0, 0, 0, 2, 0}, {2, 0, 0, 0, 2, 1}, {2, 0, 0, 0, 2, 2}};
+static const uint8_t mac_peer[6] = {2, 0, 0, 0, 9, 9};
+static const uint8_t mac_broadcast[6] = {255, 255, 255, 255, 255, 255};
+
+static inline int program_map(const struct program *p, const char *name)
+{
+	int fd = bpf_object__find_map_fd_by_name(p->object, name);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static inline void program_load(
+	struct program *p, const void *elf, size_t size, const struct espalier_settings *settings)
+{
+	struct bpf_map *map;
+
+	*p = (struct program){.object = bpf_object__open_mem(elf, size, NULL)};
+	assert_non_null(p->object);
+	bpf_object__for_each_map(map, p->object)
+	{
+		if (bpf_map__is_internal(map))
+			assert_int_equal(
+				bpf_map__set_initial_value(map, settings, sizeof(*settings)), 0);
+		else
+			assert_int_equal(bpf_map__set_pin_path(map, NULL), 0);
+	}
+	assert_int_equal(bpf_object__load(p->object), 0);
+	p->fd = bpf_program__fd(bpf_object__next_program(p->object, NULL));
+	assert_true(p->fd >= 0);
+}
+
+static inline void program_close(struct program *p)
+{
+	bpf_object__close(p->object);
+}
+
+/* What has been counted, all CPUs. */
+static inline void program_reasons(const struct program *p, uint64_t ret[ESPALIER_REASON_COUNT])
+{
+	int cpus = libbpf_num_possible_cpus();
+	uint64_t *values = calloc(cpus, sizeof(struct espalier_reasons));
+	uint32_t zero = 0;
+
+	assert_non_null(values);
+	assert_int_equal(bpf_map_lookup_elem(program_map(p, "reasons"), &zero, values), 0);
+	memset(ret, 0, sizeof(struct espalier_reasons));
+	for (int cpu = 0; cpu < cpus; cpu++)
+		for (int i = 0; i < ESPALIER_REASON_COUNT; i++)
+			ret[i] += values[cpu * ESPALIER_REASON_COUNT + i];
+	free(values);
+}
+
+/* Runs the program once; *frame becomes what it made of it. ctx may be NULL. Returns its verdict.
+ */
+static inline int program_run(struct program *p, struct frame *frame, void *ctx, size_t ctx_size)
+{
+	uint64_t reasons[ESPALIER_REASON_COUNT];
+	uint8_t out[FRAME_MAX + 64];
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame->bytes, .data_size_in = frame->size,
+		.data_out = out, .data_size_out = sizeof(out), .ctx_in = ctx,
+		.ctx_size_in = ctx_size, .repeat = 1);
+	int counted = 0;
+
+	assert_int_equal(bpf_prog_test_run_opts(p->fd, &opts), 0);
+	assert_int_equal(opts.data_size_out, frame->size);
+	memcpy(frame->bytes, out, frame->size);
+
+	program_reasons(p, reasons);
+	for (int i = 0; i < ESPALIER_REASON_COUNT; i++)
+		if (reasons[i] != p->said[i]) {
+			assert_int_equal(reasons[i], p->said[i] + 1);
+			p->reason = i;
+			counted++;
+		}
+	assert_int_equal(counted, 1);
+	memcpy(p->said, reasons, sizeof(reasons));
+	return (int)opts.retval;
+}
+
+static inline void program_said_all(const struct program *p, unsigned int in)
+{
+	for (int i = 0; i < ESPALIER_REASON_COUNT; i++) {
+		assert_int_not_equal(said_by[i], 0);
+		assert_int_equal(p->said[i] > 0, (said_by[i] & in) != 0);
+	}
+}
+
+static inline uint64_t program_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/*
+ * A view where bucket i belongs to owners[i % n], in half `active`; the other half says nobody, so
+ * that reading the wrong one shows.
+ */
+static inline void program_set_view(struct program *p, uint32_t active, const uint8_t *owners,
+	int n, uint8_t ingress, uint64_t alive_ns)
+{
+	static struct espalier_view view;
+	uint32_t zero = 0;
+
+	memset(&view, ESPALIER_NOBODY, sizeof(view));
+	view.active = active;
+	view.alive_ns = alive_ns;
+	view.dead_ns = 60000000000; /* a minute: only what is said to be dead is dead */
+	view.half[active].ingress = ingress;
+	for (int i = 0; i < ESPALIER_BUCKETS; i++)
+		view.half[active].owner[i] = owners[i % n];
+	assert_int_equal(bpf_map_update_elem(program_map(p, "view"), &zero, &view, BPF_ANY), 0);
+}
+
+/* Members 0 to 2; member 2 only if `known`. */
+static inline void program_set_members(struct program *p, bool known)
+{
+	for (uint32_t id = 0; id < 3; id++) {
+		struct espalier_member member = {.next_hop = 1};
+
+		memcpy(member.outer_mac, mac_outer[id], 6);
+		memcpy(member.inner_mac, mac_inner[id], 6);
+		if (id == 2 && !known)
+			member = (struct espalier_member){};
+		assert_int_equal(
+			bpf_map_update_elem(program_map(p, "members"), &id, &member, BPF_ANY), 0);
+	}
+}
+
+/* Frames */
+
+static inline void *frame_add(struct frame *frame, const void *bytes, uint32_t size)
+{
+	void *p = frame->bytes + frame->size;
+
+	assert_true(frame->size + size <= FRAME_MAX);
+	memcpy(p, bytes, size);
+	frame->size += size;
+	return p;
+}
+
+static inline void frame_begin(struct frame *frame, const uint8_t to[6], const uint8_t from[6],
+	int vlan_tags, uint16_t protocol)
+{
+	const uint8_t tag[4] = {0x81, 0x00, 0x00, 0x05};
+	uint16_t type = htons(protocol);
+
+	frame->size = 0;
+	frame_add(frame, to, 6);
+	frame_add(frame, from, 6);
+	for (int i = 0; i < vlan_tags; i++)
+		frame_add(frame, tag, sizeof(tag));
+	frame_add(frame, &type, 2);
+}
+
+/* IPv4 with `options` words of options (no-operation). */
+static inline struct iphdr *frame_ip(struct frame *frame, const char *from, const char *to,
+	uint8_t protocol, unsigned int options)
+{
+	struct iphdr ip = {.version = 4,
+		.ihl = 5 + options,
+		.ttl = 64,
+		.protocol = protocol,
+		.tot_len = htons(100),
+		.saddr = inet_addr(from),
+		.daddr = inet_addr(to)};
+	const uint8_t words[40] = {1, 1, 1, 1};
+	struct iphdr *ret = frame_add(frame, &ip, sizeof(ip));
+
+	frame_add(frame, words, options * 4);
+	return ret;
+}
+
+/* An ESP header and a payload whose every byte is its own. */
+static inline void frame_esp(struct frame *frame, uint32_t spi, uint32_t seq)
+{
+	uint32_t header[2] = {htonl(spi), htonl(seq)};
+	uint8_t payload[64];
+
+	for (unsigned int i = 0; i < sizeof(payload); i++)
+		payload[i] = i * 7 + 3;
+	frame_add(frame, header, sizeof(header));
+	frame_add(frame, payload, sizeof(payload));
+}
+
+struct arp_packet {
+	uint16_t hardware, protocol;
+	uint8_t hardware_size, protocol_size;
+	uint16_t operation;
+	uint8_t sender_mac[6];
+	uint32_t sender_ip;
+	uint8_t target_mac[6];
+	uint32_t target_ip;
+} __attribute__((packed));
+
+static inline struct arp_packet *frame_arp(struct frame *frame, const uint8_t to[6],
+	const uint8_t from[6], const char *sender, const char *target, int vlan_tags)
+{
+	struct arp_packet arp = {.hardware = htons(1),
+		.protocol = htons(ETH_P_IP),
+		.hardware_size = 6,
+		.protocol_size = 4,
+		.operation = htons(1),
+		.sender_ip = inet_addr(sender),
+		.target_ip = inet_addr(target)};
+	uint8_t padding[18] = {0xaa, 0xbb};
+
+	memcpy(arp.sender_mac, from, 6);
+	frame_begin(frame, to, from, vlan_tags, ETH_P_ARP);
+	void *ret = frame_add(frame, &arp, sizeof(arp));
+	frame_add(frame, padding, sizeof(padding));
+	return ret;
+}
+
+#endif
