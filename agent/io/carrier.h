@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CARRIER_DATAGRAM_MAX 1472 /* bytes: what an Ethernet frame holds */
+#define CARRIER_DATAGRAM_MAX 1344 /* bytes of UDP payload, the longest that is sent */
 #define CARRIER_BATCH 256 /* datagrams at once; then the rest of the agent gets its turn */
 
 struct carrier_origin {

@@ -15,7 +15,7 @@
 #include "io/xsk.h"
 
 static_assert(CHANNEL_DATAGRAM_MAX == DTLS_PAYLOAD_MAX, "one size");
-static_assert(DTLS_DATAGRAM_MAX <= CARRIER_DATAGRAM_MAX, "a datagram fits a frame");
+static_assert(DTLS_DATAGRAM_MAX == CARRIER_DATAGRAM_MAX, "one size");
 
 struct member {
 	struct channel *channel;
