@@ -21,12 +21,13 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "espalier.h"
 #include "io/channel.h"
 
 #define PORT 4711
-#define SILENCE_US 100000
+#define SILENCE_US 400000
 #define WINDOW 65536 /* numbers between which one is known from its double */
 #define FLOOD_BATCH 32
 
@@ -123,14 +124,16 @@ static int sync_attach(const char *path, unsigned int ifindex, struct in_addr ad
 	return bpf_object__find_map_fd_by_name(object, "sync");
 }
 
-static void send_all(struct channel *c, uint8_t self, uint8_t members, uint32_t number, bool flood)
+/* False: the carrier is full. */
+static bool send_all(struct channel *c, uint8_t self, uint8_t members, uint32_t number, bool flood)
 {
 	uint8_t buf[CHANNEL_DATAGRAM_MAX];
 	size_t len = payload_make(buf, number, flood);
 
 	for (uint8_t i = 0; i < members; i++)
-		if (i != self)
-			channel_send(c, i, buf, len);
+		if (i != self && channel_send(c, i, buf, len) == -EAGAIN)
+			return false;
+	return true;
 }
 
 static void wait_for(struct channel *c, uint64_t until_us)
@@ -148,13 +151,14 @@ static void run(struct channel *c, const struct channel_config *config, uint8_t 
 	uint64_t seconds, uint64_t interval_us)
 {
 	uint64_t next = clock_us(CLOCK_MONOTONIC), end = next + seconds * 1000000;
-	uint32_t number = 0;
+	uint32_t number = (uint32_t)getpid() << 16; /* other numbers than before a restart */
 
 	while (!stopped && clock_us(CLOCK_MONOTONIC) < end) {
-		if (interval_us == 0)
+		if (interval_us == 0) {
 			for (unsigned int i = 0; i < FLOOD_BATCH; i++)
-				send_all(c, config->self, members, number++, true);
-		else if (clock_us(CLOCK_MONOTONIC) >= next) {
+				if (!send_all(c, config->self, members, number++, true))
+					break;
+		} else if (clock_us(CLOCK_MONOTONIC) >= next) {
 			send_all(c, config->self, members, number++, false);
 			next += interval_us;
 		}

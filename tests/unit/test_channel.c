@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
@@ -262,6 +263,28 @@ static void assert_refused(const struct channel_config *config, int r, const cha
 	assert_string_equal(err, why);
 }
 
+/* A map that is none: it works all the same, and says so. */
+static void test_falls_back(void **state)
+{
+	struct channel_config config = config_of(0);
+	char err[256] = "";
+
+	(void)state;
+	config.xsks_map_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	ends[0] = (struct end){0};
+	assert_int_equal(
+		channel_open(&config, on_datagram, &ends[0], &ends[0].channel, err, sizeof(err)),
+		0);
+	close(config.xsks_map_fd);
+	assert_non_null(
+		strstr(channel_carrier(ends[0].channel), "UDP socket: no AF_XDP: queue 0 of lo: "));
+	end_open(1);
+	run(100000);
+	assert_int_equal(channel_send(ends[1].channel, 0, "anyway", 6), 0);
+	run(20000);
+	assert_string_equal(ends[0].last, "anyway");
+}
+
 static void test_cannot_open(void **state)
 {
 	struct channel_config config = config_of(0);
@@ -287,6 +310,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_restart, close_all),
 		cmocka_unit_test_teardown(test_strangers, close_all),
 		cmocka_unit_test_teardown(test_sizes, close_all),
+		cmocka_unit_test_teardown(test_falls_back, close_all),
 		cmocka_unit_test(test_cannot_open),
 	};
 
