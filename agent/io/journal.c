@@ -124,7 +124,8 @@ static void *run(void *arg)
 
 		if (b.n > 0)
 			write_batch(j, &b);
-		else
+		/* A piece, even if there is always something to write: else the file grows. */
+		if (compacts(j))
 			r = journal_file_compact(&j->file);
 		if (r < 0)
 			fail(j, r);
