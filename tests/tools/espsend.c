@@ -13,6 +13,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <netinet/ether.h>
 #include <netinet/ip.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -143,11 +144,8 @@ static uint16_t send_checksum(const void *header, size_t length)
 static void send_open_link(struct send_frame *frame)
 {
 	struct ifreq request = {0};
-	uint8_t *mac = frame->ethernet.h_dest;
-	char end;
 
-	if (sscanf(esp.to_mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%c", &mac[0], &mac[1], &mac[2],
-		    &mac[3], &mac[4], &mac[5], &end) != 6)
+	if (!ether_aton_r(esp.to_mac, (struct ether_addr *)frame->ethernet.h_dest))
 		tool_die(0, "--to-mac %s: not a MAC address", esp.to_mac);
 	esp.link.sll_family = AF_PACKET;
 	esp.link.sll_protocol = htons(ETH_P_IP);

@@ -204,9 +204,19 @@ static struct watch_sender *watch_sender_of(struct watch_sa *sa, uint8_t sender)
 
 static void watch_duplicate(struct watch_sa *sa, const struct watch_sighting *sighting)
 {
-	if (sa->duplicates < WATCH_DUPLICATES)
-		sa->doubled[sa->duplicates] = *sighting;
-	sa->duplicates++;
+	struct watch_sighting *kept;
+
+	if (sa->duplicates++ >= WATCH_DUPLICATES)
+		return;
+	kept = &sa->doubled[sa->duplicates - 1];
+	*kept = *sighting;
+	/* The interfaces are read one after the other: what was read first may be the later one. */
+	if (kept->time < kept->first_time) {
+		kept->time = sighting->first_time;
+		kept->sender = sighting->first_sender;
+		kept->first_time = sighting->time;
+		kept->first_sender = sighting->sender;
+	}
 }
 
 static void watch_count_sender(struct watch_sender *by, uint32_t sequence, uint64_t time)
