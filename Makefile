@@ -33,7 +33,7 @@ LDLIBS += $(shell pkg-config --libs $(PACKAGES)) -pthread
 BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ -Wall -Wextra -Werror -Iinclude -Ibpf \
 	-I/usr/include/$(shell $(CC) -dumpmachine)
 
-objects = $(patsubst %.c,$(B)/%.o,$(1))
+objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 CORE := $(call objects,$(wildcard agent/core/*.c))
 IO := $(call objects,$(wildcard agent/io/*.c))
 AGENT := $(CORE) $(IO) $(call objects,$(filter-out agent/espalierd.c agent/espalierctl.c,$(wildcard agent/*.c)))
@@ -48,13 +48,13 @@ TEST_BPF := $(patsubst tests/lib/%.bpf.c,$(ROOT)/tests/%.bpf.o,$(wildcard tests/
 all: $(PROGRAMS)
 tests: all $(UNIT) $(BPF_TESTS) $(B)/tests/sim $(TOOLS) $(LINKED_TOOLS) $(TEST_BPF)
 
-$(B)/espalierd: $(B)/agent/espalierd.o $(AGENT)
-$(B)/espalierctl: $(B)/agent/espalierctl.o
+$(B)/espalierd: $(B)/obj/agent/espalierd.o $(AGENT)
+$(B)/espalierctl: $(B)/obj/agent/espalierctl.o
 $(PROGRAMS):
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(B)/%.o: %.c
+$(B)/obj/%.o: %.c
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -76,9 +76,9 @@ $(ROOT)/tests/%.bpf.o: tests/lib/%.bpf.c
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
 
-$(UNIT): $(B)/tests/%: $(B)/tests/unit/%.o $(AGENT)
-$(BPF_TESTS): $(B)/tests/%: $(B)/tests/bpf/%.o $(AGENT)
-$(LINKED_TOOLS): $(B)/tests/%: $(B)/tests/%.o $(AGENT)
+$(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(AGENT)
+$(BPF_TESTS): $(B)/tests/%: $(B)/obj/tests/bpf/%.o $(AGENT)
+$(LINKED_TOOLS): $(B)/tests/%: $(B)/obj/tests/%.o $(AGENT)
 $(UNIT) $(BPF_TESTS) $(LINKED_TOOLS):
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -90,7 +90,7 @@ $(B)/tests/sim: $(call objects,$(wildcard tests/sim/*.c)) $(CORE)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
-$(TOOLS): $(B)/tests/%: $(B)/tests/tools/%.o
+$(TOOLS): $(B)/tests/%: $(B)/obj/tests/tools/%.o
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^

@@ -537,9 +537,12 @@ static void wake_up(struct member *m)
 	/* We were not run for so long that the others have taken us out: we are the one that must
 	 * catch up. */
 	m->counters.slept++;
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
+		m->others[id].hears_us = false; /* it may have restarted meanwhile */
+		set_macs(m, id);
 		if (m->others[id].alive)
 			m->others[id].heard_us = m->now_us;
+	}
 	if (!(alive(m) & (uint16_t)~bit(m->config.self)) || m->now_us - m->ticked_us <= dead_us)
 		return;
 	m->synced = 0;
@@ -584,7 +587,7 @@ static void compare(struct member *m)
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
 		struct other *o = &m->others[id];
 
-		if (o->alive && !o->pulling &&
+		if (o->alive && o->answered == o->asked &&
 			(!(m->synced >> id & 1) || m->now_us >= o->pull_due_us))
 			replica_pull(m, (uint8_t)id);
 	}
@@ -684,7 +687,7 @@ void member_datagram(
 		/* fallthrough */
 	case STREAM_NEW:
 		m->synced &= (uint16_t)~bit(from);
-		o->pulling = 0;
+		o->answered = o->asked;
 		break;
 	case STREAM_GOES_ON:
 		break;

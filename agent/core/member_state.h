@@ -28,10 +28,11 @@ struct other {
 	struct stream stream;
 	struct queue queue;
 	uint64_t pull_due_us; /* when to compare records with it again */
-	unsigned int pulling; /* comparisons asked for and not answered */
+	uint32_t asked, answered; /* comparisons, by number: the last one counts */
 	/* It asked for what differs from these. */
 	uint64_t digests[TABLE_RANGES];
 	bool serving;
+	uint32_t serving_number;
 	uint32_t cursor;
 };
 

@@ -85,14 +85,14 @@ void replica_forget(struct member *m, uint8_t id)
 	}
 	stream_restart(&o->stream);
 	o->serving = false;
-	o->pulling = 0;
+	o->answered = o->asked;
 }
 
 void replica_pull(struct member *m, uint8_t from)
 {
 	struct other *o = &m->others[from];
 
-	o->pulling++;
+	o->asked++;
 	for (uint32_t part = 0; part < TABLE_RANGES / WIRE_DIGESTS; part++)
 		(void)queue_push(&o->queue, QUEUE_DIGEST + part);
 	(void)queue_push(&o->queue, QUEUE_PULL);
@@ -100,12 +100,12 @@ void replica_pull(struct member *m, uint8_t from)
 
 /* Sending. */
 
-static void put_special(struct member *m, struct writer *w, uint32_t what)
+static void put_special(struct member *m, uint8_t to, struct writer *w, uint32_t what)
 {
 	if (what == QUEUE_PULL)
-		wire_put_empty(w, WIRE_PULL);
+		wire_put_number(w, WIRE_PULL, m->others[to].asked);
 	else if (what == QUEUE_PULLED)
-		wire_put_empty(w, WIRE_PULLED);
+		wire_put_number(w, WIRE_PULLED, m->others[to].serving_number);
 	else
 		wire_put_digest(w, m->table.digests,
 			(uint16_t)((what - QUEUE_DIGEST) * WIRE_DIGESTS), WIRE_DIGESTS);
@@ -134,7 +134,7 @@ static bool put_first(struct member *m, uint8_t to, struct writer *w)
 	struct record *r;
 
 	if (slot >= QUEUE_SPECIAL) {
-		put_special(m, w, slot);
+		put_special(m, to, w, slot);
 		return !w->failed;
 	}
 	r = table_at(&m->table, slot);
@@ -256,6 +256,23 @@ static void apply_sa(
 	}
 }
 
+/*
+ * Another SA of the same key seems newer than one that was just made here. It cannot be: the peer
+ * gave out the SPI again, and our daemon knows. We did not know how often the record had changed
+ * before.
+ */
+static bool reclaim(struct member *m, struct record *r, const struct record *heard)
+{
+	if (!r->created_here || r->reclaimed || !r->alive || !heard->alive ||
+		r->facts.birth == heard->facts.birth || r->version > heard->version)
+		return false;
+	r->reclaimed = true;
+	r->version = heard->version + 1;
+	table_changed(&m->table, r);
+	replica_mark(m, r);
+	return true;
+}
+
 static void receive_record(struct member *m, uint8_t from, const struct wire_message *message)
 {
 	const struct record *heard = &message->record;
@@ -273,6 +290,8 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 		}
 	}
 	if (r->known && !r->alive && !heard->alive)
+		return;
+	if (reclaim(m, r, heard))
 		return;
 	old_pair = r->facts.pair;
 	merged = table_merge(&m->table, r, heard);
@@ -343,11 +362,13 @@ void replica_message(struct member *m, uint8_t from, const struct wire_message *
 		break;
 	case WIRE_PULL:
 		o->serving = true;
+		o->serving_number = message->number;
 		o->cursor = 0;
 		break;
 	case WIRE_PULLED:
-		if (o->pulling == 0 || --o->pulling > 0)
+		if (message->number != o->asked)
 			break;
+		o->answered = o->asked;
 		o->pull_due_us = m->now_us + m->config.repair_us;
 		m->synced |= (uint16_t)(1U << from);
 		break;

@@ -44,8 +44,8 @@ void sequence_reset(struct member *m, struct record *r)
 {
 	if (r->barred)
 		m->barred--;
-	r->barred = r->installed = r->created_here = r->journaled = r->owned = r->expire_asked =
-		false;
+	r->barred = r->installed = r->reclaimed = r->created_here = r->journaled = r->owned =
+		r->expire_asked = false;
 	r->entering = r->windows[0] = r->windows[1] = r->position = r->jumped_us = 0;
 }
 
@@ -151,8 +151,11 @@ void sequence_install(struct member *m, struct record *r, const void *body, size
 {
 	uint64_t upto = r->upto[m->config.self];
 
-	if (r->facts.direction == ESPALIER_IN || r->barred)
+	if (r->facts.direction == ESPALIER_IN)
 		install(m, r, body, body_len, 0);
+	else if (r->barred) /* at the counter's end: the kernel itself refuses to send, and nobody
+			       takes it for new */
+		install(m, r, body, body_len, r->facts.esn ? UINT64_MAX : UINT32_MAX);
 	else /* always a new block: a copy that is installed again must not start where it started
 		before */
 		enter(m, r, block_own(&m->rule, max(upto, r->top + m->rule.modulus)), body,
@@ -221,7 +224,7 @@ static void open_and_move(struct member *m, struct entering *e)
 			install(m, r, e->body, e->body_len, oseq);
 		} else {
 			sequence_guard(m, r);
-			if (block_of(&m->rule, r->position) != e->block) {
+			if (e->block != 0) { /* block 0: where a new SA stands by itself */
 				if (m->ops->move(m->ctx, &r->key, oseq) < 0)
 					m->counters.install_failed++;
 				r->position = oseq;
@@ -264,6 +267,8 @@ void member_position(struct member *m, uint32_t slot, uint64_t seq)
 	if (!r || !r->known || r->key.kind != RECORD_SA || !r->alive)
 		return;
 	if (r->facts.direction == ESPALIER_OUT) {
+		if (r->windows[0] == 0)
+			return; /* nothing of it can have gone out: a left-over */
 		r->position = max(r->position, seq);
 		sequence_consider(m, r);
 	} else if (seq > r->seq && is_owner(m, r)) {

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RESEND_MAX_US 1000000
+#define BACK_OFF                                                                                   \
+	8 /* the longest wait, in first waits: a member that does not answer is soon held for dead \
+	     anyway */
 
 static void drop(struct segment *segment)
 {
@@ -85,8 +87,8 @@ bool stream_next(struct stream *s, uint64_t now_us, uint32_t *ret_seq, const uin
 		if (segment->sent_us) {
 			s->resent++;
 			segment->resend_us *= 2;
-			if (segment->resend_us > RESEND_MAX_US)
-				segment->resend_us = RESEND_MAX_US;
+			if (segment->resend_us > BACK_OFF * s->resend_us)
+				segment->resend_us = BACK_OFF * s->resend_us;
 		} else {
 			segment->resend_us = s->resend_us;
 		}

@@ -237,6 +237,12 @@ static bool newer(const struct record *a, const struct record *b)
 	return a->version != b->version ? a->version > b->version : a->author > b->author;
 }
 
+/* Of two SAs with one key the living one is meant; of two living or dead ones, the newer. */
+static bool supplants(const struct record *a, const struct record *b)
+{
+	return a->alive != b->alive ? a->alive : newer(a, b);
+}
+
 static bool raise(uint64_t *value, uint64_t to)
 {
 	if (to <= *value)
@@ -295,7 +301,7 @@ int table_merge(struct table *t, struct record *r, const struct record *heard)
 	bool ended = same && r->key.kind == RECORD_SA && r->known && !r->alive && heard->alive;
 	int merged = 0;
 
-	if (!same && (!r->known || newer(heard, r))) {
+	if (!same && (!r->known || supplants(heard, r))) {
 		memset(r->upto, 0, sizeof(r->upto));
 		memset(r->journals, 0, sizeof(r->journals));
 		r->top = r->seq = 0;

@@ -52,6 +52,7 @@ struct record {
 	bool barred; /* we may not enter a block of it: the journal that could tell what we entered
 			is lost */
 	bool linked; /* stands in its pair's chain */
+	bool reclaimed; /* see replica.c, reclaim() */
 	bool paired; /* outbound: its bucket is that of its inbound SA */
 	bool expire_asked; /* XFRM_MSG_EXPIRE has been sent */
 	bool selector_set; /* policy: `selector_bucket` is in the datapath */

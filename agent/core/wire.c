@@ -251,10 +251,11 @@ static void get_digest(struct reader *r, struct wire_digest *d)
 		r->failed = true;
 }
 
-void wire_put_empty(struct writer *w, enum wire_kind kind)
+void wire_put_number(struct writer *w, enum wire_kind kind, uint32_t number)
 {
 	struct writer start = begin(w, kind);
 
+	write_uint(w, number, 4);
 	end(w, &start);
 }
 
@@ -286,6 +287,7 @@ int wire_get(struct reader *r, struct wire_message *ret)
 		break;
 	case WIRE_PULL:
 	case WIRE_PULLED:
+		ret->number = (uint32_t)read_uint(&in, 4);
 		break;
 	default:
 		return -EBADMSG;

@@ -42,7 +42,7 @@ enum wire_kind {
 	WIRE_STATE = 3, /* a record's top, seq and upto */
 	WIRE_DIGEST = 4, /* some of the digests of the sender's table */
 	WIRE_PULL = 5, /* send me what differs from the digests just sent */
-	WIRE_PULLED = 6, /* that was all */
+	WIRE_PULLED = 6, /* that was all, for the PULL of this number */
 };
 
 enum wire_flags {
@@ -71,6 +71,7 @@ struct wire_message {
 	enum wire_kind kind;
 	struct wire_heartbeat heartbeat;
 	struct wire_digest digest;
+	uint32_t number; /* PULL and PULLED: which comparison */
 	struct record record; /* RECORD and STATE: the replicated fields */
 	const uint8_t *body;
 	size_t body_len;
@@ -84,7 +85,7 @@ void wire_put_heartbeat(struct writer *w, const struct wire_heartbeat *h);
 void wire_put_record(struct writer *w, const struct record *r, const void *body, size_t body_len);
 void wire_put_state(struct writer *w, const struct record *r);
 void wire_put_digest(struct writer *w, const uint64_t *values, uint16_t first, uint16_t count);
-void wire_put_empty(struct writer *w, enum wire_kind kind);
+void wire_put_number(struct writer *w, enum wire_kind kind, uint32_t number);
 
 /* 1: a message, 0: the end, -EBADMSG. */
 int wire_get(struct reader *r, struct wire_message *ret);

@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* machine.c - a member: its kernel's SAs, the guard's pinned maps, the journal on disk, and the
+ * real core as its agent. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+struct context {
+	struct world *world;
+	unsigned int id;
+};
+
+static struct context contexts[ESPALIER_MEMBERS];
+
+static int child_by_key(const struct world *w, const struct record_key *key, uint64_t birth)
+{
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (memcmp(&w->children[i].key, key, sizeof(*key)) == 0 &&
+			(w->children[i].facts.birth == birth || birth == 0))
+			return (int)i;
+	return -1;
+}
+
+/* The one of this key that is in the kernel. */
+static int child_in_kernel(
+	const struct world *w, const struct machine *machine, const struct record_key *key)
+{
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (machine->sas[i].present && memcmp(&w->children[i].key, key, sizeof(*key)) == 0)
+			return (int)i;
+	return -1;
+}
+
+/* A body tells which SA it is, so that a mix-up shows; the rest is filler that must arrive
+ * unchanged. */
+static size_t body_of(const struct child *child, unsigned int index, uint8_t *body)
+{
+	size_t len = 200 + (child->facts.birth * 37) % 500;
+
+	for (size_t i = 0; i < len; i++)
+		body[i] = (uint8_t)(child->facts.birth * 7 + i);
+	memcpy(body, &index, sizeof(index));
+	return len;
+}
+
+/* Ops. */
+
+static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
+{
+	struct context *c = ctx;
+
+	network_send(c->world, (uint8_t)c->id, to, datagram, len);
+}
+
+static int op_install(void *ctx, const struct record_key *key, const struct record_facts *facts,
+	const void *body, size_t body_len, uint64_t oseq)
+{
+	struct context *c = ctx;
+	struct world *w = c->world;
+	struct machine *machine = &w->machines[c->id];
+	uint8_t expected[RECORD_BODY_MAX];
+	unsigned int index;
+
+	if (key->kind == RECORD_POLICY) {
+		machine->policies[key->addr[0]] = true;
+		return 0;
+	}
+	memcpy(&index, body, sizeof(index));
+	if (index >= w->n_children || body_of(&w->children[index], index, expected) != body_len ||
+		memcmp(body, expected, body_len) != 0 ||
+		w->children[index].facts.birth != facts->birth) {
+		world_fail(w, "member %u installs an SA whose body is not that SA's", c->id);
+		return -EINVAL;
+	}
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (i != index && memcmp(&w->children[i].key, key, sizeof(*key)) == 0)
+			machine->sas[i].present = false;
+	if (machine->sas[index].present)
+		world_fail(w, "member %u installs SA %u twice", c->id, index);
+	machine->sas[index].present = true;
+	machine->sas[index].oseq = oseq;
+	world_say(w, "member %u installs SA %u at %llu", c->id, index, (unsigned long long)oseq);
+	return 0;
+}
+
+static void op_remove(void *ctx, const struct record_key *key)
+{
+	struct context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+	int child;
+
+	if (key->kind == RECORD_POLICY) {
+		machine->policies[key->addr[0]] = false;
+		return;
+	}
+	child = child_in_kernel(c->world, machine, key);
+	if (child < 0)
+		return;
+	machine->sas[child].present = false;
+	world_say(c->world, "member %u removes SA %d", c->id, child);
+}
+
+static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
+{
+	struct context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+	int child = child_in_kernel(c->world, machine, key);
+
+	if (child < 0)
+		return -ENOENT;
+	machine->sas[child].oseq = oseq;
+	world_say(
+		c->world, "member %u moves SA %d to %llu", c->id, child, (unsigned long long)oseq);
+	return 0;
+}
+
+static int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
+{
+	struct context *c = ctx;
+	int child = child_in_kernel(c->world, &c->world->machines[c->id], key);
+
+	if (child < 0 || size < RECORD_BODY_MAX)
+		return -ENOENT;
+	return (int)body_of(&c->world->children[child], (unsigned int)child, body);
+}
+
+static void op_expire(void *ctx, const struct record_key *key)
+{
+	(void)ctx;
+	(void)key;
+}
+
+static void op_guard(void *ctx, const struct record_key *key, const struct espalier_sa *sa)
+{
+	struct context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+
+	/* One entry a key, as in the map. */
+	for (unsigned int i = 0; i < c->world->n_children; i++)
+		if (memcmp(&c->world->children[i].key, key, sizeof(*key)) == 0)
+			machine->sas[i].guarded = false;
+	if (sa) {
+		int child = child_by_key(c->world, key, sa->birth);
+
+		if (child < 0)
+			return;
+		machine->sas[child].guarded = true;
+		machine->sas[child].guard = *sa;
+	}
+}
+
+static void op_selector(void *ctx, const struct espalier_selector *selector, int bucket)
+{
+	(void)ctx;
+	(void)selector;
+	(void)bucket;
+}
+
+static void op_publish(
+	void *ctx, const struct view *view, uint8_t ingress, const uint8_t owner[ESPALIER_BUCKETS])
+{
+	struct context *c = ctx;
+
+	(void)ingress;
+	memcpy(c->world->machines[c->id].owner, owner, ESPALIER_BUCKETS);
+	world_say(c->world, "member %u: view %llu of %u, live %x", c->id,
+		(unsigned long long)view->epoch, view->publisher, view->live);
+}
+
+static void op_macs(void *ctx, uint8_t member, const struct espalier_member *macs)
+{
+	struct context *c = ctx;
+
+	c->world->machines[c->id].macs[member] = *macs;
+}
+
+static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
+{
+	struct context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+
+	if (machine->journaled + machine->queued == machine->journal_size) {
+		machine->journal_size = machine->journal_size ? 2 * machine->journal_size : 256;
+		machine->journal = realloc(
+			machine->journal, machine->journal_size * sizeof(*machine->journal));
+		if (!machine->journal)
+			abort();
+	}
+	if (!machine->queued)
+		machine->commit_us = c->world->now_us + world_random(c->world, 20000);
+	machine->journal[machine->journaled + machine->queued++] =
+		(struct journal_entry){.key = *key, .birth = birth, .block = block};
+}
+
+static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+{
+	struct context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+
+	for (uint32_t i = 0; i < machine->journaled + machine->queued; i++)
+		if (machine->journal[i].birth == birth &&
+			memcmp(&machine->journal[i].key, key, sizeof(*key)) == 0)
+			machine->journal[i].birth = 0; /* compacted away */
+}
+
+static const struct member_ops ops = {
+	.send = op_send,
+	.install = op_install,
+	.remove = op_remove,
+	.move = op_move,
+	.read = op_read,
+	.expire = op_expire,
+	.guard = op_guard,
+	.selector = op_selector,
+	.publish = op_publish,
+	.macs = op_macs,
+	.journal = op_journal,
+	.forget = op_forget,
+};
+
+/* Life and death. */
+
+static uint32_t draw_id(struct world *w)
+{
+	return (uint32_t)(1 + world_random(w, 0xfffffff0));
+}
+
+static struct member_record kernel_record(
+	struct world *w, unsigned int id, unsigned int child, uint8_t *body)
+{
+	const struct child *c = &w->children[child];
+
+	return (struct member_record){
+		.key = c->key,
+		.facts = c->facts,
+		.oseq = w->machines[id].sas[child].oseq,
+		.body = body,
+		.body_len = body_of(c, child, body),
+	};
+}
+
+static void tell_policy(struct world *w, unsigned int id, unsigned int policy)
+{
+	struct member_record record = {
+		.key = {.kind = RECORD_POLICY, .proto = 1, .addr = {(uint8_t)policy}},
+		.facts = {.direction = ESPALIER_OUT,
+			.pair = policy + 1,
+			.remote = {.prefixlen = 24, .addr = policy}},
+		.body = "policy",
+		.body_len = 6,
+	};
+
+	member_added(w->machines[id].agent, &record);
+}
+
+void machine_start_agent(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+	struct member_config config = {
+		.self = (uint8_t)id,
+		.members = (uint16_t)((1U << w->members) - 1),
+		.settings = 1,
+		.mode = w->mode,
+		.hash = w->hash,
+		.block_bits = BLOCK_BITS,
+		.heartbeat_us = HEARTBEAT_US,
+		.dead = 3,
+		.repair_us = 200000,
+		.tombstone_us = 20000000,
+		.capacity = 256,
+		.journal = machine->journal_id,
+		.life = draw_id(w),
+		.macs = {.outer_mac = {2, 0, 0, 0, 0, (uint8_t)id},
+			.inner_mac = {2, 0, 0, 0, 1, (uint8_t)id}},
+	};
+	uint8_t body[RECORD_BODY_MAX];
+
+	contexts[id] = (struct context){.world = w, .id = id};
+	machine->boots++;
+	machine->frozen = false;
+	machine->back_us = 0;
+	machine->queued = 0;
+	machine->done = 0;
+	machine->life_start = machine->journaled;
+	machine->tick_us = w->now_us;
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
+		machine->macs[i].next_hop = 0;
+	if (member_new(&config, &ops, &contexts[id], w->now_us, &machine->agent) < 0)
+		abort();
+	for (uint32_t i = 0; i < machine->life_start; i++)
+		if (machine->journal[i].birth)
+			member_restore(machine->agent, &machine->journal[i].key,
+				machine->journal[i].birth, machine->journal[i].block, true);
+	for (unsigned int i = 0; i < w->n_children; i++) {
+		struct kernel_sa *sa = &machine->sas[i];
+
+		if (sa->guarded && sa->guard.open[0].first <= sa->guard.open[0].last)
+			member_restore(machine->agent, &w->children[i].key, sa->guard.birth,
+				sa->guard.open[0].first >> BLOCK_BITS, false);
+	}
+	for (unsigned int i = 0; i < w->n_children; i++) {
+		struct member_record record;
+
+		if (!machine->sas[i].present)
+			continue;
+		record = kernel_record(w, id, i, body);
+		member_added(machine->agent, &record);
+	}
+	for (unsigned int i = 0; i < POLICIES; i++)
+		if (machine->policies[i])
+			tell_policy(w, id, i);
+	member_link(machine->agent, machine->link_up);
+	member_started(machine->agent);
+}
+
+void machine_boot(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+
+	machine->up = true;
+	machine->link_up = true;
+	memset(machine->sas, 0, sizeof(machine->sas));
+	memset(machine->policies, 0, sizeof(machine->policies));
+	memset(machine->owner, ESPALIER_NOBODY, sizeof(machine->owner));
+	memset(machine->macs, 0, sizeof(machine->macs));
+	if (!machine->journal_id)
+		machine->journal_id = draw_id(w);
+	machine_start_agent(w, id);
+}
+
+void machine_kill_agent(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+
+	if (!machine->agent)
+		return;
+	member_free(machine->agent);
+	machine->agent = NULL;
+	/* Of what was on its way to the disk, some got there. */
+	machine->journaled += (uint32_t)world_random(w, machine->queued + 1);
+	machine->queued = 0;
+}
+
+void machine_power_off(struct world *w, unsigned int id)
+{
+	machine_kill_agent(w, id);
+	w->machines[id].up = false;
+}
+
+void machine_lose_journal(struct world *w, unsigned int id)
+{
+	w->machines[id].journaled = 0;
+	w->machines[id].journal_id = draw_id(w);
+}
+
+void machine_free(struct world *w, unsigned int id)
+{
+	machine_kill_agent(w, id);
+	free(w->machines[id].journal);
+}
+
+/* Time. */
+
+static void report_positions(struct world *w, struct machine *machine)
+{
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (machine->sas[i].guarded && machine->sas[i].counter)
+			member_position(machine->agent, machine->sas[i].guard.slot,
+				machine->sas[i].counter);
+}
+
+void machine_run(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+
+	if (!machine->agent || machine->frozen)
+		return;
+	if (machine->queued && w->now_us >= machine->commit_us) {
+		machine->done += machine->queued;
+		machine->journaled += machine->queued;
+		machine->queued = 0;
+		member_committed(machine->agent, machine->done);
+	}
+	if (w->now_us >= machine->tick_us) {
+		machine->tick_us = w->now_us + HEARTBEAT_US / 2;
+		report_positions(w, machine);
+		member_tick(machine->agent, w->now_us);
+		machine->alive_us = w->now_us;
+	}
+	member_flush(machine->agent, w->now_us);
+}
+
+/* SAs. */
+
+void machine_add(struct world *w, unsigned int id, unsigned int child)
+{
+	struct machine *machine = &w->machines[id];
+	uint8_t body[RECORD_BODY_MAX];
+	struct member_record record;
+
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (memcmp(&w->children[i].key, &w->children[child].key,
+			    sizeof(w->children[i].key)) == 0)
+			machine->sas[i].present = false;
+	machine->sas[child].present = true;
+	machine->sas[child].oseq = 0;
+	if (machine->agent && !machine->frozen) {
+		record = kernel_record(w, id, child, body);
+		member_added(machine->agent, &record);
+		if (w->children[child].facts.direction == ESPALIER_OUT) {
+			machine->policies[w->children[child].facts.pair - 1] = true;
+			tell_policy(w, id, (unsigned int)w->children[child].facts.pair - 1);
+		}
+	}
+}
+
+void machine_end(struct world *w, unsigned int id, unsigned int child)
+{
+	struct machine *machine = &w->machines[id];
+
+	if (!machine->sas[child].present)
+		return;
+	machine->sas[child].present = false;
+	if (machine->agent && !machine->frozen)
+		member_removed(machine->agent, &w->children[child].key);
+}
+
+/* bpf/guard.bpf.c, in the small. */
+static bool guard(const struct world *w, const struct machine *machine, unsigned int id,
+	unsigned int child, uint64_t first, uint64_t last)
+{
+	const struct kernel_sa *sa = &machine->sas[child];
+	bool covered = false;
+
+	if (!sa->guarded)
+		return last >> BLOCK_BITS == 0;
+	if (machine->owner[sa->guard.bucket] != id)
+		return false;
+	for (unsigned int i = 0; i < 2; i++)
+		covered |= first >= sa->guard.open[i].first && last <= sa->guard.open[i].last;
+	(void)w;
+	return covered;
+}
+
+/* A number on the wire: never a second time (I1), and above the peer's window after a takeover
+ * (I2). */
+static void on_the_wire(struct world *w, unsigned int id, struct child *child, uint64_t seq)
+{
+	bool calm = w->loss <= 50 && w->now_us > w->previous_fault_us + 4000000 &&
+		    w->now_us > w->split_us + 4000000;
+
+	if (seq >= NUMBERS) {
+		world_fail(w, "number %llu: more than this world has room for",
+			(unsigned long long)seq);
+		return;
+	}
+	if (child->seen[seq / 8] >> seq % 8 & 1)
+		world_fail(w,
+			"I1: number %llu of SA %d was emitted twice, now by member %u, last by "
+			"member %u",
+			(unsigned long long)seq, (int)(child - w->children), id, child->last_from);
+	child->seen[seq / 8] |= (uint8_t)(1 << seq % 8);
+	if (seq > child->highest) {
+		child->highest = seq;
+		child->highest_by_us = w->now_us;
+		w->accepted++;
+	} else if (child->highest - seq >= 32) {
+		w->rejected++;
+		/* At most one death in a while: nothing may be lost to the peer's window. */
+		if (calm)
+			world_fail(w,
+				"I2: the peer rejects number %llu of SA %d from member %u: it has "
+				"seen %llu",
+				(unsigned long long)seq, (int)(child - w->children), id,
+				(unsigned long long)child->highest);
+	}
+	child->last_from = (uint8_t)id;
+	w->emitted++;
+}
+
+void machine_emit(struct world *w, unsigned int id, unsigned int child, unsigned int count)
+{
+	struct machine *machine = &w->machines[id];
+	struct kernel_sa *sa = &machine->sas[child];
+	uint64_t first = sa->oseq + 1, last = sa->oseq + count;
+	bool low;
+
+	if (!machine->up || !sa->present || !machine->link_up)
+		return;
+	sa->oseq = last;
+	if (!guard(w, machine, id, child, first, last)) {
+		w->blocked++;
+		if (sa->guarded && machine->agent && !machine->frozen && world_chance(w, 500))
+			member_position(machine->agent, sa->guard.slot, last);
+		return;
+	}
+	for (uint64_t seq = first; seq <= last; seq++)
+		on_the_wire(w, id, &w->children[child], seq);
+	sa->counter = last;
+	low = sa->guarded && last - sa->guard.open[0].first > 1U << (BLOCK_BITS - 1);
+	if (low && machine->agent && !machine->frozen && world_chance(w, 900))
+		member_position(machine->agent, sa->guard.slot, last);
+}

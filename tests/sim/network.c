@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* network.c - datagrams between members, as DTLS would let them through: late, lost or repeated,
+ * never forged or old. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+static void fly(struct world *w, uint8_t from, uint8_t to, const void *bytes, size_t len)
+{
+	struct datagram *d = malloc(sizeof(*d));
+
+	if (w->n_flying == w->flying_size) {
+		w->flying_size = w->flying_size ? 2 * w->flying_size : 256;
+		w->flying = realloc(w->flying, w->flying_size * sizeof(struct datagram *));
+	}
+	if (!d || !w->flying)
+		abort();
+	*d = (struct datagram){
+		.due_us = w->now_us + 100 + world_random(w, w->delay_us),
+		.from = from,
+		.to = to,
+		.from_boot = w->machines[from].boots,
+		.to_boot = w->machines[to].boots,
+		.len = (uint16_t)len,
+	};
+	memcpy(d->bytes, bytes, len);
+	w->flying[w->n_flying++] = d;
+}
+
+void network_send(struct world *w, uint8_t from, uint8_t to, const void *bytes, size_t len)
+{
+	if (len > WIRE_MAX) {
+		world_fail(w, "member %u sent a datagram of %zu bytes", from, len);
+		return;
+	}
+	w->datagrams++;
+	if (w->cut[from][to] || world_chance(w, w->loss))
+		return;
+	fly(w, from, to, bytes, len);
+	if (world_chance(w, w->repeat))
+		fly(w, from, to, bytes, len);
+}
+
+static void arrive(struct world *w, const struct datagram *d)
+{
+	struct machine *to = &w->machines[d->to];
+
+	if (w->cut[d->from][d->to] || !to->up || !to->agent ||
+		d->from_boot != w->machines[d->from].boots || d->to_boot != to->boots)
+		return;
+	member_datagram(to->agent, d->from, d->bytes, d->len, w->now_us);
+}
+
+void network_run(struct world *w)
+{
+	uint32_t kept = 0, n = w->n_flying;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct datagram *d = w->flying[i];
+
+		if (d->due_us > w->now_us || w->machines[d->to].frozen) {
+			w->flying[kept++] = d;
+			continue;
+		}
+		arrive(w, d);
+		free(d);
+	}
+	/* What was sent meanwhile stands behind. */
+	for (uint32_t i = n; i < w->n_flying; i++)
+		w->flying[kept++] = w->flying[i];
+	w->n_flying = kept;
+}
+
+void network_free(struct world *w)
+{
+	for (uint32_t i = 0; i < w->n_flying; i++)
+		free(w->flying[i]);
+	free(w->flying);
+}

@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sim - 2 to 16 members in one process, through faults that follow from a seed.
+ *
+ *   sim --seeds N [--seed FIRST] [--verbose]
+ *
+ * Checked in every world:
+ *   I1  no sequence number of an SA is emitted twice, ever
+ *   I2  after a takeover the peer accepts the first packet (when faults do not follow on each
+ * other's heels) I3  a packet crosses at most one member-to-member hop I6  every SA alive on its
+ * owner is, soon after the last fault, on every live member; and ended ones on none
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/hash.h"
+#include "core/member_state.h"
+#include "world.h"
+
+#define WARM_UP_US 1000000
+#define FAULTS_US 9000000
+#define SETTLE_US 4000000
+#define STEP_US 1000
+
+uint64_t world_random(struct world *w, uint64_t below)
+{
+	w->random += 0x9e3779b97f4a7c15ULL;
+	return below ? hash_mix(w->random) % below : 0;
+}
+
+bool world_chance(struct world *w, unsigned int of_1000)
+{
+	return world_random(w, 1000) < of_1000;
+}
+
+void world_fail(struct world *w, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	if (w->failure[0])
+		return;
+	n = snprintf(w->failure, sizeof(w->failure), "%.3f s: ", (double)w->now_us / 1e6);
+	va_start(args, format);
+	vsnprintf(w->failure + n, sizeof(w->failure) - (size_t)n, format, args);
+	va_end(args);
+}
+
+void world_say(struct world *w, const char *format, ...)
+{
+	va_list args;
+
+	if (!w->verbose)
+		return;
+	printf("%8.3f ", (double)w->now_us / 1e6);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf("\n");
+}
+
+/* IKE: Child SAs are made, rekeyed and ended. */
+
+static bool runs(const struct machine *machine)
+{
+	return machine->up && machine->agent && !machine->frozen && machine->link_up;
+}
+
+static struct child *new_child(struct world *w, unsigned int creator, uint32_t spi,
+	enum espalier_direction direction, uint64_t pair)
+{
+	struct child *c = &w->children[w->n_children++];
+
+	*c = (struct child){
+		.used = true,
+		.creator = (uint8_t)creator,
+		.key = {.kind = RECORD_SA, .proto = 50, .family = 2, .spi = __builtin_bswap32(spi)},
+		.facts = {.birth = ++w->next_birth,
+			.pair = pair,
+			.direction = (uint8_t)direction,
+			.esn = world_chance(w, 500)},
+	};
+	c->key.addr[0] = direction == ESPALIER_OUT ? 198 : 192;
+	if (direction == ESPALIER_OUT)
+		c->seen = calloc(1, NUMBERS / 8);
+	return c;
+}
+
+/* Returns whether there was a member and room for it. */
+static bool make_pair(struct world *w, uint64_t pair, unsigned int creator)
+{
+	const struct machine *machine = &w->machines[creator];
+	/* The peer chooses outbound SPIs, and gives some out again. */
+	uint32_t spi, peer_spi = (uint32_t)(0x1000 + world_random(w, 40));
+
+	if (w->n_children + 2 > SAS || !runs(machine))
+		return false;
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (!w->children[i].ended && w->children[i].key.spi == __builtin_bswap32(peer_spi))
+			return false;
+	for (unsigned int tries = 0;; tries++) {
+		spi = (uint32_t)world_random(w, 1ULL << 32);
+		if (machine->owner[espalier_bucket(spi, w->hash)] == creator)
+			break;
+		if (tries == 1000)
+			return false;
+	}
+	(void)new_child(w, creator, spi, ESPALIER_IN, pair);
+	machine_add(w, creator, w->n_children - 1);
+	(void)new_child(w, creator, peer_spi, ESPALIER_OUT, pair);
+	machine_add(w, creator, w->n_children - 1);
+	world_say(w, "member %u made pair %llu: SAs %u and %u", creator, (unsigned long long)pair,
+		w->n_children - 2, w->n_children - 1);
+	return true;
+}
+
+static void end_pair(struct world *w, unsigned int out, unsigned int by)
+{
+	if (w->children[out].ended)
+		return;
+	world_say(w, "member %u ends SAs %u and %u", by, out - 1, out);
+	for (unsigned int i = out - 1; i <= out; i++) {
+		w->children[i].ended = true;
+		w->children[i].ended_by = (uint8_t)by;
+		w->children[i].ended_boots = w->machines[by].boots;
+	}
+	machine_end(w, by, out);
+	machine_end(w, by, out - 1);
+}
+
+static void ike(struct world *w)
+{
+	unsigned int id = (unsigned int)world_random(w, w->members), out;
+
+	if (world_chance(w, 8) && w->n_children / 2 < POLICIES)
+		make_pair(w, w->n_children / 2 + 1, id);
+	if (!w->n_children || !world_chance(w, 3))
+		return;
+	out = 1 + 2 * (unsigned int)world_random(w, w->n_children / 2);
+	/* Who has the buckets has the IKE SA. */
+	if (!w->children[out].ended && runs(&w->machines[id]) && w->machines[id].sas[out].present &&
+		w->machines[id].sas[out].guarded &&
+		w->machines[id].owner[w->machines[id].sas[out].guard.bucket] == id &&
+		make_pair(w, w->children[out].facts.pair, id))
+		end_pair(w, out, id);
+}
+
+/* Traffic. */
+
+/* As bpf/steer.bpf.c: which member's kernel gets an inbound packet that `id` receives; counts hops
+ * (I3). */
+static unsigned int steer(struct world *w, unsigned int id, uint16_t bucket)
+{
+	bool from_member = false;
+
+	for (unsigned int previous = id, hops = 0;; hops++) {
+		const struct machine *machine = &w->machines[id];
+		uint8_t owner = machine->owner[bucket];
+
+		if (hops > 1) {
+			world_fail(
+				w, "I3: a packet goes over member %u and %u and on", previous, id);
+			return id;
+		}
+		if (hops)
+			from_member = machine->macs[previous].outer_mac[0] != 0;
+		if (!machine->up || owner == ESPALIER_NOBODY)
+			return ESPALIER_NOBODY;
+		if (owner == id || from_member || !machine->macs[owner].next_hop ||
+			w->now_us > machine->alive_us + DEAD_US)
+			return id;
+		w->hops++;
+		previous = id;
+		id = owner;
+	}
+}
+
+static void traffic(struct world *w)
+{
+	for (unsigned int out = 1; out < w->n_children; out += 2) {
+		unsigned int at = (unsigned int)world_random(w, w->members), to;
+
+		if (w->children[out].ended || !world_chance(w, 150))
+			continue;
+		/* Inbound: the ESP packet finds its SA somewhere. */
+		to = steer(w, at,
+			(uint16_t)espalier_bucket(
+				__builtin_bswap32(w->children[out - 1].key.spi), w->hash));
+		if (to < w->members && w->machines[to].up && w->machines[to].sas[out - 1].present)
+			w->delivered++;
+		/* Outbound: the clear packet goes by the bucket that its selector names. */
+		if (!w->machines[at].sas[out].guarded)
+			continue;
+		to = steer(w, at, w->machines[at].sas[out].guard.bucket);
+		if (to < w->members)
+			machine_emit(w, to, out,
+				1 + (unsigned int)(world_chance(w, 200) ? world_random(w, 8) : 0));
+	}
+	/* An SA that its agent has not seen yet. */
+	if (w->n_children && world_chance(w, 300)) {
+		const struct child *c = &w->children[w->n_children - 1];
+
+		if (!c->ended && !w->machines[c->creator].sas[w->n_children - 1].guarded)
+			machine_emit(w, c->creator, w->n_children - 1, 1);
+	}
+}
+
+/* Faults. */
+
+static void cut_in_two(struct world *w)
+{
+	uint16_t side = (uint16_t)world_random(w, 1U << w->members);
+	bool one_way = world_chance(w, 250);
+
+	for (unsigned int i = 0; i < w->members; i++)
+		for (unsigned int j = 0; j < w->members; j++)
+			w->cut[i][j] =
+				(side >> i & 1) != (side >> j & 1) && !(one_way && side >> i & 1);
+	world_say(w, "cut %x%s", side, one_way ? " one way" : "");
+}
+
+static void fault(struct world *w)
+{
+	unsigned int id = (unsigned int)world_random(w, w->members);
+	struct machine *machine = &w->machines[id];
+	uint64_t back_us = w->now_us + 50000 + world_random(w, 2000000);
+
+	w->previous_fault_us = w->fault_us;
+	w->fault_us = w->now_us;
+	w->faults_made++;
+	switch (world_random(w, 7)) {
+	case 0:
+		if (!machine->agent || machine->frozen)
+			return;
+		world_say(w, "kill agent %u", id);
+		machine_kill_agent(w, id);
+		machine->back_us = back_us;
+		break;
+	case 1:
+	case 2:
+		if (!machine->up)
+			return;
+		world_say(w, "power off %u", id);
+		machine_power_off(w, id);
+		machine->back_us = back_us;
+		if (world_chance(w, 250)) {
+			world_say(w, "journal of %u is lost", id);
+			machine_lose_journal(w, id);
+		}
+		break;
+	case 3:
+		cut_in_two(w);
+		break;
+	case 4:
+		memset(w->cut, 0, sizeof(w->cut));
+		world_say(w, "no cut");
+		break;
+	case 5:
+		if (!machine->agent || machine->frozen)
+			return;
+		world_say(w, "freeze %u", id);
+		machine->frozen = true;
+		machine->back_us = back_us;
+		break;
+	case 6:
+		if (!machine->agent || machine->frozen)
+			return;
+		machine->link_up = !machine->link_up;
+		world_say(w, "link of %u %s", id, machine->link_up ? "up" : "down");
+		member_link(machine->agent, machine->link_up);
+		break;
+	}
+}
+
+static void come_back(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+
+	if (!machine->back_us || w->now_us < machine->back_us)
+		return;
+	w->previous_fault_us = w->fault_us;
+	w->fault_us = w->now_us;
+	world_say(w, "%u is back", id);
+	machine->back_us = 0;
+	machine->frozen = false;
+	if (!machine->up)
+		machine_boot(w, id);
+	else if (!machine->agent)
+		machine_start_agent(w, id);
+}
+
+static void heal(struct world *w)
+{
+	w->faults = false;
+	w->previous_fault_us = w->fault_us = w->now_us;
+	memset(w->cut, 0, sizeof(w->cut));
+	w->loss = w->repeat = 0;
+	world_say(w, "all is well from now on");
+	for (unsigned int id = 0; id < w->members; id++) {
+		struct machine *machine = &w->machines[id];
+
+		if (machine->back_us)
+			machine->back_us = w->now_us;
+		come_back(w, id);
+		machine->link_up = true;
+		member_link(machine->agent, true);
+	}
+}
+
+/* In the end: one view, and the same SAs on all members. */
+static void check_agreement(struct world *w)
+{
+	const struct view *view = member_view(w->machines[0].agent);
+
+	for (unsigned int id = 0; id < w->members; id++) {
+		const struct view *other = member_view(w->machines[id].agent);
+
+		if (other->epoch != view->epoch || other->live != view->live ||
+			other->publisher != view->publisher)
+			world_fail(w,
+				"members 0 and %u follow different views: %llu (%x) and %llu (%x)",
+				id, (unsigned long long)view->epoch, view->live,
+				(unsigned long long)other->epoch, other->live);
+		if (!(view->live >> id & 1) && !member_barred(w->machines[id].agent))
+			world_fail(w, "member %u did not get its buckets back (view %x)", id,
+				view->live);
+	}
+	for (unsigned int i = 0; i < w->n_children; i++) {
+		unsigned int holders = 0;
+
+		for (unsigned int id = 0; id < w->members; id++)
+			holders += w->machines[id].sas[i].present;
+		if (holders != 0 && holders != w->members)
+			world_fail(w, "I6: SA %u is on %u of %u members", i, holders, w->members);
+		/* Unless the one who knew died before it could tell. */
+		if (holders && w->children[i].ended &&
+			w->machines[w->children[i].ended_by].boots == w->children[i].ended_boots)
+			world_fail(w, "I6: SA %u was ended and is still there", i);
+	}
+}
+
+/* And it works: every SA's owner can send, the peer accepts it, and the number is new. */
+static void check_traffic(struct world *w)
+{
+	for (unsigned int out = 1; out < w->n_children; out += 2) {
+		const struct kernel_sa *sa = &w->machines[0].sas[out];
+		uint64_t emitted = w->emitted;
+		uint8_t owner;
+
+		if (!sa->present)
+			continue;
+		owner = w->machines[0].owner[sa->guard.bucket];
+		if (owner >= w->members) {
+			world_fail(w, "nobody owns SA %u", out);
+			continue;
+		}
+		machine_emit(w, owner, out, 1);
+		if (w->emitted == emitted && !member_barred(w->machines[owner].agent))
+			world_fail(w, "member %u owns SA %u and cannot send", owner, out);
+	}
+}
+
+static void watch_for_splits(struct world *w)
+{
+	bool split = false;
+
+	for (unsigned int i = 0; i < w->members; i++) {
+		const struct machine *machine = &w->machines[i];
+
+		split |= machine->up && (!machine->agent || machine->frozen || !machine->link_up);
+		for (unsigned int j = 0; j < w->members; j++)
+			split |= w->cut[i][j];
+	}
+	if (split)
+		w->split_us = w->now_us;
+}
+
+static void step(struct world *w)
+{
+	w->now_us += STEP_US;
+	watch_for_splits(w);
+	for (unsigned int id = 0; id < w->members; id++)
+		come_back(w, id);
+	network_run(w);
+	for (unsigned int id = 0; id < w->members; id++)
+		machine_run(w, id);
+	ike(w);
+	traffic(w);
+	if (w->faults && world_chance(w, 2))
+		fault(w);
+}
+
+static void begin(struct world *w, uint64_t seed, bool verbose)
+{
+	static const unsigned int losses[] = {0, 0, 10, 50, 200, 400};
+
+	*w = (struct world){
+		.seed = seed, .random = hash_mix(seed + 1), .verbose = verbose, .now_us = 1000000};
+	/* Mostly small clusters. */
+	w->members = 2 + (unsigned int)world_random(w, world_chance(w, 850) ? 3 : 15);
+	w->mode = world_chance(w, 300) ? VIEW_HOT_STANDBY : VIEW_LOAD_SHARING;
+	w->hash = world_chance(w, 500) ? ESPALIER_HASH_MIX : ESPALIER_HASH_PREFIX;
+	w->loss = losses[world_random(w, 6)];
+	w->repeat = losses[world_random(w, 4)];
+	w->delay_us = world_chance(w, 500) ? 400 : 8000;
+	world_say(w, "%u members, loss %u/1000, repeat %u/1000, delay up to %llu us", w->members,
+		w->loss, w->repeat, (unsigned long long)w->delay_us);
+	for (unsigned int id = 0; id < w->members; id++)
+		machine_boot(w, id);
+}
+
+static void describe(struct world *w)
+{
+	for (unsigned int id = 0; id < w->members; id++) {
+		const struct member *m = w->machines[id].agent;
+
+		if (!m)
+			continue;
+		world_say(w, "member %u: view %llu of %u, live %x, flags %x, synced %x, barred %u",
+			id, (unsigned long long)m->view.epoch, m->view.publisher, m->view.live,
+			m->flags, m->synced, m->barred);
+		for (unsigned int other = 0; other < w->members; other++)
+			if (other != id)
+				world_say(w, "  of %u: %s asked %u serving %d queued %u unacked %u",
+					other, m->others[other].alive ? "alive" : "dead",
+					m->others[other].asked - m->others[other].answered,
+					m->others[other].serving, m->others[other].queue.count,
+					m->others[other].stream.next -
+						m->others[other].stream.acked - 1);
+	}
+}
+
+static bool run(uint64_t seed, bool verbose, struct world *total)
+{
+	static struct world world;
+	struct world *w = &world;
+	uint64_t start;
+
+	begin(w, seed, verbose);
+	start = w->now_us;
+	while (w->now_us < start + WARM_UP_US && !w->failure[0])
+		step(w);
+	w->faults = true;
+	while (w->now_us < start + WARM_UP_US + FAULTS_US && !w->failure[0])
+		step(w);
+	if (!w->failure[0])
+		heal(w);
+	while (w->now_us < start + WARM_UP_US + FAULTS_US + SETTLE_US && !w->failure[0])
+		step(w);
+	if (!w->failure[0])
+		check_agreement(w);
+	if (!w->failure[0])
+		check_traffic(w);
+	if (w->failure[0])
+		describe(w);
+	total->emitted += w->emitted;
+	total->blocked += w->blocked;
+	total->rejected += w->rejected;
+	total->delivered += w->delivered;
+	total->hops += w->hops;
+	total->datagrams += w->datagrams;
+	total->faults_made += w->faults_made;
+	total->n_children += w->n_children;
+	for (unsigned int id = 0; id < w->members; id++) {
+		if (w->machines[id].agent)
+			total->takeovers += member_counters(w->machines[id].agent)->takeovers;
+		machine_free(w, id);
+	}
+	for (unsigned int i = 0; i < w->n_children; i++)
+		free(w->children[i].seen);
+	network_free(w);
+	if (w->failure[0])
+		printf("seed %llu (%u members): %s\n  again: make sim SEEDS=1 SEED=%llu\n",
+			(unsigned long long)seed, w->members, w->failure, (unsigned long long)seed);
+	return !w->failure[0];
+}
+
+int main(int argc, char **argv)
+{
+	static struct world total;
+	uint64_t first = 1, seeds = 100, failed = 0;
+	bool verbose = false;
+
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc)
+			seeds = strtoull(argv[++i], NULL, 10);
+		else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+			first = strtoull(argv[++i], NULL, 10);
+		else if (strcmp(argv[i], "--verbose") == 0)
+			verbose = true;
+		else
+			return fprintf(stderr,
+				       "usage: sim [--seeds N] [--seed FIRST] [--verbose]\n"),
+			       2;
+	}
+	for (uint64_t seed = first; seed < first + seeds; seed++)
+		failed += !run(seed, verbose, &total);
+	printf("%llu worlds: %llu faults, %llu takeovers seen, %u SAs, %llu packets out, %llu "
+	       "stopped by the guard, "
+	       "%llu behind the peer's window, %llu in, %llu hops, %llu datagrams\n",
+		(unsigned long long)seeds, (unsigned long long)total.faults_made,
+		(unsigned long long)total.takeovers, total.n_children,
+		(unsigned long long)total.emitted, (unsigned long long)total.blocked,
+		(unsigned long long)total.rejected, (unsigned long long)total.delivered,
+		(unsigned long long)total.hops, (unsigned long long)total.datagrams);
+	printf("%llu passed, %llu failed\n", (unsigned long long)(seeds - failed),
+		(unsigned long long)failed);
+	return failed != 0;
+}
