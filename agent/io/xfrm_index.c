@@ -5,21 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* FNV-1a */
-static size_t hash(const struct record_key *key)
-{
-	const uint8_t *p = (const uint8_t *)key;
-	uint64_t h = 0xcbf29ce484222325U;
-
-	for (size_t i = 0; i < sizeof(*key); i++)
-		h = (h ^ p[i]) * 0x100000001b3U;
-	return (size_t)(h ^ h >> 32);
-}
+#include "core/hash.h"
 
 /* The link that leads to the key's place, or the last one of its chain. */
 static struct xfrm_place **find_link(const struct xfrm_index *index, const struct record_key *key)
 {
-	struct xfrm_place **link = &index->heads[hash(key) & (index->n_heads - 1)];
+	struct xfrm_place **link =
+		&index->heads[hash_bytes(0, key, sizeof(*key)) & (index->n_heads - 1)];
 
 	while (*link && memcmp(&(*link)->key, key, sizeof(*key)) != 0)
 		link = &(*link)->next;
@@ -52,7 +44,7 @@ static int grow(struct xfrm_index *index)
 
 int xfrm_index_put(struct xfrm_index *index, const struct xfrm_place *place)
 {
-	struct xfrm_place **link, *p;
+	struct xfrm_place **link, *p, *next;
 
 	if (index->n == index->n_heads && grow(index) < 0)
 		return -ENOMEM;
@@ -65,8 +57,9 @@ int xfrm_index_put(struct xfrm_index *index, const struct xfrm_place *place)
 		*link = p;
 		index->n++;
 	}
+	next = p->next;
 	*p = *place;
-	p->next = NULL;
+	p->next = next;
 	return 0;
 }
 

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test_xfrm_facts.c - what SAs and policies are called by, which belong together, and how they are
+ * found again. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "xfrm_payload.h"
+#include "io/xfrm_index.h"
+
+static struct record_facts sa_facts(struct payload *p, struct record_key *key)
+{
+	struct record_facts f;
+	struct xfrm_body b;
+
+	assert_int_equal(parse(RECORD_SA, p, XFRM_BODY_KERNEL, &b), 0);
+	assert_int_equal(facts(&b, key, &f), 0);
+	return f;
+}
+
+static struct record_facts policy_facts(struct payload *p, struct record_key *key)
+{
+	struct record_facts f;
+	struct xfrm_body b;
+
+	assert_int_equal(parse(RECORD_POLICY, p, XFRM_BODY_KERNEL, &b), 0);
+	assert_int_equal(facts(&b, key, &f), 0);
+	return f;
+}
+
+static void test_child_sa_is_a_pair(void **state)
+{
+	const struct xfrm_mark mark = {9, 0xff};
+	struct record_facts in, out, f;
+	struct record_key key;
+	struct payload p;
+
+	(void)state;
+	make_sa(&p, false);
+	in = sa_facts(&p, &key);
+	assert_int_equal(in.direction, ESPALIER_IN);
+	assert_int_equal(key.kind, RECORD_SA);
+	assert_int_equal(key.spi, htonl(SPI));
+	assert_memory_equal(key.addr, &local, 4);
+	assert_false(in.esn);
+
+	/* Daemons put a mark on one direction only, and keep reqids apart. */
+	make_esn_sa(&p, true);
+	put(&p, XFRMA_MARK, &mark, sizeof(mark));
+	out = sa_facts(&p, &key);
+	assert_int_equal(out.direction, ESPALIER_OUT);
+	assert_memory_equal(key.addr, &remote, 4);
+	assert_true(out.esn);
+	assert_int_equal(in.pair, out.pair);
+	assert_int_not_equal(in.birth, out.birth);
+
+	for (uint8_t dir = XFRM_POLICY_IN; dir <= XFRM_POLICY_FWD; dir++) {
+		make_policy(&p, dir);
+		f = policy_facts(&p, &key);
+		assert_int_equal(f.pair, in.pair);
+		assert_int_equal(f.direction, dir == XFRM_POLICY_OUT ? ESPALIER_OUT : ESPALIER_IN);
+		assert_int_equal(f.remote.prefixlen, dir == XFRM_POLICY_OUT ? 16 : 0);
+		assert_int_equal(key.proto, dir);
+	}
+	make_policy(&p, XFRM_POLICY_OUT);
+	f = policy_facts(&p, &key);
+	assert_int_equal(f.remote.addr, htonl(0x0a010000));
+}
+
+static uint64_t pair_of(uint32_t reqid, uint32_t if_id, uint32_t mark)
+{
+	const struct xfrm_mark m = {mark, 0xff};
+	struct record_key key;
+	struct payload p;
+
+	make_sa(&p, false);
+	((struct xfrm_usersa_info *)content(&p))->reqid = reqid;
+	put_u32(&p, XFRMA_IF_ID, if_id);
+	put(&p, XFRMA_MARK, &m, sizeof(m));
+	return sa_facts(&p, &key).pair;
+}
+
+static void test_pairs_are_told_apart(void **state)
+{
+	(void)state;
+	assert_int_not_equal(pair_of(1, 0, 0), pair_of(2, 0, 0));
+	assert_int_equal(pair_of(1, 1, 0), pair_of(1, 2, 0));
+	assert_int_not_equal(pair_of(0, 1, 0), pair_of(0, 2, 0));
+	assert_int_not_equal(pair_of(0, 0, 1), pair_of(0, 0, 2));
+}
+
+static void test_transport_policy_without_addresses(void **state)
+{
+	struct xfrm_userpolicy_info *policy;
+	struct record_facts sa, f;
+	struct xfrm_user_tmpl *t;
+	struct record_key key;
+	struct xfrm_body b;
+	struct payload p;
+
+	(void)state;
+	make_sa(&p, true);
+	sa = sa_facts(&p, &key);
+	make_policy(&p, XFRM_POLICY_OUT);
+	policy = content(&p);
+	policy->sel.daddr.a4 = remote;
+	policy->sel.saddr.a4 = local;
+	policy->sel.prefixlen_d = policy->sel.prefixlen_s = 32;
+	t = (struct xfrm_user_tmpl *)((char *)content(&p) + sizeof(*policy) + MNL_ATTR_HDRLEN);
+	t->mode = XFRM_MODE_TRANSPORT;
+	memset(&t->saddr, 0, sizeof(t->saddr));
+	memset(&t->id.daddr, 0, sizeof(t->id.daddr));
+	f = policy_facts(&p, &key);
+	assert_int_equal(f.pair, sa.pair);
+
+	/* Of a prefix it cannot be told. */
+	policy->sel.prefixlen_s = 24;
+	assert_int_equal(parse(RECORD_POLICY, &p, XFRM_BODY_KERNEL, &b), 0);
+	assert_int_equal(facts(&b, &key, &f), -EADDRNOTAVAIL);
+}
+
+static void test_only_the_clusters(void **state)
+{
+	struct xfrm_usersa_info *sa;
+	struct record_facts f;
+	struct record_key key;
+	struct xfrm_body b;
+	struct payload p;
+
+	(void)state;
+	make_sa(&p, false);
+	sa = content(&p);
+	sa->id.daddr.a4 = htonl(0x0a000001);
+	assert_int_equal(parse(RECORD_SA, &p, XFRM_BODY_KERNEL, &b), 0);
+	assert_int_equal(facts(&b, &key, &f), -EADDRNOTAVAIL);
+	/* An IPv6 address that begins with the same bytes is another. */
+	sa->id.daddr.a4 = local;
+	sa->family = AF_INET6;
+	assert_int_equal(parse(RECORD_SA, &p, XFRM_BODY_KERNEL, &b), 0);
+	assert_int_equal(facts(&b, &key, &f), -EADDRNOTAVAIL);
+}
+
+static void test_birth(void **state)
+{
+	struct record_facts one, f;
+	struct record_key key;
+	struct payload p;
+	char *alg;
+
+	(void)state;
+	make_sa(&p, false);
+	one = sa_facts(&p, &key);
+	alg = (char *)content(&p) + sizeof(struct xfrm_usersa_info) + MNL_ATTR_HDRLEN;
+
+	/* What was in memory behind the name, and behind an IPv4 address, and what changes during
+	 * life, is no matter. */
+	alg[63] ^= 1;
+	((struct xfrm_usersa_info *)content(&p))->saddr.a6[3] = 0x5555;
+	((struct xfrm_usersa_info *)content(&p))->curlft.bytes++;
+	put_u32(&p, XFRMA_IF_ID, 1);
+	f = sa_facts(&p, &key);
+	assert_int_equal(f.birth, one.birth);
+
+	alg[72] ^= 1; /* the key */
+	f = sa_facts(&p, &key);
+	assert_int_not_equal(f.birth, one.birth);
+	alg[72] ^= 1;
+	alg[68] ^= 32; /* the ICV's length */
+	f = sa_facts(&p, &key);
+	assert_int_not_equal(f.birth, one.birth);
+	alg[68] ^= 32;
+	((struct xfrm_usersa_info *)content(&p))->saddr.a4 ^= 1;
+	f = sa_facts(&p, &key);
+	assert_int_not_equal(f.birth, one.birth);
+}
+
+static void test_policy_keys(void **state)
+{
+	static const size_t fields[] = {POLICY_FIELD(sel.daddr), POLICY_FIELD(sel.saddr),
+		POLICY_FIELD(sel.dport), POLICY_FIELD(sel.dport_mask), POLICY_FIELD(sel.sport),
+		POLICY_FIELD(sel.sport_mask), POLICY_FIELD(sel.prefixlen_d),
+		POLICY_FIELD(sel.prefixlen_s), POLICY_FIELD(sel.proto), POLICY_FIELD(sel.user),
+		POLICY_FIELD(dir)};
+	const struct xfrm_mark mark = {1, 1};
+	struct record_key one, key;
+	struct payload p;
+
+	(void)state;
+	make_policy(&p, XFRM_POLICY_IN);
+	policy_facts(&p, &one);
+	((struct xfrm_userpolicy_info *)content(&p))->priority++;
+	((struct xfrm_userpolicy_info *)content(&p))->sel.daddr.a6[2] =
+		77; /* behind an IPv4 address */
+	policy_facts(&p, &key);
+	assert_memory_equal(&key, &one, sizeof(key));
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
+		make_policy(&p, XFRM_POLICY_IN);
+		((uint8_t *)content(&p))[fields[i]] ^= 2;
+		policy_facts(&p, &key);
+		assert_memory_not_equal(&key, &one, sizeof(key));
+	}
+	make_policy(&p, XFRM_POLICY_IN);
+	put(&p, XFRMA_MARK, &mark, sizeof(mark));
+	policy_facts(&p, &key);
+	assert_memory_not_equal(&key, &one, sizeof(key));
+	make_policy(&p, XFRM_POLICY_IN);
+	put_u32(&p, XFRMA_IF_ID, 1);
+	policy_facts(&p, &key);
+	assert_memory_not_equal(&key, &one, sizeof(key));
+}
+
+static void test_index(void **state)
+{
+	struct xfrm_index index = {0};
+	struct xfrm_place place = {0};
+
+	(void)state;
+	place.key.kind = RECORD_POLICY;
+	assert_null(xfrm_index_find(&index, &place.key));
+	assert_false(xfrm_index_drop(&index, &place.key));
+	for (uint32_t round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < 1000; i++) {
+			place.key.spi = i;
+			place.if_id = i + round;
+			assert_int_equal(xfrm_index_put(&index, &place), 0);
+		}
+		assert_int_equal(index.n, 1000);
+	}
+	for (uint32_t i = 0; i < 1000; i += 3) {
+		place.key.spi = i;
+		assert_true(xfrm_index_drop(&index, &place.key));
+	}
+	for (uint32_t i = 0; i < 1000; i++) {
+		const struct xfrm_place *found;
+
+		place.key.spi = i;
+		found = xfrm_index_find(&index, &place.key);
+		assert_int_equal(found != NULL, i % 3 != 0);
+		if (found)
+			assert_int_equal(found->if_id, i + 1);
+	}
+	xfrm_index_clear(&index);
+	assert_int_equal(index.n, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_child_sa_is_a_pair),
+		cmocka_unit_test(test_pairs_are_told_apart),
+		cmocka_unit_test(test_transport_policy_without_addresses),
+		cmocka_unit_test(test_only_the_clusters),
+		cmocka_unit_test(test_birth),
+		cmocka_unit_test(test_policy_keys),
+		cmocka_unit_test(test_index),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
