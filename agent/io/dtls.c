@@ -334,12 +334,13 @@ int dtls_receive(struct dtls *d, const void *buf, size_t len, uint64_t now_us)
 {
 	const uint8_t *at = buf, *end = at + len;
 	struct record r;
-	int n, result = -EBADMSG;
+	int result = -EBADMSG;
 
 	if (len > DTLS_DATAGRAM_MAX || !datagram_is_whole(at, len))
 		return -EBADMSG;
 	for (; at < end && record_parse(at, (size_t)(end - at), &r) == 0; at += r.len) {
-		n = record_receive(d, &r, now_us);
+		int n = record_receive(d, &r, now_us);
+
 		if (n > result)
 			result = n;
 	}

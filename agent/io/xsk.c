@@ -212,10 +212,10 @@ static int queue_open(struct queue *q, const struct xsk *x, unsigned int number)
 static int queue_open_patiently(struct queue *q, const struct xsk *x, unsigned int number)
 {
 	const struct timespec pause = {.tv_nsec = 20000000};
-	int r;
 
 	for (unsigned int i = 0;; i++) {
-		r = queue_open(q, x, number);
+		int r = queue_open(q, x, number);
+
 		if (r >= 0)
 			return 0;
 		queue_close(q);

@@ -107,8 +107,9 @@ static void settings_fill(struct bpf_object *object, struct in_addr address)
 	}
 }
 
-/* Loads the project's sync program and attaches it. Returns the descriptor of its map. */
-static int sync_attach(const char *path, unsigned int ifindex, struct in_addr address)
+/* Loads the project's sync program and attaches it. */
+static struct bpf_object *sync_attach(
+	const char *path, unsigned int ifindex, struct in_addr address)
 {
 	struct bpf_object *object = bpf_object__open_file(path, NULL);
 	struct bpf_program *program;
@@ -121,7 +122,7 @@ static int sync_attach(const char *path, unsigned int ifindex, struct in_addr ad
 	program = bpf_object__find_program_by_name(object, "espalier_sync");
 	if (!program || bpf_xdp_attach((int)ifindex, bpf_program__fd(program), 0, NULL) < 0)
 		die("cannot attach sync.bpf.o", errno);
-	return bpf_object__find_map_fd_by_name(object, "sync");
+	return object;
 }
 
 /* False: the carrier is full. */
@@ -192,6 +193,7 @@ int main(int argc, char **argv)
 		.psk_len = 32,
 		.silence_us = SILENCE_US,
 	};
+	struct bpf_object *sync = NULL;
 	struct channel *c;
 	char err[256];
 	bool flood;
@@ -200,16 +202,17 @@ int main(int argc, char **argv)
 
 	if (argc < 8 || argc - 6 > ESPALIER_MEMBERS)
 		die("SELF INTERFACE SECONDS CARRIER RATE ADDRESS...", 0);
-	config.self = (uint8_t)atoi(argv[1]);
+	config.self = (uint8_t)strtoul(argv[1], NULL, 10);
 	config.ifindex = if_nametoindex(argv[2]);
 	rate = strtoul(argv[5], NULL, 10);
 	flood = rate == 0;
 	for (uint8_t i = 0; i < members; i++)
 		if (!inet_aton(argv[6 + i], &config.addresses[i]))
 			die(argv[6 + i], EINVAL);
-	if (strcmp(argv[4], "udp") != 0)
-		config.xsks_map_fd =
-			sync_attach(argv[4], config.ifindex, config.addresses[config.self]);
+	if (strcmp(argv[4], "udp") != 0) {
+		sync = sync_attach(argv[4], config.ifindex, config.addresses[config.self]);
+		config.xsks_map_fd = bpf_object__find_map_fd_by_name(sync, "sync");
+	}
 	if (channel_open(&config, on_datagram, &flood, &c, err, sizeof(err)) < 0)
 		die(err, 0);
 	signal(SIGTERM, on_signal);
@@ -217,7 +220,8 @@ int main(int argc, char **argv)
 	run(c, &config, members, strtoul(argv[3], NULL, 10), rate ? 1000000 / rate : 0);
 	report(c, config.self, members);
 	channel_close(c);
-	if (config.xsks_map_fd >= 0)
+	if (sync)
 		bpf_xdp_detach((int)config.ifindex, 0, NULL);
+	bpf_object__close(sync);
 	return 0;
 }

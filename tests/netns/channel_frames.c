@@ -126,7 +126,7 @@ int main(int argc, char **argv)
 		die("cannot send frames");
 	memcpy(f.eth.ether_dhost, mac, ETH_ALEN);
 	memcpy(f.eth.ether_shost, "\x02\x00\x00\x00\x00\x99", ETH_ALEN);
-	for (int i = atoi(argv[5]); i > 0; i--) {
+	for (unsigned long i = strtoul(argv[5], NULL, 10); i > 0; i--) {
 		size_t len = frame_make(&f, source, destination);
 
 		if (sendto(fd, &f, len, 0, (struct sockaddr *)&link, sizeof(link)) < 0)

@@ -72,7 +72,7 @@ static inline uint32_t random_below(struct link *l, uint32_t n)
 	l->rng ^= l->rng << 13;
 	l->rng ^= l->rng >> 7;
 	l->rng ^= l->rng << 17;
-	return (uint32_t)(l->rng >> 16) % n;
+	return n ? (uint32_t)(l->rng >> 16) % n : 0;
 }
 
 static inline bool chance(struct link *l, unsigned int percent)

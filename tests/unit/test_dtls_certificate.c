@@ -93,7 +93,7 @@ static struct dtls_config certificate_config(struct files *f, uint8_t id, const 
 
 static struct link *link_open_certificates(const char *first, const char *second)
 {
-	struct files files[2];
+	struct files files[2] = {0};
 	struct dtls_config a = certificate_config(&files[0], 0, first);
 	struct dtls_config b = certificate_config(&files[1], 1, second);
 
@@ -149,7 +149,7 @@ static void test_wrong_certificates(void **state)
 
 static void test_key_against_certificate(void **state)
 {
-	struct files files;
+	struct files files = {0};
 	struct dtls_config a = certificate_config(&files, 0, "m0"), b = psk_config(1);
 
 	(void)state;
@@ -168,7 +168,7 @@ static void assert_refused(const struct dtls_config *config, const char *why)
 
 static void test_bad_files(void **state)
 {
-	struct files files, other;
+	struct files files = {0}, other = {0};
 	struct dtls_config config = certificate_config(&files, 0, "m0");
 
 	(void)state;
