@@ -153,9 +153,8 @@ void sequence_install(struct member *m, struct record *r, const void *body, size
 
 	if (r->facts.direction == ESPALIER_IN)
 		install(m, r, body, body_len, 0);
-	else if (r->barred) /* at the counter's end: the kernel itself refuses to send, and nobody
-			       takes it for new */
-		install(m, r, body, body_len, r->facts.esn ? UINT64_MAX : UINT32_MAX);
+	else if (r->barred) /* shut in the guard; not in block 0, where it would be taken for new after a restart */
+		install(m, r, body, body_len, block_first(&m->rule, 1));
 	else /* always a new block: a copy that is installed again must not start where it started
 		before */
 		enter(m, r, block_own(&m->rule, max(upto, r->top + m->rule.modulus)), body,
