@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * control.c - the socket that espalierctl speaks to: SOCK_SEQPACKET, a request is one packet
+ * ("status", "members", "reasons", "owner SPI", "sa FROM"), its answer one packet of JSON. A list
+ * too long for one packet says where it goes on
+ * (`next`). Only root may connect. It reads; nothing can be changed through it. No keys.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+#define CLIENTS 8
+#define SAS_PER_PACKET 128
+
+struct control {
+	int epoll, listener;
+	unsigned int clients;
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+};
+
+static void add_string(struct json_object *o, const char *name, const char *value)
+{
+	json_object_object_add(o, name, json_object_new_string(value));
+}
+
+static void add_number(struct json_object *o, const char *name, uint64_t value)
+{
+	json_object_object_add(o, name, json_object_new_uint64(value));
+}
+
+static void add_bool(struct json_object *o, const char *name, bool value)
+{
+	json_object_object_add(o, name, json_object_new_boolean(value));
+}
+
+static void add_member(struct json_object *o, const char *name, uint8_t id)
+{
+	json_object_object_add(o, name, id == ESPALIER_NOBODY ? NULL : json_object_new_int(id));
+}
+
+static struct json_object *addresses(const struct config_addresses *list)
+{
+	struct json_object *array = json_object_new_array();
+	char text[INET_ADDRSTRLEN];
+
+	for (unsigned int i = 0; i < list->count; i++)
+		json_object_array_add(array, json_object_new_string(inet_ntop(AF_INET,
+						     &list->address[i], text, sizeof(text))));
+	return array;
+}
+
+/* What a member is to the cluster, in one word. */
+static const char *state_of(uint8_t flags, bool in_view)
+{
+	if (flags & WIRE_LEAVING)
+		return "leaving";
+	if (flags & WIRE_LINK_DOWN)
+		return "link-down";
+	if (in_view)
+		return "active";
+	if (!(flags & WIRE_STARTED))
+		return "starting";
+	return flags & WIRE_BARRED ? "waiting-for-rekey" : "standby";
+}
+
+static unsigned int buckets_of(const struct agent *a, unsigned int id)
+{
+	unsigned int n = 0;
+
+	for (unsigned int bucket = 0; bucket < ESPALIER_BUCKETS; bucket++)
+		n += member_owner(a->member, (uint16_t)bucket) == id;
+	return n;
+}
+
+static void add_counters(struct json_object *o, const struct agent *a)
+{
+	const struct member_counters *c = member_counters(a->member);
+
+	add_number(o, "blocks_entered", c->entered);
+	add_number(o, "takeovers", c->takeovers);
+	add_number(o, "records_repaired", c->repaired);
+	add_number(o, "install_failed", c->install_failed);
+	add_number(o, "records_refused", c->refused);
+	add_number(o, "malformed", c->malformed);
+	add_number(o, "slept", c->slept);
+}
+
+static struct json_object *sync_status(const struct agent *a)
+{
+	struct json_object *o = json_object_new_object();
+	struct channel_counters c;
+
+	channel_counters(a->channel, &c);
+	add_string(o, "carrier", channel_carrier(a->channel));
+	add_number(o, "sent", c.sent);
+	add_number(o, "sent_bytes", c.sent_bytes);
+	add_number(o, "received", c.received);
+	add_number(o, "received_bytes", c.received_bytes);
+	add_number(o, "foreign", c.foreign);
+	add_number(o, "rejected", c.rejected);
+	add_number(o, "unsent", c.unsent);
+	add_number(o, "handshakes", c.handshakes);
+	return o;
+}
+
+static struct json_object *datapath_status(const struct agent *a)
+{
+	struct json_object *o = json_object_new_object();
+	const char *why = NULL;
+
+	add_string(o, "outer", datapath_xdp_mode(a->datapath, DATAPATH_OUTER));
+	add_string(o, "inner", datapath_xdp_mode(a->datapath, DATAPATH_INNER));
+	add_string(o, "sync", datapath_xdp_mode(a->datapath, DATAPATH_SYNC));
+	if (datapath_counts_inbound(a->datapath, &why)) {
+		add_string(o, "inbound_counters", "fexit");
+	} else {
+		add_string(o, "inbound_counters", "XFRM async events");
+		add_string(o, "inbound_counters_why", why ? why : "");
+	}
+	add_string(o, "pin", a->config.pin_path);
+	return o;
+}
+
+static void count_records(
+	const struct agent *a, uint64_t *ret_sas, uint64_t *ret_policies, uint64_t *ret_missing)
+{
+	const struct table *t = member_table(a->member);
+
+	*ret_sas = *ret_policies = *ret_missing = 0;
+	for (uint32_t slot = 0; slot < t->high; slot++) {
+		const struct record *r = table_at(t, slot);
+
+		if (!r || !r->known || !r->alive)
+			continue;
+		*(r->key.kind == RECORD_SA ? ret_sas : ret_policies) += 1;
+		*ret_missing += !r->installed;
+	}
+}
+
+static struct json_object *status(const struct agent *a)
+{
+	const struct view *view = member_view(a->member);
+	bool in_view = view->live >> a->config.id & 1;
+	struct json_object *o = json_object_new_object();
+	uint64_t sas, policies, missing;
+
+	count_records(a, &sas, &policies, &missing);
+	add_string(o, "cluster", a->config.name);
+	add_number(o, "member", a->config.id);
+	add_string(o, "state", state_of(member_flags(a->member), in_view));
+	add_string(
+		o, "mode", a->config.mode == CONFIG_HOT_STANDBY ? "hot-standby" : "load-sharing");
+	add_string(o, "hash", a->config.hash == ESPALIER_HASH_MIX ? "mix" : "prefix");
+	json_object_object_add(o, "addresses", addresses(&a->config.outer));
+	json_object_object_add(o, "inner_addresses", addresses(&a->config.inner));
+	add_number(o, "epoch", view->epoch);
+	add_member(o, "publisher", view->live ? view->publisher : ESPALIER_NOBODY);
+	add_member(o, "ingress", view_lowest(view->live));
+	add_number(o, "buckets", buckets_of(a, a->config.id));
+	add_number(o, "sas", sas);
+	add_number(o, "policies", policies);
+	add_number(o, "missing", missing);
+	add_number(o, "barred", member_barred(a->member));
+	add_number(o, "flip_ns", a->flip_ns);
+	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
+	add_counters(o, a);
+	json_object_object_add(o, "sync", sync_status(a));
+	json_object_object_add(o, "datapath", datapath_status(a));
+	return o;
+}
+
+static struct json_object *member_json(const struct agent *a, uint8_t id)
+{
+	bool self = id == a->config.id, in_view = member_view(a->member)->live >> id & 1;
+	struct json_object *o = json_object_new_object();
+	char text[INET_ADDRSTRLEN];
+	struct member_other other;
+
+	member_other(a->member, id, &other);
+	add_number(o, "member", id);
+	add_string(o, "sync_address",
+		inet_ntop(AF_INET, &a->config.member_sync[id], text, sizeof(text)));
+	add_bool(o, "self", self);
+	add_number(o, "buckets", buckets_of(a, id));
+	if (self) {
+		add_string(o, "state", state_of(member_flags(a->member), in_view));
+		return o;
+	}
+	add_string(o, "state",
+		other.settings_differ ? "other-settings"
+		: !other.alive        ? "dead"
+				      : state_of(other.flags, in_view));
+	add_bool(o, "synced", other.synced);
+	add_bool(o, "session", channel_connected(a->channel, id));
+	if (other.heard_us)
+		add_number(o, "heard_ms_ago", (agent_now_ns() / 1000 - other.heard_us) / 1000);
+	add_number(o, "queued", other.queued);
+	add_number(o, "resent", other.resent);
+	return o;
+}
+
+static struct json_object *members(const struct agent *a)
+{
+	struct json_object *array = json_object_new_array();
+
+	for (uint8_t id = 0; id < ESPALIER_MEMBERS; id++)
+		if (a->config.members >> id & 1)
+			json_object_array_add(array, member_json(a, id));
+	return array;
+}
+
+static struct json_object *reasons(const struct agent *a)
+{
+	static const struct {
+		const char *name, *text;
+	} list[] = {
+#define X(symbol, name, text) {name, text},
+		ESPALIER_REASONS(X)
+#undef X
+	};
+	struct json_object *array = json_object_new_array();
+	uint64_t packets[ESPALIER_REASON_COUNT] = {0};
+
+	(void)datapath_reasons(a->datapath, packets);
+	for (unsigned int i = 0; i < ESPALIER_REASON_COUNT; i++) {
+		struct json_object *o = json_object_new_object();
+
+		add_string(o, "reason", list[i].name);
+		add_number(o, "packets", packets[i]);
+		add_string(o, "meaning", list[i].text);
+		json_object_array_add(array, o);
+	}
+	return array;
+}
+
+static struct json_object *owner(const struct agent *a, const char *argument)
+{
+	struct json_object *o = json_object_new_object();
+	unsigned long spi;
+	uint16_t bucket;
+	char *end;
+
+	errno = 0;
+	spi = strtoul(argument, &end, 0);
+	if (errno || end == argument || *end || spi > UINT32_MAX || *argument == '-') {
+		add_string(o, "error", "an SPI is a number from 0 to 0xffffffff");
+		return o;
+	}
+	bucket = (uint16_t)espalier_bucket((uint32_t)spi, a->config.hash);
+	add_number(o, "spi", spi);
+	add_number(o, "bucket", bucket);
+	add_member(o, "owner", member_owner(a->member, bucket));
+	return o;
+}
+
+static void add_blocks(struct json_object *o, const struct agent *a, const struct record *r)
+{
+	struct json_object *entered = json_object_new_object();
+	char id[8];
+
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++) {
+		if (!r->upto[i])
+			continue;
+		snprintf(id, sizeof(id), "%u", i);
+		add_number(entered, id, r->upto[i] - 1);
+	}
+	json_object_object_add(o, "highest_block_entered", entered);
+	if (r->windows[0]) {
+		add_number(o, "open_first", (r->windows[0] - 1) << a->config.block_bits);
+		add_number(o, "open_last", (r->windows[0] << a->config.block_bits) - 1);
+	}
+	add_bool(o, "barred", r->barred);
+}
+
+static struct json_object *sa_json(const struct agent *a, const struct record *r)
+{
+	struct json_object *o = json_object_new_object();
+	const struct espalier_counter *counter = &datapath_counters(a->datapath)[r->slot];
+	bool out = r->facts.direction == ESPALIER_OUT;
+	char text[INET6_ADDRSTRLEN];
+
+	snprintf(text, sizeof(text), "0x%08x", ntohl(r->key.spi));
+	add_string(o, "spi", text);
+	add_string(o, "destination", inet_ntop(r->key.family, r->key.addr, text, sizeof(text)));
+	add_string(o, "direction", out ? "out" : "in");
+	add_bool(o, "esn", r->facts.esn);
+	add_number(o, "bucket", r->bucket);
+	add_member(o, "owner", member_owner(a->member, r->bucket));
+	add_member(o, "creator", r->creator);
+	add_bool(o, "installed", r->installed);
+	add_number(o, "slot", r->slot);
+	add_number(o, "seq", counter->seq > r->seq ? counter->seq : r->seq);
+	add_number(o, "packets", counter->packets);
+	if (out)
+		add_blocks(o, a, r);
+	return o;
+}
+
+static struct json_object *sas(const struct agent *a, const char *from)
+{
+	const struct table *t = member_table(a->member);
+	struct json_object *o = json_object_new_object(), *array = json_object_new_array();
+	uint32_t slot = (uint32_t)strtoul(from, NULL, 10);
+	unsigned int n = 0;
+
+	for (; slot < t->high && n < SAS_PER_PACKET; slot++) {
+		const struct record *r = table_at(t, slot);
+
+		if (!r || !r->known || !r->alive || r->key.kind != RECORD_SA)
+			continue;
+		json_object_array_add(array, sa_json(a, r));
+		n++;
+	}
+	json_object_object_add(o, "sas", array);
+	if (slot < t->high)
+		add_number(o, "next", slot);
+	return o;
+}
+
+static struct json_object *answer(const struct agent *a, char *request)
+{
+	const char *word = strsep(&request, " "), *argument = request ? request : "";
+	struct json_object *o;
+
+	if (strcmp(word, "status") == 0)
+		return status(a);
+	if (strcmp(word, "members") == 0)
+		return members(a);
+	if (strcmp(word, "reasons") == 0)
+		return reasons(a);
+	if (strcmp(word, "owner") == 0)
+		return owner(a, argument);
+	if (strcmp(word, "sa") == 0)
+		return sas(a, argument);
+	o = json_object_new_object();
+	add_string(o, "error", "unknown request");
+	return o;
+}
+
+/* The socket. */
+
+int control_open(const char *path, struct control **ret)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct control *c = calloc(1, sizeof(*c));
+	struct epoll_event event = {.events = EPOLLIN};
+	mode_t mask;
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	c->epoll = epoll_create1(EPOLL_CLOEXEC);
+	c->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	event.data.fd = c->listener;
+	(void)unlink(path); /* a previous life's: the pin folder's lock says that it is gone */
+	mask = umask(0177);
+	r = bind(c->listener, (struct sockaddr *)&address, sizeof(address));
+	umask(mask);
+	if (r < 0 || listen(c->listener, CLIENTS) < 0 ||
+		epoll_ctl(c->epoll, EPOLL_CTL_ADD, c->listener, &event) < 0) {
+		r = -errno;
+		control_close(c);
+		return r;
+	}
+	snprintf(c->path, sizeof(c->path), "%s", path);
+	*ret = c;
+	return 0;
+}
+
+void control_close(struct control *c)
+{
+	if (!c)
+		return;
+	if (c->path[0])
+		(void)unlink(c->path);
+	close(c->listener);
+	close(c->epoll);
+	free(c);
+}
+
+int control_fd(const struct control *c)
+{
+	return c->epoll;
+}
+
+static void meet(struct control *c)
+{
+	int fd = accept4(c->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+	if (fd < 0)
+		return;
+	if (c->clients == CLIENTS || epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+		close(fd);
+		return;
+	}
+	c->clients++;
+}
+
+static void talk(struct control *c, int fd, const struct agent *a)
+{
+	char request[64];
+	ssize_t len = recv(fd, request, sizeof(request) - 1, 0);
+	struct json_object *o;
+	const char *text;
+
+	if (len <= 0) {
+		close(fd);
+		c->clients--;
+		return;
+	}
+	request[len] = '\0';
+	o = answer(a, request);
+	text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
+	(void)send(fd, text, strlen(text), MSG_NOSIGNAL);
+	json_object_put(o);
+}
+
+void control_process(struct control *c, const struct agent *a)
+{
+	struct epoll_event events[CLIENTS + 1];
+	int n = epoll_wait(c->epoll, events, CLIENTS + 1, 0);
+
+	for (int i = 0; i < n; i++) {
+		if (events[i].data.fd == c->listener)
+			meet(c);
+		else
+			talk(c, events[i].data.fd, a);
+	}
+}

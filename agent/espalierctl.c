@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* espalierctl - shows what an espalierd is doing: asks its control socket and prints the answer, as
+ * text or as JSON. */
+#include <errno.h>
+#include <getopt.h>
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define ANSWER_MAX (1 << 20)
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		fprintf(stderr, "espalierctl: %s is too long for a socket's path\n", path);
+		return -1;
+	}
+	strcpy(address.sun_path, path);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+		fprintf(stderr, "espalierctl: cannot reach espalierd at %s: %s%s\n", path,
+			strerror(errno), errno == EACCES ? " (are you root?)" : " (does it run?)");
+		return -1;
+	}
+	return fd;
+}
+
+/* NULL: said why. */
+static struct json_object *ask(int fd, const char *request)
+{
+	static char text[ANSWER_MAX];
+	struct json_object *answer, *error;
+	ssize_t len = send(fd, request, strlen(request), MSG_NOSIGNAL);
+
+	if (len > 0)
+		len = recv(fd, text, sizeof(text) - 1, 0);
+	if (len <= 0) {
+		fprintf(stderr, "espalierctl: espalierd gave no answer\n");
+		return NULL;
+	}
+	text[len] = '\0';
+	answer = json_tokener_parse(text);
+	if (answer && json_object_object_get_ex(answer, "error", &error)) {
+		fprintf(stderr, "espalierctl: %s\n", json_object_get_string(error));
+		json_object_put(answer);
+		return NULL;
+	}
+	return answer;
+}
+
+static const char *text_of(struct json_object *o, const char *name)
+{
+	struct json_object *value;
+
+	if (!json_object_object_get_ex(o, name, &value))
+		return "-";
+	if (json_object_is_type(value, json_type_boolean))
+		return json_object_get_boolean(value) ? "yes" : "no";
+	return value ? json_object_get_string(value) : "nobody";
+}
+
+/* "name: value" for each; what is inside is set in. */
+static void print_fields(struct json_object *o, const char *indent)
+{
+	json_object_object_foreach(o, name, value)
+	{
+		if (json_object_is_type(value, json_type_object)) {
+			printf("%s%s:\n", indent, name);
+			print_fields(value, "  ");
+		} else if (json_object_is_type(value, json_type_array)) {
+			printf("%s%s:", indent, name);
+			for (size_t i = 0; i < json_object_array_length(value); i++)
+				printf(" %s", json_object_get_string(
+						      json_object_array_get_idx(value, i)));
+			printf("\n");
+		} else {
+			printf("%s%s: %s\n", indent, name, text_of(o, name));
+		}
+	}
+}
+
+static void print_members(struct json_object *list)
+{
+	printf("%-6s  %-17s  %7s  %-6s  %-7s  %8s  %6s  %6s  %s\n", "member", "state", "buckets",
+		"synced", "session", "heard ms", "queued", "resent", "sync address");
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *m = json_object_array_get_idx(list, i);
+
+		printf("%-6s  %-17s  %7s  %-6s  %-7s  %8s  %6s  %6s  %s%s\n", text_of(m, "member"),
+			text_of(m, "state"), text_of(m, "buckets"), text_of(m, "synced"),
+			text_of(m, "session"), text_of(m, "heard_ms_ago"), text_of(m, "queued"),
+			text_of(m, "resent"), text_of(m, "sync_address"),
+			strcmp(text_of(m, "self"), "yes") == 0 ? " (this one)" : "");
+	}
+}
+
+static void print_reasons(struct json_object *list)
+{
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *o = json_object_array_get_idx(list, i);
+
+		printf("%-18s %12s  %s\n", text_of(o, "reason"), text_of(o, "packets"),
+			text_of(o, "meaning"));
+	}
+}
+
+static void print_sas(struct json_object *list)
+{
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *o = json_object_array_get_idx(list, i);
+
+		printf("%-10s  %-3s  to %-15s  bucket %-4s  owner %-6s  seq %-10s  %s\n",
+			text_of(o, "spi"), text_of(o, "direction"), text_of(o, "destination"),
+			text_of(o, "bucket"), text_of(o, "owner"), text_of(o, "seq"),
+			strcmp(text_of(o, "installed"), "yes") != 0 ? "not in the kernel"
+			: strcmp(text_of(o, "barred"), "yes") == 0  ? "shut until rekeyed"
+								    : "");
+	}
+}
+
+static void print_owner(struct json_object *o)
+{
+	printf("bucket %s, owner %s\n", text_of(o, "bucket"), text_of(o, "owner"));
+}
+
+static void print_status(struct json_object *o)
+{
+	print_fields(o, "");
+}
+
+/* All pages of the SA list. */
+static struct json_object *ask_sas(int fd)
+{
+	struct json_object *all = json_object_new_array(), *page, *list, *next;
+	char request[32] = "sa 0";
+
+	while ((page = ask(fd, request))) {
+		bool more = json_object_object_get_ex(page, "next", &next);
+
+		if (json_object_object_get_ex(page, "sas", &list))
+			for (size_t i = 0; i < json_object_array_length(list); i++)
+				json_object_array_add(
+					all, json_object_get(json_object_array_get_idx(list, i)));
+		if (more)
+			snprintf(request, sizeof(request), "sa %s", json_object_get_string(next));
+		json_object_put(page);
+		if (!more)
+			return all;
+	}
+	json_object_put(all);
+	return NULL;
+}
+
+static struct json_object *ask_for(int fd, const char *command, const char *argument)
+{
+	char request[64];
+
+	if (strcmp(command, "sa") == 0)
+		return ask_sas(fd);
+	snprintf(request, sizeof(request), "%s%s%s", command, *argument ? " " : "", argument);
+	return ask(fd, request);
+}
+
+static int usage(FILE *to)
+{
+	fprintf(to, "usage: espalierctl [--json] [--socket PATH] COMMAND\n"
+		    "  status     this member: view, state, sync channel, datapath\n"
+		    "  members    all members, as this one sees them\n"
+		    "  sa         the SAs, who owns them, and their sequence blocks\n"
+		    "  owner SPI  which member owns the bucket of this SPI\n"
+		    "  reasons    packets by what became of them\n");
+	return to == stdout ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"json", no_argument, NULL, 'j'},
+		{"socket", required_argument, NULL, 's'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	static const struct {
+		const char *name;
+		int arguments;
+		void (*print)(struct json_object *);
+	} commands[] = {
+		{"status", 0, print_status},
+		{"members", 0, print_members},
+		{"sa", 0, print_sas},
+		{"owner", 1, print_owner},
+		{"reasons", 0, print_reasons},
+	};
+	const char *path = "/run/espalier/control";
+	struct json_object *answer;
+	bool json = false;
+	int option, fd;
+	size_t i;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (option == 'j')
+			json = true;
+		else if (option == 's')
+			path = optarg;
+		else
+			return usage(option == 'h' ? stdout : stderr);
+	}
+	for (i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+		if (optind < argc && strcmp(argv[optind], commands[i].name) == 0 &&
+			argc - optind - 1 == commands[i].arguments)
+			break;
+	if (i == sizeof(commands) / sizeof(*commands))
+		return usage(stderr);
+	fd = connect_to(path);
+	if (fd < 0)
+		return EXIT_FAILURE;
+	answer = ask_for(fd, commands[i].name, commands[i].arguments ? argv[optind + 1] : "");
+	close(fd);
+	if (!answer)
+		return EXIT_FAILURE;
+	if (json)
+		printf("%s\n", json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PRETTY));
+	else
+		commands[i].print(answer);
+	json_object_put(answer);
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ops.c - what the core decides, carried out on the kernel, the datapath, the network and the
+ * journal. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "agent.h"
+
+static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
+{
+	struct agent *a = ctx;
+
+	(void)channel_send(
+		a->channel, to, datagram, len); /* lost is lost: the core sends it again */
+}
+
+/* An SA for messages: never more than this of it. */
+static const char *name_of(const struct record_key *key)
+{
+	static char name[64];
+
+	if (key->kind == RECORD_POLICY)
+		return "a policy";
+	snprintf(name, sizeof(name), "the SA with SPI 0x%08x", ntohl(key->spi));
+	return name;
+}
+
+static int op_install(void *ctx, const struct record_key *key, const struct record_facts *facts,
+	const void *body, size_t body_len, uint64_t oseq)
+{
+	struct agent *a = ctx;
+	int r = xfrm_install(a->xfrm, key, facts, body, body_len, oseq);
+
+	if (r < 0)
+		agent_say(
+			"the kernel refuses %s of another member: %s", name_of(key), strerror(-r));
+	return r;
+}
+
+static void op_remove(void *ctx, const struct record_key *key)
+{
+	struct agent *a = ctx;
+	int r = xfrm_remove(a->xfrm, key);
+
+	if (r < 0 && r != -ENOENT)
+		agent_say("cannot remove %s: %s", name_of(key), strerror(-r));
+}
+
+static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
+{
+	struct agent *a = ctx;
+	int r = xfrm_move(a->xfrm, key, oseq);
+
+	if (r < 0)
+		agent_say("cannot move the counter of %s: %s", name_of(key), strerror(-r));
+	return r;
+}
+
+static int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
+{
+	struct agent *a = ctx;
+
+	return xfrm_read(a->xfrm, key, body, size);
+}
+
+static void op_expire(void *ctx, const struct record_key *key)
+{
+	struct agent *a = ctx;
+
+	agent_say("asking for a rekey of %s: three quarters of its sequence numbers are used up",
+		name_of(key));
+	(void)xfrm_expire(a->xfrm, key);
+}
+
+static struct espalier_sa_key map_key(const struct record_key *key)
+{
+	struct espalier_sa_key k = {.spi = key->spi};
+
+	memcpy(k.daddr, key->addr, sizeof(k.daddr));
+	return k;
+}
+
+static void op_guard(void *ctx, const struct record_key *key, const struct espalier_sa *sa)
+{
+	struct agent *a = ctx;
+	struct espalier_sa_key k = map_key(key);
+	struct espalier_sa before;
+	int r;
+
+	if (!sa) {
+		(void)datapath_sa_delete(a->datapath, &k);
+		return;
+	}
+	if (datapath_sa_get(a->datapath, &k, &before) < 0 || before.slot != sa->slot ||
+		before.birth != sa->birth) {
+		datapath_counters(a->datapath)[sa->slot] = (struct espalier_counter){0};
+		a->positions[sa->slot] = 0;
+	}
+	r = datapath_sa_set(a->datapath, &k, sa);
+	if (r < 0)
+		agent_say("cannot tell the guard of %s: %s", name_of(key), strerror(-r));
+}
+
+static void op_selector(void *ctx, const struct espalier_selector *selector, int bucket)
+{
+	struct agent *a = ctx;
+	struct in_addr address = {.s_addr = selector->addr};
+
+	if (bucket < 0)
+		(void)datapath_selector_delete(a->datapath, address, selector->prefixlen);
+	else if (datapath_selector_set(
+			 a->datapath, address, selector->prefixlen, (uint32_t)bucket) < 0)
+		agent_say("cannot steer a remote selector: the table is full, raise MaxSAs");
+}
+
+static void announce(
+	struct agent *a, enum datapath_side side, const struct config_addresses *addresses)
+{
+	int r;
+
+	if (!addresses->count || !a->ifindex[side])
+		return;
+	r = link_announce(&a->links[side], addresses->address, addresses->count);
+	if (r < 0)
+		agent_say("cannot announce the cluster addresses by ARP: %s", strerror(-r));
+}
+
+static void op_publish(
+	void *ctx, const struct view *view, uint8_t ingress, const uint8_t owner[ESPALIER_BUCKETS])
+{
+	struct agent *a = ctx;
+	struct espalier_view_half half = {
+		.epoch = view->epoch, .live = view->live, .ingress = ingress};
+	bool was = a->ingress;
+
+	memcpy(half.owner, owner, sizeof(half.owner));
+	datapath_publish(a->datapath, &half);
+	a->ingress = ingress == a->config.id;
+	if (a->ingress && !was) {
+		announce(a, DATAPATH_OUTER, &a->config.outer);
+		announce(a, DATAPATH_INNER, &a->config.inner);
+	}
+	agent_say("view %llu: live members 0x%04x, ARP is answered by %s",
+		(unsigned long long)view->epoch, view->live, a->ingress ? "us" : "another member");
+}
+
+static void op_macs(void *ctx, uint8_t member, const struct espalier_member *macs)
+{
+	struct agent *a = ctx;
+
+	(void)datapath_member_set(a->datapath, member, macs);
+}
+
+static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
+{
+	struct agent *a = ctx;
+
+	journal_add(a->journal, key, birth, block);
+}
+
+static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+{
+	struct agent *a = ctx;
+
+	journal_forget(a->journal, key, birth);
+}
+
+const struct member_ops agent_ops = {
+	.send = op_send,
+	.install = op_install,
+	.remove = op_remove,
+	.move = op_move,
+	.read = op_read,
+	.expire = op_expire,
+	.guard = op_guard,
+	.selector = op_selector,
+	.publish = op_publish,
+	.macs = op_macs,
+	.journal = op_journal,
+	.forget = op_forget,
+};
