@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # The sync channel between members in network namespaces: members 0 and 1 by AF_XDP with the sync
-# program, member 2 by a UDP socket, a stranger on the same link. Needs root.
+# program, member 2 by a UDP socket, a stranger on the same link. The interfaces have four queues;
+# what comes to one without an AF_XDP socket would show as received by the kernel's UDP. Needs root.
 
 ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 END=$ROOT/build/tests/netns/channel_end
@@ -20,8 +21,9 @@ setup()
 	ip -n $PREFIX-link link set bridge up
 	for i in 0 1 2 $STRANGER; do
 		ip netns add "$PREFIX-$i"
-		ip -n "$PREFIX-$i" link add sync address "$(mac "$i")" type veth \
-			peer name "port$i" netns $PREFIX-link
+		ip -n "$PREFIX-$i" link add sync address "$(mac "$i")" \
+			numrxqueues 4 numtxqueues 4 type veth \
+			peer name "port$i" numrxqueues 4 numtxqueues 4 netns $PREFIX-link
 		ip -n $PREFIX-link link set "port$i" master bridge up
 		ip -n "$PREFIX-$i" addr add "10.9.0.$((i + 1))/24" dev sync
 		ip -n "$PREFIX-$i" link set sync up
@@ -95,7 +97,8 @@ udp_received()
 	grep -q "carrier: AF_XDP (copy)" "$BATS_TEST_TMPDIR/0"
 	grep -q "carrier: AF_XDP (copy)" "$BATS_TEST_TMPDIR/1"
 	grep -q "carrier: UDP socket" "$BATS_TEST_TMPDIR/2"
-	[ "$(said 0 'rejected \([0-9]*\)')" = 0 ]
+	# But for a handshake's datagram that was sent once more, on a busy machine.
+	[ "$(said 0 'rejected \([0-9]*\)')" -lt 10 ]
 	# Past the kernel's UDP, but for what came before the AF_XDP socket was there.
 	[ "$(udp_received 0)" -lt 20 ]
 	[ "$(udp_received 1)" -lt 20 ]
@@ -107,6 +110,7 @@ udp_received()
 		for id in 0 1 2; do member $id 6; done
 		sleep 1
 		kill -9 "$(ip netns pids "$PREFIX-$victim")"
+		wait "${pids[victim]}" || true # its port is free only when it has ended
 		member $victim 4
 		wait "${pids[@]}"
 		for id in 0 1 2; do
@@ -134,14 +138,14 @@ udp_received()
 	sleep 1
 	for id in 0 2; do
 		in_namespace $STRANGER "$FRAMES" sync "$(mac $id)" "${ADDRESSES[1]}" \
-			"${ADDRESSES[id]}" 10000
+			"${ADDRESSES[id]}" 3000
 	done
 	wait "${pids[@]}"
 	for id in 0 2; do
-		[ "$(said $id 'foreign \([0-9]*\)')" -ge 100 ]
-		[ "$(said $id 'rejected \([0-9]*\)')" -ge 1000 ]
+		[ "$(said $id 'foreign \([0-9]*\)')" -ge 50 ]
+		[ "$(said $id 'rejected \([0-9]*\)')" -ge 500 ]
 		[ "$(said $id 'handshakes \([0-9]*\)')" = 2 ]
-		heard $id 1 400
-		heard 1 $id 400
+		heard $id 1 250
+		heard 1 $id 250
 	done
 }
