@@ -48,7 +48,7 @@ static int subscribe(struct mnl_socket *s, bool counters)
 }
 
 /* The events' socket first: it gets this process's id as port id, which others might put into their
- * requests too; the second one's is arbitrary. */
+ * requests, too; the others' are arbitrary. */
 static int open_sockets(struct xfrm *x, const struct xfrm_config *config)
 {
 	int r;
@@ -60,7 +60,8 @@ static int open_sockets(struct xfrm *x, const struct xfrm_config *config)
 	if (r < 0)
 		return r;
 	x->requests = open_socket();
-	if (!x->requests)
+	x->dumps = open_socket();
+	if (!x->requests || !x->dumps)
 		return -errno;
 	x->portid = mnl_socket_get_portid(x->requests);
 	r = xfrm_socket_probe_direction(x);
@@ -102,6 +103,8 @@ void xfrm_close(struct xfrm *x)
 		mnl_socket_close(x->events);
 	if (x->requests)
 		mnl_socket_close(x->requests);
+	if (x->dumps)
+		mnl_socket_close(x->dumps);
 	xfrm_index_clear(&x->index[RECORD_SA]);
 	xfrm_index_clear(&x->index[RECORD_POLICY]);
 	free(x);
@@ -360,17 +363,17 @@ int xfrm_process(struct xfrm *x)
 	return run.error;
 }
 
-static int read_dump(struct mnl_socket *s, struct run *run)
+static int read_dump(struct xfrm *x, struct run *run)
 {
 	_Alignas(8) char buf[XFRM_RECEIVE_SIZE];
 	int r = MNL_CB_OK;
 
 	while (r > MNL_CB_STOP) {
-		ssize_t n = mnl_socket_recvfrom(s, buf, sizeof(buf));
+		ssize_t n = mnl_socket_recvfrom(x->dumps, buf, sizeof(buf));
 
 		if (n < 0)
 			return -errno;
-		r = mnl_cb_run(buf, (size_t)n, 1, mnl_socket_get_portid(s), on_dumped, run);
+		r = mnl_cb_run(buf, (size_t)n, x->dump_sequence, 0, on_dumped, run);
 		if (r < 0)
 			r = -errno;
 		explicit_bzero(buf, (size_t)n);
@@ -378,27 +381,31 @@ static int read_dump(struct mnl_socket *s, struct run *run)
 	return r < 0 ? r : run->error;
 }
 
-/* On a socket of its own, so that the handlers may make requests. */
+/* What an earlier dump that failed has left. */
+static void drain(struct mnl_socket *s)
+{
+	char buf[XFRM_RECEIVE_SIZE];
+	ssize_t n;
+
+	while ((n = recv(mnl_socket_get_fd(s), buf, sizeof(buf), MSG_DONTWAIT)) >= 0)
+		explicit_bzero(buf, (size_t)n);
+}
+
 static int dump(struct xfrm *x, enum record_kind kind)
 {
-	struct mnl_socket *s = open_socket();
 	struct run run = {.x = x};
-	char buf[256];
 	struct nlmsghdr *nlh;
-	int r;
+	char buf[256];
 
-	if (!s)
-		return -errno;
+	drain(x->dumps);
 	nlh = mnl_nlmsg_put_header(buf);
 	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	nlh->nlmsg_seq = 1;
+	nlh->nlmsg_seq = ++x->dump_sequence;
 	nlh->nlmsg_type = kind == RECORD_SA ? XFRM_MSG_GETSA : XFRM_MSG_GETPOLICY;
 	if (kind == RECORD_SA)
 		mnl_attr_put_u8(nlh, XFRMA_PROTO, IPPROTO_ESP);
 	xfrm_index_clear(&x->index[kind]);
-	r = mnl_socket_sendto(s, nlh, nlh->nlmsg_len) < 0 ? -errno : read_dump(s, &run);
-	mnl_socket_close(s);
-	return r;
+	return mnl_socket_sendto(x->dumps, nlh, nlh->nlmsg_len) < 0 ? -errno : read_dump(x, &run);
 }
 
 int xfrm_dump(struct xfrm *x)

@@ -19,8 +19,9 @@
 
 struct xfrm {
 	struct mnl_socket *events, *requests;
+	struct mnl_socket *dumps; /* so that handlers may make requests during a dump */
 	unsigned int portid; /* of `requests`: marks our own echoes */
-	uint32_t sequence;
+	uint32_t sequence, dump_sequence;
 	bool knows_direction; /* XFRMA_SA_DIR, from 6.10 */
 	struct xfrm_handlers handlers;
 	void *ctx;
