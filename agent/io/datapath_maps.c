@@ -86,20 +86,21 @@ int datapath_selector_delete(struct datapath *d, struct in_addr address, unsigne
 int datapath_reasons(const struct datapath *d, uint64_t ret[ESPALIER_REASON_COUNT])
 {
 	int cpus = libbpf_num_possible_cpus(), r;
-	uint64_t *values;
+	uint64_t(*by_cpu)[ESPALIER_REASON_COUNT]; /* struct espalier_reasons, to be counted through
+						   */
 	uint32_t zero = 0;
 
 	if (cpus < 0)
 		return cpus;
-	values = calloc(cpus, sizeof(struct espalier_reasons));
-	if (!values)
+	by_cpu = calloc(cpus, sizeof(*by_cpu));
+	if (!by_cpu)
 		return -ENOMEM;
-	r = bpf_map_lookup_elem(d->reasons, &zero, values);
-	memset(ret, 0, sizeof(struct espalier_reasons));
+	r = bpf_map_lookup_elem(d->reasons, &zero, by_cpu);
+	memset(ret, 0, sizeof(*by_cpu));
 	for (int cpu = 0; r == 0 && cpu < cpus; cpu++)
 		for (int i = 0; i < ESPALIER_REASON_COUNT; i++)
-			ret[i] += values[cpu * ESPALIER_REASON_COUNT + i];
-	free(values);
+			ret[i] += by_cpu[cpu][i];
+	free(by_cpu);
 	return r;
 }
 

@@ -111,16 +111,16 @@ static inline void program_close(struct program *p)
 static inline void program_reasons(const struct program *p, uint64_t ret[ESPALIER_REASON_COUNT])
 {
 	int cpus = libbpf_num_possible_cpus();
-	uint64_t *values = calloc(cpus, sizeof(struct espalier_reasons));
+	uint64_t(*by_cpu)[ESPALIER_REASON_COUNT] = calloc(cpus, sizeof(*by_cpu));
 	uint32_t zero = 0;
 
-	assert_non_null(values);
-	assert_int_equal(bpf_map_lookup_elem(program_map(p, "reasons"), &zero, values), 0);
-	memset(ret, 0, sizeof(struct espalier_reasons));
+	assert_non_null(by_cpu);
+	assert_int_equal(bpf_map_lookup_elem(program_map(p, "reasons"), &zero, by_cpu), 0);
+	memset(ret, 0, sizeof(*by_cpu));
 	for (int cpu = 0; cpu < cpus; cpu++)
 		for (int i = 0; i < ESPALIER_REASON_COUNT; i++)
-			ret[i] += values[cpu * ESPALIER_REASON_COUNT + i];
-	free(values);
+			ret[i] += by_cpu[cpu][i];
+	free(by_cpu);
 }
 
 /* Runs the program once; *frame becomes what it made of it. ctx may be NULL. Returns its verdict.

@@ -203,6 +203,10 @@ static void test_no_next_hop(void **state)
 	forwarded(&steer, &frame, 2);
 	esp_frame(&frame, mac_peer, SPI_1);
 	forwarded(&steer, &frame, 1);
+	/* our agent is dead, so its view is old */
+	program_set_view(&steer, 0, thirds, 3, 0, program_now() - 61000000000);
+	esp_frame(&frame, mac_peer, SPI_1);
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
 }
 
 /* A switch that floods must not make two members send it on. */
