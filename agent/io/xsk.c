@@ -22,7 +22,8 @@
 #include "espalier.h"
 
 #define FRAME_SIZE 2048
-#define RX_FRAMES 512 /* of each queue; a power of two, as the rings are that long */
+#define RX_FRAMES 4096 /* of all queues together; powers of two, as the rings are that long */
+#define RX_FRAMES_MIN 256 /* of each queue */
 #define TX_FRAMES 512
 #define KICK_EVERY 64 /* sends */
 #define KICKS_MAX 32 /* the kernel takes at least 16 frames a call */
@@ -36,13 +37,15 @@ struct queue {
 	struct xsk_ring_prod tx; /* of the first queue only */
 	struct xsk_umem *umem;
 	struct xsk_socket *socket;
-	uint8_t *area; /* RX_FRAMES + TX_FRAMES; mmap */
+	uint8_t *area; /* the frames: first for receiving, then for sending; mmap */
+	size_t area_size;
 };
 
 struct xsk {
 	struct xsk_config config;
 	char name[IF_NAMESIZE];
 	uint8_t mac[ETH_ALEN]; /* own */
+	unsigned int rx_frames; /* of each queue */
 	unsigned int queue_count;
 	unsigned int queued; /* written to the tx ring, not yet given to the kernel */
 	unsigned int free_count;
@@ -161,43 +164,44 @@ static void queue_close(struct queue *q)
 	if (q->umem)
 		xsk_umem__delete(q->umem);
 	if (q->area)
-		munmap(q->area, (size_t)(RX_FRAMES + TX_FRAMES) * FRAME_SIZE);
+		munmap(q->area, q->area_size);
 	*q = (struct queue){0};
 }
 
-static void fill_all(struct queue *q)
+static void fill_all(struct queue *q, uint32_t count)
 {
 	uint32_t at;
 
-	if (xsk_ring_prod__reserve(&q->fill, RX_FRAMES, &at) != RX_FRAMES)
+	if (xsk_ring_prod__reserve(&q->fill, count, &at) != count)
 		return;
-	for (uint32_t i = 0; i < RX_FRAMES; i++)
+	for (uint32_t i = 0; i < count; i++)
 		*xsk_ring_prod__fill_addr(&q->fill, at + i) = (uint64_t)i * FRAME_SIZE;
-	xsk_ring_prod__submit(&q->fill, RX_FRAMES);
+	xsk_ring_prod__submit(&q->fill, count);
 }
 
 /* q is zeroed: libxdp wants its rings so. */
 static int queue_open(struct queue *q, const struct xsk *x, unsigned int number)
 {
 	const struct xsk_umem_config umem = {
-		.fill_size = RX_FRAMES,
+		.fill_size = x->rx_frames,
 		.comp_size = TX_FRAMES,
 		.frame_size = FRAME_SIZE,
 	};
 	/* Zero-copy where the driver has it: the kernel decides. */
 	const struct xsk_socket_config config = {
-		.rx_size = RX_FRAMES,
+		.rx_size = x->rx_frames,
 		.tx_size = TX_FRAMES,
 		.libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
 		.bind_flags = XDP_USE_NEED_WAKEUP,
 	};
-	size_t size = (size_t)(RX_FRAMES + TX_FRAMES) * FRAME_SIZE;
+	size_t size = (size_t)(x->rx_frames + (number == 0 ? TX_FRAMES : 0)) * FRAME_SIZE;
 	void *area = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int r;
 
 	if (area == MAP_FAILED)
 		return -errno;
 	q->area = area;
+	q->area_size = size;
 	r = xsk_umem__create(&q->umem, area, size, &q->fill, &q->completion, &umem);
 	if (r < 0)
 		return r;
@@ -205,7 +209,7 @@ static int queue_open(struct queue *q, const struct xsk *x, unsigned int number)
 		&q->socket, x->name, number, q->umem, &q->rx, number == 0 ? &q->tx : NULL, &config);
 	if (r < 0)
 		return r;
-	fill_all(q);
+	fill_all(q, x->rx_frames);
 	return xsk_socket__update_xskmap(q->socket, x->config.map_fd);
 }
 
@@ -255,6 +259,9 @@ static int queues_open(struct xsk *x, unsigned int count, char *err, size_t err_
 {
 	int size = TX_FRAMES * 2 * FRAME_SIZE;
 
+	x->rx_frames = RX_FRAMES;
+	while (x->rx_frames * count > RX_FRAMES && x->rx_frames > RX_FRAMES_MIN)
+		x->rx_frames /= 2;
 	for (; x->queue_count < count; x->queue_count++) {
 		int r = queue_open_patiently(&x->queues[x->queue_count], x, x->queue_count);
 
@@ -265,7 +272,7 @@ static int queues_open(struct xsk *x, unsigned int count, char *err, size_t err_
 		}
 	}
 	for (uint64_t i = 0; i < TX_FRAMES; i++)
-		x->free_frames[x->free_count++] = (RX_FRAMES + i) * FRAME_SIZE;
+		x->free_frames[x->free_count++] = (x->rx_frames + i) * FRAME_SIZE;
 	/* In copy mode what is on its way counts against the send buffer; smaller costs only speed.
 	 */
 	setsockopt(xsk_socket__fd(x->queues[0].socket), SOL_SOCKET, SO_SNDBUFFORCE, &size,
