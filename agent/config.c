@@ -95,7 +95,7 @@ static int parse_duration(struct parser *p, const struct key *key, const char *v
 {
 	size_t length = strspn(value, "0123456789");
 	const char *unit = value + length + strspn(value + length, " \t");
-	unsigned int ms;
+	unsigned int ms = 0;
 	char number[16];
 
 	if (length >= sizeof(number) || (*unit && strcasecmp(unit, "ms") != 0))
@@ -184,7 +184,7 @@ static int parse_addresses(struct parser *p, const struct key *key, const char *
 static int parse_member_id(struct parser *p, const struct key *key, const char *value)
 {
 	struct config *c = &p->config;
-	unsigned int id;
+	unsigned int id = 0;
 
 	(void)key;
 	if (p->member >= 0)
