@@ -229,8 +229,7 @@ static int queue_open_patiently(struct queue *q, const struct xsk *x, unsigned i
 	}
 }
 
-/* Own MAC address and number of receive queues, both as the kernel says in our network namespace.
- */
+/* Own MAC address and number of receive queues; sysfs may be another network namespace's. */
 static int interface_ask(const char *name, uint8_t mac[ETH_ALEN], unsigned int *ret_queues)
 {
 	struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
@@ -273,8 +272,7 @@ static int queues_open(struct xsk *x, unsigned int count, char *err, size_t err_
 	}
 	for (uint64_t i = 0; i < TX_FRAMES; i++)
 		x->free_frames[x->free_count++] = (x->rx_frames + i) * FRAME_SIZE;
-	/* In copy mode what is on its way counts against the send buffer; smaller costs only speed.
-	 */
+	/* In copy mode what is under way counts against it; a smaller one costs only speed. */
 	setsockopt(xsk_socket__fd(x->queues[0].socket), SOL_SOCKET, SO_SNDBUFFORCE, &size,
 		sizeof(size));
 	return 0;
