@@ -209,6 +209,22 @@ static void test_no_next_hop(void **state)
 	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
 }
 
+/* The agent has been silent: its view is old, so nothing is sent on; what is ours stays ours. */
+static void test_dead_agent(void **state)
+{
+	struct frame frame;
+
+	(void)state;
+	program_set_view(&steer, 0, thirds, 3, 0, program_now() - 61000000000);
+	esp_frame(&frame, mac_peer, SPI_1);
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
+	esp_frame(&frame, mac_peer, SPI_0);
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_LOCAL);
+	program_set_view(&steer, 0, thirds, 3, 0, program_now() - 59000000000);
+	esp_frame(&frame, mac_peer, SPI_1);
+	forwarded(&steer, &frame, 1);
+}
+
 /* A switch that floods must not make two members send it on. */
 static void test_flooded(void **state)
 {
@@ -411,6 +427,7 @@ int main(void)
 		cmocka_unit_test_setup(test_one_hop, setup),
 		cmocka_unit_test_setup(test_no_owner, setup),
 		cmocka_unit_test_setup(test_no_next_hop, setup),
+		cmocka_unit_test_setup(test_dead_agent, setup),
 		cmocka_unit_test_setup(test_flooded, setup),
 		cmocka_unit_test_setup(test_not_ours, setup),
 		cmocka_unit_test_setup(test_not_esp, setup),
