@@ -123,10 +123,12 @@ static int parse_word(struct parser *p, const struct key *key, const char *value
 
 static int copy_text(struct parser *p, const struct key *key, const char *value)
 {
-	if (strlen(value) >= key->max)
+	size_t size = strlen(value) + 1;
+
+	if (size > key->max)
 		return fail(
 			p, "%s is too long: use at most %u characters", key->name, key->max - 1);
-	strcpy(field(p, key), value);
+	memcpy(field(p, key), value, size);
 	return 0;
 }
 

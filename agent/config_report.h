@@ -19,6 +19,7 @@ static inline void config_vreport(
 {
 	char sentence[512];
 
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it is the caller's, and begun */
 	vsnprintf(sentence, sizeof(sentence), format, args);
 	if (line > 0)
 		snprintf(report->err, report->err_size, "%s:%u: %s", report->path, line, sentence);

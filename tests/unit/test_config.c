@@ -358,7 +358,7 @@ static void test_example(void **state)
 	plain = config_cluster_digest(&c);
 	for (line = text; (line = strstr(line, "\n# ")); line++)
 		if (strcspn(line + 3, " ") + 1 == strcspn(line + 3, "="))
-			memcpy(line + 1, "  ", 2);
+			line[1] = ' ';
 	assert_good(text, &c);
 	assert_int_equal(config_cluster_digest(&c), plain);
 	assert_true(c.line[CONFIG_SYNC_PORT] > 0 && c.line[CONFIG_MAX_SAS] > 0);
