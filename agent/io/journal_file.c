@@ -405,7 +405,7 @@ static int compact_piece(struct journal_file *f)
 	struct stored piece[PIECE];
 	int r;
 
-	if (read_all(f->fd, piece, some * sizeof(*piece), offset_of(f->compact_next)) !=
+	if (read_all(f->fd, piece, sizeof(piece), offset_of(f->compact_next)) <
 		(ssize_t)(some * sizeof(*piece)))
 		return -EIO;
 	for (size_t i = 0; i < some; i++) {

@@ -208,17 +208,17 @@ int link_announce(const struct link_state *state, const struct in_addr *addresse
 
 static int read_setting(const char *interface)
 {
-	char path[128];
-	int value, got;
+	char path[128], text[16] = "";
 	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/arp_announce", interface);
 	file = fopen(path, "re");
 	if (!file)
 		return -errno;
-	got = fscanf(file, "%d", &value);
+	if (!fgets(text, sizeof(text), file))
+		text[0] = 0;
 	fclose(file);
-	return got == 1 ? value : -EIO;
+	return *text ? (int)strtol(text, NULL, 10) : -EIO;
 }
 
 int link_arp_announce(const char *interface)

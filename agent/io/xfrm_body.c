@@ -369,7 +369,7 @@ int xfrm_body_encode(const struct xfrm_body *b, uint64_t now, void *buf, size_t 
 	clean_info(&head, now);
 	memset(buf, 0, at);
 	memcpy(buf, info(&head), info_size(b->kind));
-	for (uint16_t type = 0; type < XFRM_BODY_ATTRS; type++) {
+	for (uint16_t type = 0; type < (uint16_t)XFRM_BODY_ATTRS; type++) {
 		if (!b->attr[type] || rules(b->kind)[type].stays)
 			continue;
 		at += encode_attr(type, b->attr[type], (char *)buf + at, size - at);

@@ -135,7 +135,7 @@ int xfrm_socket_get(struct xfrm *x, const struct record_key *key, struct xfrm_an
 static int get_aevent(struct xfrm *x, const struct record_key *key, struct xfrm_answer *answer,
 	struct xfrm_body *ret)
 {
-	const struct nlmsghdr *nlh = (const struct nlmsghdr *)answer->data;
+	const struct nlmsghdr *nlh;
 	struct xfrm_aevent_id *ae;
 	struct request request;
 	int r;
@@ -145,6 +145,7 @@ static int get_aevent(struct xfrm *x, const struct record_key *key, struct xfrm_
 	r = transact(x, &request, answer);
 	if (r < 0)
 		return r;
+	nlh = (const struct nlmsghdr *)answer->data;
 	return xfrm_body_parse_aevent(
 		mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh), ret);
 }
@@ -312,7 +313,7 @@ static int check_install(const struct xfrm *x, const struct record_key *key,
 
 static void put_attrs(struct request *request, const struct xfrm_body *b)
 {
-	for (uint16_t type = 0; type < XFRM_BODY_ATTRS; type++)
+	for (uint16_t type = 0; type < (uint16_t)XFRM_BODY_ATTRS; type++)
 		if (b->attr[type])
 			put(request, type, mnl_attr_get_payload(b->attr[type]),
 				mnl_attr_get_payload_len(b->attr[type]));

@@ -103,8 +103,7 @@ static int set_up(void **state)
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	strcpy(f->folder, "/dev/shm/test_journal.XXXXXX");
-	if (!mkdtemp(f->folder))
-		return -1;
+	assert_non_null(mkdtemp(f->folder));
 	snprintf(f->path, sizeof(f->path), "%s/journal", f->folder);
 	f->config =
 		(struct journal_config){.path = f->path, .self = 2, .block_bits = 16, .modulus = 4};

@@ -58,7 +58,7 @@ static void test_child_sa_is_a_pair(void **state)
 	assert_int_equal(in.pair, out.pair);
 	assert_int_not_equal(in.birth, out.birth);
 
-	for (uint8_t dir = XFRM_POLICY_IN; dir <= XFRM_POLICY_FWD; dir++) {
+	for (uint8_t dir = XFRM_POLICY_IN; dir <= (uint8_t)XFRM_POLICY_FWD; dir++) {
 		make_policy(&p, dir);
 		f = policy_facts(&p, &key);
 		assert_int_equal(f.pair, in.pair);

@@ -57,7 +57,7 @@ static void put_algorithm(struct payload *p, uint16_t type, const char *name, un
 	char alg[512];
 
 	memset(alg, 0xee, sizeof(alg));
-	strcpy(alg, name);
+	memcpy(alg, name, strlen(name) + 1);
 	memcpy(alg + 64, &bits, sizeof(bits));
 	memcpy(alg + 68, &other, sizeof(other));
 	memcpy(alg + head, key, len);
