@@ -66,15 +66,27 @@ static __always_inline bool hop_is_from_member(const struct frame *frame, enum s
 }
 
 /*
+ * Has the agent been heard of lately? Its view is old otherwise: the others have taken over, and
+ * may have restarted since, so that they would not know what we send on for ours. The clock that
+ * ticks with the timer interrupt is fine enough, and cheap.
+ */
+static __always_inline bool hop_agent_lives(void)
+{
+	struct espalier_view *v = view_map();
+
+	return v && (__s64)(bpf_ktime_get_coarse_ns() - v->alive_ns) <= (__s64)v->dead_ns;
+}
+
+/*
  * Makes a frame that is for this member one for that member. False, and no change: that one is no
- * next hop.
+ * next hop, or our own agent is dead.
  */
 static __always_inline bool hop_to_member(struct frame *frame, __u32 id, enum side side)
 {
 	const struct espalier_member *next = member_find(id);
 	const __u8 *mac = next && next->next_hop ? member_mac(next, side) : NULL;
 
-	if (!mac)
+	if (!mac || !hop_agent_lives())
 		return false;
 	mac_copy(frame->eth->h_source, frame->eth->h_dest);
 	mac_copy(frame->eth->h_dest, mac);
@@ -85,10 +97,8 @@ static __always_inline bool hop_to_member(struct frame *frame, __u32 id, enum si
 static __always_inline bool hop_is_ingress(void)
 {
 	struct espalier_view_half *half = view_active();
-	struct espalier_view *v = view_map();
 
-	return v && half && half->ingress == settings.self &&
-	       (__s64)(bpf_ktime_get_ns() - v->alive_ns) <= (__s64)v->dead_ns;
+	return half && half->ingress == settings.self && hop_agent_lives();
 }
 
 /*

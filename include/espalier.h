@@ -34,7 +34,7 @@
 	X(FORWARDED, "forwarded", "sent to the member that owns the bucket")                       \
 	X(ONE_HOP, "one-hop", "passed: came from a member, is not sent on")                        \
 	X(NO_OWNER, "no-owner", "dropped: nobody owns the bucket")                                 \
-	X(NO_NEXT_HOP, "no-next-hop", "passed: the owner's MAC address is not known")              \
+	X(NO_NEXT_HOP, "no-next-hop", "passed: the owner cannot be reached now")                   \
 	X(ARP_ANSWERED, "arp-answered", "answered: ARP for a cluster address")                     \
 	X(ARP_LEFT, "arp-left", "dropped: ARP that another member answers")                        \
 	X(CLEAR_NO_SA, "clear-no-sa", "passed: no outbound policy covers the destination")         \
@@ -42,7 +42,7 @@
 	X(CLEAR_FORWARDED, "clear-forwarded", "sent to the member that owns the outbound SA")      \
 	X(CLEAR_ONE_HOP, "clear-one-hop", "passed: came from a member, is not sent on")            \
 	X(CLEAR_NO_OWNER, "clear-no-owner", "dropped: nobody owns the outbound SA's bucket")       \
-	X(CLEAR_NO_NEXT_HOP, "clear-no-next-hop", "passed: the owner's MAC address is not known")  \
+	X(CLEAR_NO_NEXT_HOP, "clear-no-next-hop", "passed: the owner cannot be reached now")       \
 	X(UNGUARDED, "unguarded", "let out: not ESP from a cluster address")                       \
 	X(EMITTED, "emitted", "let out: inside an open block of this member")                      \
 	X(EMITTED_NEW, "emitted-new", "let out: block 0 of an SA the agent has not seen yet")      \
@@ -95,7 +95,8 @@ static inline __u32 espalier_bucket(__u32 spi, enum espalier_hash hash)
 /*
  * Map "view" (ARRAY of 1, mmapable). The agent fills the half that is not active, then stores
  * `active`: that one store is the takeover. `alive_ns` is CLOCK_MONOTONIC, stored by the agent at
- * each tick; a member whose agent has been silent for `dead_ns` no longer answers ARP.
+ * each tick; a member whose agent has been silent for `dead_ns` no longer answers ARP
+ * nor sends packets on to others.
  */
 struct espalier_view_half {
 	__u64 epoch;
