@@ -36,7 +36,7 @@ BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ -Wall -Wextra -Werror -Iincl
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 CORE := $(call objects,$(wildcard agent/core/*.c))
 IO := $(call objects,$(wildcard agent/io/*.c))
-AGENT := $(CORE) $(IO) $(call objects,$(filter-out agent/espalierd.c agent/espalierctl.c,$(wildcard agent/*.c)))
+LIBRARY := $(CORE) $(IO) $(call objects,$(wildcard agent/config*.c))
 SKELETONS := $(patsubst bpf/%.bpf.c,$(ROOT)/bpf/%.skel.h,$(wildcard bpf/*.bpf.c))
 PROGRAMS := $(B)/espalierd $(B)/espalierctl
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
@@ -48,7 +48,7 @@ TEST_BPF := $(patsubst tests/lib/%.bpf.c,$(ROOT)/tests/%.bpf.o,$(wildcard tests/
 all: $(PROGRAMS)
 tests: all $(UNIT) $(BPF_TESTS) $(B)/tests/sim $(TOOLS) $(LINKED_TOOLS) $(TEST_BPF)
 
-$(B)/espalierd: $(B)/obj/agent/espalierd.o $(AGENT)
+$(B)/espalierd: $(call objects,agent/espalierd.c agent/ops.c agent/control.c) $(LIBRARY)
 $(B)/espalierctl: $(B)/obj/agent/espalierctl.o
 $(PROGRAMS):
 	$(call say,LINK,$@)
@@ -76,9 +76,9 @@ $(ROOT)/tests/%.bpf.o: tests/lib/%.bpf.c
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
 
-$(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(AGENT)
-$(BPF_TESTS): $(B)/tests/%: $(B)/obj/tests/bpf/%.o $(AGENT)
-$(LINKED_TOOLS): $(B)/tests/%: $(B)/obj/tests/%.o $(AGENT)
+$(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(LIBRARY)
+$(BPF_TESTS): $(B)/tests/%: $(B)/obj/tests/bpf/%.o $(LIBRARY)
+$(LINKED_TOOLS): $(B)/tests/%: $(B)/obj/tests/%.o $(LIBRARY)
 $(UNIT) $(BPF_TESTS) $(LINKED_TOOLS):
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)

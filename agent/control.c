@@ -60,13 +60,13 @@ static struct json_object *addresses(const struct config_addresses *list)
 }
 
 /* What a member is to the cluster, in one word. */
-static const char *state_of(uint8_t flags, bool in_view)
+static const char *state_of(uint8_t flags, bool active)
 {
 	if (flags & WIRE_LEAVING)
 		return "leaving";
 	if (flags & WIRE_LINK_DOWN)
 		return "link-down";
-	if (in_view)
+	if (active)
 		return "active";
 	if (!(flags & WIRE_STARTED))
 		return "starting";
@@ -150,7 +150,7 @@ static void count_records(
 static struct json_object *status(const struct agent *a)
 {
 	const struct view *view = member_view(a->member);
-	bool in_view = view->live >> a->config.id & 1;
+	unsigned int buckets = buckets_of(a, a->config.id);
 	struct json_object *o = json_object_new_object();
 	uint64_t sas, policies, missing;
 
@@ -166,7 +166,7 @@ static struct json_object *status(const struct agent *a)
 	add_number(o, "epoch", view->epoch);
 	add_member(o, "publisher", view->live ? view->publisher : ESPALIER_NOBODY);
 	add_member(o, "ingress", view_lowest(view->live));
-	add_number(o, "buckets", buckets_of(a, a->config.id));
+	add_number(o, "buckets", buckets);
 	add_number(o, "sas", sas);
 	add_number(o, "policies", policies);
 	add_number(o, "missing", missing);
@@ -181,7 +181,8 @@ static struct json_object *status(const struct agent *a)
 
 static struct json_object *member_json(const struct agent *a, uint8_t id)
 {
-	bool self = id == a->config.id, in_view = member_view(a->member)->live >> id & 1;
+	bool self = id == a->config.id;
+	unsigned int buckets = buckets_of(a, id);
 	struct json_object *o = json_object_new_object();
 	char text[INET_ADDRSTRLEN];
 	struct member_other other;
@@ -191,15 +192,15 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	add_string(o, "sync_address",
 		inet_ntop(AF_INET, &a->config.member_sync[id], text, sizeof(text)));
 	add_bool(o, "self", self);
-	add_number(o, "buckets", buckets_of(a, id));
+	add_number(o, "buckets", buckets);
 	if (self) {
-		add_string(o, "state", state_of(member_flags(a->member), in_view));
+		add_string(o, "state", state_of(member_flags(a->member), buckets > 0));
 		return o;
 	}
 	add_string(o, "state",
 		other.settings_differ ? "other-settings"
 		: !other.alive        ? "dead"
-				      : state_of(other.flags, in_view));
+				      : state_of(other.flags, buckets > 0));
 	add_bool(o, "synced", other.synced);
 	add_bool(o, "session", channel_connected(a->channel, id));
 	if (other.heard_us)

@@ -9,12 +9,14 @@
 #include <errno.h>
 #include <getopt.h>
 #include <ifaddrs.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -270,7 +272,7 @@ static struct record_key record_key_of(const struct espalier_sa_key *key)
 	return k;
 }
 
-/* What the guard of an earlier life let out. */
+/* What the guard of an earlier life knows. */
 static void restore_pins(struct agent *a)
 {
 	struct espalier_sa_key key;
@@ -280,26 +282,7 @@ static void restore_pins(struct agent *a)
 		r = datapath_sa_next(a->datapath, &key, &key, &sa)) {
 		struct record_key k = record_key_of(&key);
 
-		if (sa.direction == ESPALIER_OUT && sa.open[0].first <= sa.open[0].last)
-			member_restore(a->member, &k, sa.birth,
-				sa.open[0].last >> a->config.block_bits, false);
-	}
-}
-
-/* Pinned entries of SAs that went while we were not there. */
-static void drop_pins(struct agent *a)
-{
-	struct espalier_sa_key key, next;
-	struct espalier_sa sa;
-	int r = datapath_sa_next(a->datapath, NULL, &key, &sa);
-
-	while (r > 0) {
-		struct record_key k = record_key_of(&key);
-
-		r = datapath_sa_next(a->datapath, &key, &next, &sa);
-		if (!find_installed(a, &k, sa.birth))
-			(void)datapath_sa_delete(a->datapath, &key);
-		key = next;
+		member_pinned(a->member, &k, &sa);
 	}
 }
 
@@ -366,7 +349,7 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 	}
 	for (size_t i = 0; i < entries.count; i++)
 		member_restore(a->member, &entries.all[i].key, entries.all[i].birth,
-			entries.all[i].block, true);
+			entries.all[i].block);
 	restore_pins(a);
 out:
 	free(entries.all);
@@ -476,7 +459,6 @@ static int start(struct agent *a, char *err, size_t err_size)
 		(r = start_member(a, err, err_size)) < 0 ||
 		(r = start_xfrm(a, err, err_size)) < 0 || (r = start_channel(a, err, err_size)) < 0)
 		return r;
-	drop_pins(a);
 	keep_own_addresses(a);
 	on_link(a, &a->links[DATAPATH_OUTER]);
 	member_started(a->member);
@@ -634,21 +616,36 @@ static int run(struct agent *a, struct loop *l)
 	return 0;
 }
 
-/* Keys are in our memory while they travel: not in a core dump, and not for a debugger. */
+/* Keys are in our memory while they travel: not in a core dump, not for a debugger, not in swap. */
 static void hide(void)
 {
 	const struct rlimit none = {0, 0};
 
 	(void)setrlimit(RLIMIT_CORE, &none);
 	(void)prctl(PR_SET_DUMPABLE, 0);
+	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+		agent_say("keys may get into swap: mlockall: %s", strerror(errno));
+}
+
+/* A heartbeat that waits for other work of the machine looks like a death. Threads are not meant.
+ */
+static void hurry(void)
+{
+	const struct sched_param lowest = {.sched_priority = 1};
+
+	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest) < 0)
+		agent_say("heartbeats may be late when the machine is busy: SCHED_RR: %s",
+			strerror(errno));
 }
 
 static int serve(struct agent *a)
 {
 	struct loop l = {.epoll = -1, .timer = -1, .signal = -1};
 	char err[512] = "out of memory";
-	int r = start(a, err, sizeof(err));
+	int r;
 
+	hurry();
+	r = start(a, err, sizeof(err));
 	if (r < 0) {
 		agent_say("%s", err);
 		return r;

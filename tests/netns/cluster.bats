@@ -1,0 +1,272 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Clusters in network namespaces, with ESP-shaped packets: what needs no SA in the kernel.
+
+setup_file()
+{
+	cd "$BATS_TEST_DIRNAME/../.." || return
+}
+
+setup()
+{
+	export TOPOLOGY_PREFIX=espalier-cluster
+	source tests/lib/topology.sh
+	PATH=$PWD/build:$PWD/build/tests:$PATH
+}
+
+teardown()
+{
+	local member
+
+	for member in 0 1 2; do
+		[ -f "$(member_state $member)/log" ] || continue
+		echo "== member $member"
+		tail -n 20 "$(member_state $member)/log"
+	done
+	topology_down
+}
+
+# Slow enough for a busy machine.
+PACE=$'Heartbeat = 50ms\nDead = 4\n'
+
+# start MEMBERS [CLUSTER-LINES [INTERFACE-LINES]]
+start()
+{
+	local member
+
+	topology_up "$1"
+	for ((member = 0; member < $1; member++)); do
+		member_start $member espalierd "$(member_config $member "$PACE${2:-}" "${3:-}")"
+	done
+}
+
+ctl()
+{
+	local member=$1
+	shift
+	espalierctl --json --socket "$(member_state "$member")/control" "$@"
+}
+
+# field MEMBER COMMAND FILTER: one value
+field()
+{
+	ctl "$1" "$2" 2>/dev/null | jq -r "$3"
+}
+
+reason() { field "$1" reasons ".[] | select(.reason == \"$2\") | .packets"; }
+
+# active MEMBER...: these, and no others, are in the view that each of them follows.
+active()
+{
+	local member wanted
+	wanted=$(printf '%s\n' "$@" | paste -sd,)
+	for member; do
+		[ "$(field "$member" members '[.[] | select(.buckets > 0).member] | join(",")')" = "$wanted" ] ||
+			return
+	done
+}
+
+standby() { [ "$(field "$1" status .state)" = standby ]; }
+
+# The MAC address that the peer has for the cluster.
+peer_sees()
+{
+	in_peer ip -json neighbour show $CLUSTER_OUTER | jq -r '.[0].lladdr'
+}
+
+peer_sees_member() { [ "$(peer_sees)" = "$(member_mac "$1" outer)" ]; }
+
+# An SPI that MEMBER owns, as all see it.
+spi_of()
+{
+	local spi
+	for ((spi = 0x10000000; ; spi += 0x00100000)); do
+		[ "$(ctl 1 owner $spi | jq .owner)" = "$1" ] && break
+	done
+	echo $spi
+}
+
+@test "three members share the buckets, over AF_XDP" {
+	start 3
+	wait_until 10 active 0 1 2
+	for member in 0 1 2; do
+		[[ $(field $member status .sync.carrier) == AF_XDP* ]]
+		[ "$(field $member status .sync.rejected)" = 0 ]
+		buckets=$(field $member status .buckets)
+		[ "$buckets" -gt 1200 ] && [ "$buckets" -lt 1500 ]
+	done
+	for spi in 0 0x7fffffff 0xffffffff; do
+		[ "$(ctl 0 owner $spi)" = "$(ctl 1 owner $spi)" ]
+		[ "$(ctl 0 owner $spi)" = "$(ctl 2 owner $spi)" ]
+	done
+}
+
+@test "one member owns everything in hot standby, the next takes over" {
+	start 2 'Mode = hot-standby'
+	wait_until 10 active 0
+	wait_until 10 standby 1
+	member_kill 0
+	wait_until 5 active 1
+	[ "$(field 1 status .buckets)" = 4096 ]
+	[ "$(field 1 status .takeovers)" -ge 1 ]
+}
+
+@test "each packet goes to the owner of its SPI's bucket, by one hop at most" {
+	start 3
+	wait_until 10 active 0 1 2
+	for member in 0 1 2; do
+		spi=$(spi_of $member)
+		before=$(reason $member local) sent_on=$(reason 0 forwarded) hop=$(reason $member one-hop)
+		in_peer espsend --from $PEER_OUTER --to $CLUSTER_OUTER --spi "$spi" --count 100
+		[ $(($(reason $member local) - before)) = 100 ]
+		[ $(($(reason 0 forwarded) - sent_on)) = $((member == 0 ? 0 : 100)) ]
+		[ "$(reason $member one-hop)" = "$hop" ]
+	done
+}
+
+@test "only the ingress member answers ARP, and the next one announces itself" {
+	start 3
+	wait_until 10 active 0 1 2
+	run in_peer arping -q -c 2 -I outer $CLUSTER_OUTER
+	[ "$status" = 0 ]
+	run in_peer arping -c 3 -I outer $CLUSTER_OUTER
+	[ "$(grep -o '\[.*\]' <<<"$output" | sort -u)" = "[$(member_mac 0 outer | tr a-f A-F)]" ]
+	run in_host arping -c 3 -I inner $CLUSTER_INNER
+	[ "$(grep -o '\[.*\]' <<<"$output" | sort -u)" = "[$(member_mac 0 inner | tr a-f A-F)]" ]
+	in_peer ping -c 1 -W 1 $CLUSTER_OUTER || true # so that the peer has an entry to be corrected
+	wait_until 2 peer_sees_member 0
+	member_kill 0
+	wait_until 5 peer_sees_member 1
+	run in_peer arping -c 2 -I outer $CLUSTER_OUTER
+	[ "$(grep -o '\[.*\]' <<<"$output" | sort -u)" = "[$(member_mac 1 outer | tr a-f A-F)]" ]
+}
+
+@test "a dead member's packets go to the others, and come back when it is back" {
+	start 3
+	wait_until 10 active 0 1 2
+	spi=$(spi_of 0)
+	member_off 0
+	wait_until 5 active 1 2
+	owner=$(ctl 1 owner "$spi" | jq .owner)
+	before=$(reason "$owner" local)
+	in_peer espsend --from $PEER_OUTER --to $CLUSTER_OUTER --spi "$spi" --count 50
+	[ $(($(reason "$owner" local) - before)) = 50 ]
+	member_on 0
+	member_start 0 espalierd "$(member_state 0)/espalier.conf"
+	wait_until 10 active 0 1 2
+	[ "$(ctl 1 owner "$spi" | jq .owner)" = 0 ]
+}
+
+@test "without its agent a member steers by what it has, keeps what it would send on, and is silent in ARP" {
+	start 3
+	wait_until 10 active 0 1 2
+	spi=$(spi_of 2)
+	member_kill 1
+	wait_until 5 active 0 2
+	# What reaches it all the same (the peer's neighbour entry points there) it keeps.
+	in_peer ip neighbour replace $CLUSTER_OUTER lladdr "$(member_mac 1 outer)" dev outer
+	in_peer espsend --from $PEER_OUTER --to $CLUSTER_OUTER --spi "$spi" --count 10
+	member_start 1 espalierd "$(member_state 1)/espalier.conf"
+	wait_until 10 active 0 1 2
+	[ "$(reason 1 no-next-hop)" -ge 10 ]
+}
+
+@test "a frozen member is taken for dead, and catches up when it wakes" {
+	start 3
+	wait_until 10 active 0 1 2
+	member_freeze 2
+	wait_until 5 active 0 1
+	sleep 1
+	member_thaw 2
+	wait_until 10 active 0 1 2
+	[ "$(field 2 status .slept)" -ge 1 ]
+}
+
+@test "a member that is told to stop hands over at once" {
+	start 2
+	wait_until 10 active 0 1
+	member_stop 0
+	wait_until 5 active 1
+	grep -q leaving "$(member_state 0)/log"
+}
+
+@test "members that cannot hear each other both go on, and become one cluster again" {
+	start 2
+	wait_until 10 active 0 1
+	cut_sync 1
+	wait_until 5 active 0
+	wait_until 5 active 1
+	heal_sync 1
+	wait_until 15 active 0 1
+}
+
+@test "a member whose outer link is down gives its buckets away" {
+	start 3
+	wait_until 10 active 0 1 2
+	cut_outer 1
+	wait_until 5 active 0 2
+	[ "$(field 1 status .state)" = link-down ]
+	heal_outer 1
+	wait_until 10 active 0 1 2
+}
+
+@test "AF_XDP and UDP members make one cluster, status says which" {
+	topology_up 2
+	member_start 0 espalierd "$(member_config 0 "$PACE" 'Transport = udp')"
+	member_start 1 espalierd "$(member_config 1 "$PACE")"
+	wait_until 10 active 0 1
+	[[ $(field 0 status .sync.carrier) == UDP* ]]
+	[[ $(field 1 status .sync.carrier) == AF_XDP* ]]
+	[ "$(field 0 status .datapath.sync)" = none ]
+}
+
+@test "a member with another key, and a stranger, change nothing and are counted" {
+	topology_up 3
+	for member in 0 1; do
+		member_start $member espalierd "$(member_config $member "$PACE")"
+	done
+	openssl rand -base64 32 >"$(topology_state)/wrong" && chmod 600 "$(topology_state)/wrong"
+	config=$(member_config 2 "$PACE")
+	sed -i "s|^PresharedKeyFile.*|PresharedKeyFile = $(topology_state)/wrong|" "$config"
+	member_start 2 espalierd "$config"
+	wait_until 10 active 0 1
+	sleep 1
+	active 0 1
+	[ "$(field 0 status .sync.rejected)" -gt 0 ]
+	[ "$(field 2 members '.[0].session')" = false ]
+	before=$(field 0 status .sync.foreign)
+	in_switch ip address add 10.255.0.99/24 dev sync
+	echo nonsense | in_switch nc -u -w 1 "$(sync_address 0)" 6311 || true
+	[ "$(field 0 status .sync.foreign)" -gt "$before" ]
+	active 0 1
+}
+
+@test "members whose [Cluster] sections differ do not talk, and say so" {
+	topology_up 2
+	member_start 0 espalierd "$(member_config 0 "$PACE")"
+	member_start 1 espalierd "$(member_config 1 "${PACE}BlockBits = 12")"
+	wait_until 10 active 0
+	wait_until 10 active 1
+	[ "$(field 0 members '.[1].state')" = other-settings ]
+}
+
+@test "the pinned maps read well in bpftool" {
+	start 2
+	wait_until 10 active 0 1
+	pin=$(member_state 0)/bpf/espalier
+	for map in view members sas counters selectors reasons wake sync; do
+		[ -e "$pin/$map" ]
+	done
+	bpftool -j map dump pinned "$pin/view" | jq -e '.[0].formatted.value.half[0].epoch' >/dev/null
+	bpftool -j map dump pinned "$pin/reasons" | jq -e '.[0].formatted.values[0].value.LOCAL >= 0'
+}
+
+@test "two agents cannot share a journal" {
+	start 2
+	wait_until 10 active 0 1
+	run in_member 0 timeout 5 espalierd "$(member_state 0)/espalier.conf"
+	[ "$status" = 1 ]
+	[ "${#lines[@]}" = 1 ]
+	active 0 1
+}
