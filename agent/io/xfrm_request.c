@@ -47,8 +47,9 @@ static int wait_for_end(struct xfrm *x, struct xfrm_answer *answer)
 		if (n < 0)
 			return -errno;
 		r = mnl_cb_run(buf, (size_t)n, x->sequence, x->portid, on_answer, answer);
+		/* EPROTO: the end of an earlier request whose wait failed. */
 		if (r < 0)
-			r = -errno;
+			r = errno == EPROTO ? MNL_CB_OK : -errno;
 		explicit_bzero(buf, (size_t)n);
 	} while (r > MNL_CB_STOP);
 	return r == -ESRCH ? -ENOENT : r;
@@ -104,7 +105,7 @@ static int name_policy(
 	id = begin(request, type, 0, sizeof(*id));
 	id->sel = place->selector;
 	id->dir = key->proto;
-	if (place->mark.m != 0)
+	if ((place->mark.v | place->mark.m) != 0)
 		put(request, XFRMA_MARK, &place->mark, sizeof(place->mark));
 	if (place->if_id != 0)
 		put(request, XFRMA_IF_ID, &place->if_id, sizeof(place->if_id));
@@ -270,6 +271,7 @@ int xfrm_socket_remember(struct xfrm *x, const struct record_key *key, const str
 		place.selector = b->policy.sel;
 		place.if_id = xfrm_body_u32(b, XFRMA_IF_ID);
 	} else if (place.mark.v == 0) {
+		(void)xfrm_index_drop(&x->index[key->kind], key);
 		return 0;
 	}
 	return xfrm_index_put(&x->index[key->kind], &place);

@@ -3,6 +3,8 @@
  * Needs ESP and root. */
 #include "xfrm_side.h"
 
+#include "io/xfrm_facts.h"
+
 #include <sys/utsname.h>
 
 /* What the kernel has, without what is local to it and the time. */
@@ -269,6 +271,26 @@ static void test_refused(void **state)
 	assert_int_equal(install(&b, &r, 0), 0);
 }
 
+static void test_unknown_algorithm(void **state)
+{
+	const struct in_addr address = {inet_addr(LOCAL)};
+	_Alignas(8) uint8_t body[RECORD_BODY_MAX];
+	struct xfrm_body parsed;
+	struct xfrm_record r;
+
+	(void)state;
+	add_sa(true, 0x100, "reqid 1 mode tunnel " GCM);
+	r = *last(&a);
+	memcpy(body, r.body, r.body_len);
+	r.body = body;
+	assert_int_equal(
+		xfrm_body_parse(RECORD_SA, body, r.body_len, XFRM_BODY_MEMBER, &parsed), 0);
+	memcpy(mnl_attr_get_payload(parsed.attr[XFRMA_ALG_AEAD]), "rfc9999", 7);
+	assert_int_equal(install(&b, &r, 0), -EBADMSG); /* of another birth */
+	assert_int_equal(xfrm_facts_make(&parsed, &address, 1, &r.key, &r.facts), 0);
+	assert_int_equal(install(&b, &r, 0), -ENOSYS);
+}
+
 /* From 6.10 on. */
 static bool kernel_has_direction(void)
 {
@@ -364,6 +386,7 @@ int main(void)
 		TEST(test_install_again),
 		TEST(test_larval_copy),
 		TEST(test_refused),
+		TEST(test_unknown_algorithm),
 		TEST(test_direction),
 	};
 
