@@ -324,8 +324,10 @@ static int record_receive(struct dtls *d, const struct record *r, uint64_t now_u
 		n = current_receive(d, r, now_us);
 	/* Not the session's: perhaps the Finished of the handshake next to it. */
 	if (n < 0 && d->pending && r->type == SSL3_RT_HANDSHAKE) {
+		uint64_t handshakes = d->handshakes;
+
 		handshake_advance(d, r, now_us);
-		n = 0;
+		n = d->handshakes != handshakes ? 0 : -EBADMSG; /* or with another key */
 	}
 	return n;
 }
