@@ -157,7 +157,7 @@ static struct json_object *status(const struct agent *a)
 	count_records(a, &sas, &policies, &missing);
 	add_string(o, "cluster", a->config.name);
 	add_number(o, "member", a->config.id);
-	add_string(o, "state", state_of(member_flags(a->member), in_view));
+	add_string(o, "state", state_of(member_flags(a->member), buckets > 0));
 	add_string(
 		o, "mode", a->config.mode == CONFIG_HOT_STANDBY ? "hot-standby" : "load-sharing");
 	add_string(o, "hash", a->config.hash == ESPALIER_HASH_MIX ? "mix" : "prefix");
