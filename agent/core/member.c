@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * member.c - a member's life: start, kernel events, heartbeats, views and takeover.
+ * member.c - a member's life: its beginning and end, time and heartbeats, datagrams.
  */
 #include "core/member.h"
 
@@ -12,11 +12,6 @@
 #include "core/member_state.h"
 
 #define REAP_SLOTS 1024 /* looked at in one tick */
-
-static uint16_t bit(unsigned int id)
-{
-	return (uint16_t)(1U << id);
-}
 
 int member_new(const struct member_config *config, const struct member_ops *ops, void *ctx,
 	uint64_t now_us, struct member **ret)
@@ -43,6 +38,7 @@ int member_new(const struct member_config *config, const struct member_ops *ops,
 	m->now_us = m->ticked_us = m->started_us = now_us;
 	m->view.publisher = config->self;
 	m->journals[config->self] = config->journal;
+	m->starting = true;
 	m->sweep = TABLE_NONE;
 	memset(m->owner, ESPALIER_NOBODY, sizeof(m->owner));
 	error = table_init(&m->table, config->capacity);
@@ -77,252 +73,6 @@ void member_free(struct member *m)
 	free(m);
 }
 
-/* Start. */
-
-void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block,
-	bool durable)
-{
-	struct record *r = table_find(&m->table, key);
-	uint64_t *upto;
-
-	if (!r)
-		r = table_add(&m->table, key);
-	if (!r)
-		return;
-	upto = &r->upto[m->config.self];
-	if (r->facts.birth != birth)
-		*upto = 0; /* the later word is the present SA's */
-	r->facts.birth = birth;
-	if (*upto < block + 1) {
-		*upto = block + 1;
-		if (!durable) {
-			m->ops->journal(m->ctx, key, birth, block);
-			m->tickets++;
-		}
-	}
-	r->journaled = true;
-	r->died_us = m->now_us;
-}
-
-void member_started(struct member *m)
-{
-	m->started_us = m->now_us;
-}
-
-/* Kernel events. */
-
-static void set_bucket(struct member *m, struct record *r, uint16_t bucket, bool paired)
-{
-	if (r->bucket == bucket && r->paired == paired)
-		return;
-	r->bucket = bucket;
-	r->paired = paired;
-	r->version++;
-	r->author = m->config.self;
-	table_changed(&m->table, r);
-	replica_mark(m, r);
-	if (r->installed)
-		sequence_guard(m, r);
-}
-
-static struct record *pair_sa(
-	const struct member *m, uint64_t pair, enum espalier_direction direction)
-{
-	struct record *r;
-
-	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
-		if (r->key.kind == RECORD_SA && r->alive && r->facts.direction == direction)
-			return r;
-	return NULL;
-}
-
-static uint16_t own_bucket(const struct member *m, const struct record *r)
-{
-	return (uint16_t)espalier_bucket(__builtin_bswap32(r->key.spi), m->config.hash);
-}
-
-/* Both SAs of a Child SA go to one member: the outbound one takes the bucket of the inbound one. */
-static void choose_bucket(struct member *m, struct record *r)
-{
-	struct record *other;
-
-	if (r->facts.direction == ESPALIER_IN) {
-		set_bucket(m, r, own_bucket(m, r), false);
-		other = pair_sa(m, r->facts.pair, ESPALIER_OUT);
-		if (other && !other->paired)
-			set_bucket(m, other, r->bucket, true);
-		return;
-	}
-	other = pair_sa(m, r->facts.pair, ESPALIER_IN);
-	set_bucket(m, r, other ? other->bucket : own_bucket(m, r), other != NULL);
-}
-
-static bool remote_selector(const struct record *r)
-{
-	return r->key.kind == RECORD_POLICY && r->facts.direction == ESPALIER_OUT &&
-	       r->facts.remote.prefixlen;
-}
-
-static void set_selector(struct member *m, struct record *r, const struct record *sa)
-{
-	if (!r->alive || !sa) {
-		if (r->selector_set)
-			m->ops->selector(m->ctx, &r->facts.remote, -1);
-		r->selector_set = false;
-	} else if (!r->selector_set || r->selector_bucket != sa->bucket) {
-		m->ops->selector(m->ctx, &r->facts.remote, sa->bucket);
-		r->selector_set = true;
-		r->selector_bucket = sa->bucket;
-	}
-}
-
-void member_apply_pair(struct member *m, uint64_t pair)
-{
-	const struct record *sa = pair_sa(m, pair, ESPALIER_OUT);
-	struct record *r;
-
-	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
-		if (remote_selector(r))
-			set_selector(m, r, sa);
-}
-
-void member_died(struct member *m, struct record *r)
-{
-	if (r->key.kind == RECORD_SA)
-		m->ops->guard(m->ctx, &r->key, NULL);
-	r->alive = false;
-	sequence_reset(m, r);
-	free(r->body);
-	r->body = NULL;
-	r->body_len = 0;
-	r->died_us = m->now_us;
-	table_changed(&m->table, r);
-}
-
-static void added_policy(struct member *m, struct record *r, const struct member_record *record)
-{
-	uint64_t old_pair = r->facts.pair;
-
-	if (r->known && r->alive && r->installed && r->body_len == record->body_len &&
-		memcmp(r->body, record->body, record->body_len) == 0)
-		return;
-	if (table_set_body(r, record->body, record->body_len) < 0)
-		return;
-	r->known = r->alive = r->installed = true;
-	r->version++;
-	r->author = m->config.self;
-	table_set_facts(&m->table, r, &record->facts);
-	table_changed(&m->table, r);
-	replica_mark(m, r);
-	member_apply_pair(m, old_pair);
-}
-
-/* An SA that only our journal knows, or nobody. */
-static void adopt_sa(struct member *m, struct record *r, const struct member_record *record)
-{
-	bool journaled = r->journaled && r->facts.birth == record->facts.birth;
-	uint8_t self = m->config.self;
-
-	if (!journaled) {
-		memset(r->upto, 0, sizeof(r->upto));
-		memset(r->journals, 0, sizeof(r->journals));
-		r->top = r->seq = 0;
-		sequence_reset(m, r);
-	}
-	r->known = r->alive = true;
-	r->version++;
-	r->author = self;
-	r->creator = ESPALIER_NOBODY;
-	table_set_facts(&m->table, r, &record->facts);
-	/* Copies never stand in block 0: who has one that does, created it. */
-	if (block_of(&m->rule, record->oseq) == 0 || r->facts.direction == ESPALIER_IN)
-		r->creator = self;
-	if (!journaled && r->creator == self) {
-		r->created_here = true;
-		memcpy(r->journals, m->journals, sizeof(r->journals));
-		r->top = 1;
-	}
-	sequence_bar(m, r);
-	choose_bucket(m, r);
-	sequence_adopt(m, r, record->oseq);
-	replica_mark(m, r);
-}
-
-static void added_sa(struct member *m, struct record *r, const struct member_record *record)
-{
-	if (!r->known || (r->facts.birth != record->facts.birth)) {
-		adopt_sa(m, r, record);
-	} else if (!r->alive) {
-		/* The keys of an SA that has ended: its numbers must not come again. The guard
-		 * stays shut. */
-		table_set_facts(&m->table, r, &record->facts);
-		sequence_guard(m, r);
-		m->counters.refused++;
-	} else if (!r->installed) {
-		sequence_adopt(m, r, record->oseq);
-	} else {
-		r->version++; /* changed: lifetimes, encapsulation */
-		r->author = m->config.self;
-		table_set_facts(&m->table, r, &record->facts);
-		table_changed(&m->table, r);
-		replica_mark(m, r);
-	}
-}
-
-void member_added(struct member *m, const struct member_record *record)
-{
-	struct record *r = table_find(&m->table, &record->key);
-
-	if (record->body_len > RECORD_BODY_MAX)
-		return;
-	if (!r)
-		r = table_add(&m->table, &record->key);
-	if (!r) {
-		m->counters.refused++;
-		return;
-	}
-	if (record->key.kind == RECORD_POLICY)
-		added_policy(m, r, record);
-	else
-		added_sa(m, r, record);
-	member_apply_pair(m, r->facts.pair);
-}
-
-void member_removed(struct member *m, const struct record_key *key)
-{
-	struct record *r = table_find(&m->table, key);
-
-	if (!r || !r->known || !r->alive || !r->installed)
-		return;
-	if (r->key.kind == RECORD_SA && m->owner[r->bucket] != m->config.self &&
-		r->creator != m->config.self) {
-		/* A copy was taken away behind our back. The next comparison brings it again. */
-		bool journaled = r->journaled;
-
-		sequence_reset(m, r);
-		r->journaled = journaled;
-		sequence_bar(m, r);
-		sequence_guard(m, r);
-		table_changed(&m->table, r);
-		return;
-	}
-	r->version++;
-	r->author = m->config.self;
-	member_died(m, r);
-	replica_mark(m, r);
-	member_apply_pair(m, r->facts.pair);
-}
-
-void member_flushed(struct member *m, enum record_kind kind)
-{
-	for (uint32_t slot = 0; slot < m->table.high; slot++) {
-		struct record *r = table_at(&m->table, slot);
-
-		if (r && r->key.kind == kind)
-			member_removed(m, &r->key);
-	}
-}
-
 static void set_flag(struct member *m, enum wire_flags flag, bool on)
 {
 	m->flags = (uint8_t)(on ? m->flags | flag : m->flags & ~flag);
@@ -339,179 +89,35 @@ void member_leave(struct member *m)
 	m->heartbeat_due_us = 0;
 }
 
-/* Views. */
+/* Time. */
 
-static uint8_t flags_of(const struct member *m, unsigned int id)
-{
-	return id == m->config.self ? m->flags : m->others[id].heartbeat.flags;
-}
-
-/* Members that we hear and agree with, ourselves among them. */
-static uint16_t alive(const struct member *m)
-{
-	uint16_t set = bit(m->config.self);
-
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
-		if (m->others[id].alive)
-			set |= bit(id);
-	return set;
-}
-
-/* Those that can own buckets. A member whose journal was lost owns some only if nobody else can. */
-static uint16_t eligible(const struct member *m)
-{
-	uint16_t able = 0, barred = 0;
-
-	for (uint16_t set = alive(m); set; set &= (uint16_t)(set - 1)) {
-		unsigned int id = view_lowest(set);
-		uint8_t flags = flags_of(m, id);
-
-		if (!(flags & WIRE_STARTED) || flags & (WIRE_LINK_DOWN | WIRE_LEAVING))
-			continue;
-		if (flags & WIRE_BARRED)
-			barred |= bit(id);
-		else
-			able |= bit(id);
-	}
-	return able ? able : barred;
-}
-
-/* Whose records a member has. */
-static uint16_t synced_of(const struct member *m, unsigned int id)
-{
-	return bit(id) | (id == m->config.self ? m->synced : m->others[id].heartbeat.synced);
-}
-
-/* Members that are in the view that they follow themselves. */
-static uint16_t seated(const struct member *m)
+static uint16_t known_macs(const struct member *m)
 {
 	uint16_t set = 0;
 
-	for (uint16_t all = alive(m); all; all &= (uint16_t)(all - 1)) {
-		unsigned int id = view_lowest(all);
-		const struct view *v =
-			id == m->config.self ? &m->view : &m->others[id].heartbeat.view;
-
-		if (v->live >> id & 1)
-			set |= bit(id);
-	}
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (m->others[id].told)
+			set |= member_bit(id);
 	return set;
 }
 
-/* Who publishes: the lowest live member of a view; at the very start, the lowest that is there. */
-static uint8_t publisher(const struct member *m)
-{
-	uint16_t in_views = seated(m);
-
-	return view_lowest(in_views ? in_views : eligible(m));
-}
-
-/* Who should be in the view: those who are and can be; others as soon as all have each other's
- * records. */
-static uint16_t wanted(const struct member *m)
-{
-	uint16_t can = eligible(m), set = m->view.live & can;
-
-	for (uint16_t more = can & (uint16_t)~set; more; more &= (uint16_t)(more - 1)) {
-		unsigned int id = view_lowest(more);
-		bool both = (synced_of(m, id) & set) == set;
-
-		for (uint16_t in = set; in; in &= (uint16_t)(in - 1))
-			both &= synced_of(m, view_lowest(in)) >> id & 1;
-		if (both)
-			set |= bit(id);
-	}
-	return set;
-}
-
-static void flip(struct member *m, const struct view *view)
-{
-	uint16_t gone = m->view.live & (uint16_t)~view->live;
-	bool changed = m->view.live != view->live;
-
-	m->view = *view;
-	if (!changed)
-		return;
-	for (unsigned int bucket = 0; bucket < ESPALIER_BUCKETS; bucket++)
-		m->owner[bucket] = view_owner(view->live, m->config.mode, (uint16_t)bucket);
-	m->ops->publish(m->ctx, &m->view, view_lowest(view->live), m->owner);
-	if (gone & (uint16_t)~bit(m->config.self))
-		m->counters.takeovers++;
-	m->sweep = 0; /* behind the flip, a bounded number of SAs at a time */
-	m->heartbeat_due_us = 0;
-}
-
-static void set_macs(struct member *m, unsigned int id)
+/* A packet is sent to another member only if that one will see that it came from us (one hop). */
+void member_set_macs(struct member *m, unsigned int id)
 {
 	struct other *o = &m->others[id];
 	struct espalier_member macs = o->heartbeat.macs;
 
-	macs.next_hop = o->alive && o->hears_us;
+	macs.next_hop = o->alive && o->knows_us;
 	if (memcmp(&o->macs, &macs, sizeof(macs)) == 0)
 		return;
 	o->macs = macs;
 	m->ops->macs(m->ctx, (uint8_t)id, &macs);
 }
 
-static void suspect(struct member *m, unsigned int id)
-{
-	struct view view = m->view;
-
-	m->others[id].alive = m->others[id].hears_us = false;
-	set_macs(m, id);
-	m->synced &= (uint16_t)~bit(id);
-	view.live &= (uint16_t)~bit(id);
-	if (view.live)
-		flip(m, &view);
-}
-
-static void watch(struct member *m)
-{
-	uint64_t dead_us = m->config.heartbeat_us * m->config.dead;
-
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
-		if (m->others[id].alive && m->now_us > m->others[id].heard_us + dead_us)
-			suspect(m, id);
-}
-
-static void publish(struct member *m)
-{
-	struct view view = {.epoch = m->view.epoch, .live = wanted(m), .publisher = m->config.self};
-	bool overtaken = false;
-
-	if (!(m->flags & WIRE_STARTED) || publisher(m) != m->config.self)
-		return;
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
-		const struct other *o = &m->others[id];
-
-		if (o->alive && o->heartbeat.view.epoch > view.epoch) {
-			view.epoch = o->heartbeat.view.epoch;
-			overtaken = true;
-		}
-	}
-	if (!view.live || (seated(m) & eligible(m) & (uint16_t)~view.live))
-		return; /* nobody can, or somebody with a view of its own has not caught up yet */
-	if (view.live == m->view.live && m->view.publisher == m->config.self && !overtaken)
-		return;
-	view.epoch++;
-	flip(m, &view);
-}
-
-static void adopt(struct member *m, uint8_t from)
-{
-	const struct view *heard = &m->others[from].heartbeat.view;
-
-	if (heard->publisher != from || !view_newer(heard, &m->view) || !heard->live)
-		return;
-	if (from == publisher(m) || !(m->view.live & alive(m)))
-		flip(m, heard);
-}
-
-/* Time. */
-
 static void heartbeat(struct member *m)
 {
 	struct wire_heartbeat h = {
+		.knows = known_macs(m),
 		.settings = m->config.settings,
 		.journal = m->config.journal,
 		.synced = m->synced,
@@ -529,26 +135,42 @@ static void heartbeat(struct member *m)
 			replica_send(m, (uint8_t)id, 0, payload, (size_t)(w.at - payload));
 }
 
-static void wake_up(struct member *m)
+/* We were not run for so long that the others have taken us out, and may have restarted meanwhile:
+ * we are the one that must catch up, and nothing counts that was sent before now. */
+static void begin_anew(struct member *m)
+{
+	uint16_t heard = 0;
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
+		struct other *o = &m->others[id];
+
+		if (!o->alive)
+			continue;
+		heard |= member_bit(id);
+		o->knows_us = false;
+		member_set_macs(m, id);
+		replica_forget(m, (uint8_t)id);
+	}
+	m->synced = 0;
+	if (heard)
+		takeover_step_out(m, member_bit(m->config.self));
+}
+
+/* Our own sleep is no sign of another's death. */
+static void notice_sleep(struct member *m)
 {
 	uint64_t dead_us = m->config.heartbeat_us * m->config.dead;
-	struct view view = m->view;
+	uint64_t slept_us = m->now_us - m->ticked_us;
 
-	/* We were not run for so long that the others have taken us out: we are the one that must
-	 * catch up. */
+	if (slept_us <= dead_us / 2)
+		return;
+	m->ticked_us = m->now_us;
 	m->counters.slept++;
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
-		m->others[id].hears_us = false; /* it may have restarted meanwhile */
-		set_macs(m, id);
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
 		if (m->others[id].alive)
 			m->others[id].heard_us = m->now_us;
-	}
-	if (!(alive(m) & (uint16_t)~bit(m->config.self)) || m->now_us - m->ticked_us <= dead_us)
-		return;
-	m->synced = 0;
-	view.live &= (uint16_t)~bit(m->config.self);
-	if (view.live)
-		flip(m, &view);
+	if (slept_us > dead_us)
+		begin_anew(m);
 }
 
 static void start(struct member *m)
@@ -567,7 +189,7 @@ static void start(struct member *m)
  */
 static void reap(struct member *m)
 {
-	bool all_here = (m->synced | bit(m->config.self)) == m->config.members;
+	bool all_here = (m->synced | member_bit(m->config.self)) == m->config.members;
 
 	for (unsigned int i = 0; all_here && i < REAP_SLOTS && i < m->table.high; i++) {
 		struct record *r;
@@ -576,8 +198,11 @@ static void reap(struct member *m)
 		r = table_at(&m->table, m->reaped++);
 		if (!r || r->alive || m->now_us < r->died_us + m->config.tombstone_us)
 			continue;
-		if (r->key.kind == RECORD_SA)
+		if (r->key.kind == RECORD_SA) {
 			m->ops->forget(m->ctx, &r->key, r->facts.birth);
+			if (!table_find(&m->table, &r->key))
+				m->ops->guard(m->ctx, &r->key, NULL);
+		}
 		table_drop(&m->table, r);
 	}
 }
@@ -596,18 +221,16 @@ static void compare(struct member *m)
 void member_tick(struct member *m, uint64_t now_us)
 {
 	m->now_us = now_us;
-	if (now_us - m->ticked_us > m->config.heartbeat_us * m->config.dead / 2)
-		wake_up(m);
+	notice_sleep(m);
 	m->ticked_us = now_us;
 	start(m);
 	set_flag(m, WIRE_BARRED, m->barred > 0);
-	watch(m);
-	publish(m);
+	takeover_watch(m);
+	takeover_publish(m);
 	if (now_us >= m->heartbeat_due_us)
 		heartbeat(m);
 	compare(m);
-	if (m->sweep != TABLE_NONE)
-		sequence_sweep(m);
+	sequence_tick(m);
 	reap(m);
 	member_flush(m, now_us);
 }
@@ -633,15 +256,17 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 	o->heard_us = m->now_us;
 	if (!o->alive) {
 		o->alive = true;
-		m->synced &= (uint16_t)~bit(from);
+		m->synced &= (uint16_t)~member_bit(from);
 		replica_pull(m, from); /* not answered by what was asked before we lost it */
 	}
-	set_macs(m, from);
+	o->told = true;
+	o->knows_us = o->hears_us && h->knows >> m->config.self & 1;
+	member_set_macs(m, from);
 	if (m->journals[from] != h->journal) {
 		m->journals[from] = h->journal;
 		m->sweep = 0;
 	}
-	adopt(m, from);
+	takeover_adopt(m, from);
 }
 
 static void messages(
@@ -672,6 +297,7 @@ void member_datagram(
 	const uint8_t *payload;
 
 	m->now_us = now_us;
+	notice_sleep(m);
 	if (wire_get_header(&r, &h) < 0 || !member_is_other(m, from) || h.from != from ||
 		h.to != m->config.self) {
 		m->counters.malformed++;
@@ -681,18 +307,18 @@ void member_datagram(
 	case STREAM_OLD:
 		return;
 	case STREAM_NEW_LIFE:
-		o->hears_us = false;
-		set_macs(m, from);
+		o->told = o->knows_us = false;
+		member_set_macs(m, from);
 		replica_forget(m, from);
 		/* fallthrough */
 	case STREAM_NEW:
-		m->synced &= (uint16_t)~bit(from);
+		m->synced &= (uint16_t)~member_bit(from);
 		o->answered = o->asked;
 		break;
 	case STREAM_GOES_ON:
 		break;
 	}
-	o->hears_us = h.ack_stream >> 32 == m->config.life;
+	o->hears_us = h.ack_stream == o->stream.id;
 	if (h.seq == 0) {
 		messages(m, from, r.at, (size_t)(r.end - r.at), false);
 		return;

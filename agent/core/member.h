@@ -7,8 +7,9 @@
  * member_ops`; the agent (espalierd.c) carries it out on a real kernel and network, the simulator
  * (tests/sim) on made-up ones.
  *
- * Three files make it up: member.c (heartbeats, views, kernel events), replica.c (records to and
- * from other members), sequence.c (which numbers this member may emit).
+ * Five files make it up: member.c (time, heartbeats, datagrams), takeover.c (views), kernel.c (what
+ * our kernel holds), replica.c (records to and from other members), sequence.c (which numbers this
+ * member may emit).
  *
  * Times are microseconds of a clock that never goes back.
  */
@@ -57,8 +58,10 @@ struct member_ops {
 	int (*install)(void *ctx, const struct record_key *key, const struct record_facts *facts,
 		const void *body, size_t body_len, uint64_t oseq);
 	void (*remove)(void *ctx, const struct record_key *key);
-	int (*move)(void *ctx, const struct record_key *key,
-		uint64_t oseq); /* the counter; 0 or -errno */
+	/* Moves the counter forward, never back, to `oseq` at least. 0 or -errno, also if it took
+	 * so long that the kernel may have counted on past `oseq` between looking and moving; then
+	 * the block is given up. */
+	int (*move)(void *ctx, const struct record_key *key, uint64_t oseq);
 	int (*read)(void *ctx, const struct record_key *key, void *body,
 		size_t size); /* its length or -errno */
 	void (*expire)(void *ctx, const struct record_key *key); /* ask for a rekey */
@@ -83,12 +86,13 @@ int member_new(const struct member_config *config, const struct member_ops *ops,
 void member_free(struct member *m);
 
 /*
- * Start, in this order: what the journal holds (durable) and what the pinned guard map of an
- * earlier life holds (not durable: is journaled again), then what the kernel holds
- * (member_added()), then member_started().
+ * Start, in this order: what the journal holds (member_restore(), an entry each), what the pinned
+ * guard map of an earlier life holds (member_pinned(), an entry each), what the kernel holds
+ * (member_added()), then member_started(): what the guard knows and the kernel lacks was deleted
+ * while no agent ran, and is taken out of the map.
  */
-void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block,
-	bool durable);
+void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block);
+void member_pinned(struct member *m, const struct record_key *key, const struct espalier_sa *sa);
 void member_started(struct member *m);
 
 /* Kernel events that are not echoes of our own ops. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* member_state.h - shared by member.c, replica.c and sequence.c only. */
+/* member_state.h - shared by member.c, kernel.c, replica.c, sequence.c and takeover.c only. */
 #ifndef MEMBER_STATE_H
 #define MEMBER_STATE_H
 
@@ -19,12 +19,13 @@ struct queue {
 
 struct other {
 	bool alive;
-	bool agrees; /* its settings are ours */
-	bool differs;
+	bool differs; /* its settings are not ours */
 	uint64_t heard_us;
 	struct wire_heartbeat heartbeat;
 	struct espalier_member macs; /* as the datapath has them */
-	bool hears_us; /* it has answered this life of ours, so it knows our MACs */
+	bool told; /* this life of it has told us its MACs */
+	bool hears_us; /* it has heard what we said after our start or our last long sleep */
+	bool knows_us; /* and has said that it knows our MACs */
 	struct stream stream;
 	struct queue queue;
 	uint64_t pull_due_us; /* when to compare records with it again */
@@ -50,12 +51,15 @@ struct member {
 	const struct member_ops *ops;
 	void *ctx;
 	struct block_rule rule;
+	bool starting; /* until member_started() */
 	uint64_t now_us, ticked_us, started_us, heartbeat_due_us;
 	struct table table;
 	struct other others[ESPALIER_MEMBERS];
 	struct view view;
 	uint8_t owner[ESPALIER_BUCKETS];
 	uint16_t synced; /* members whose records we have */
+	uint64_t contested_us; /* since when a member's view differs from the one we publish; 0:
+				  none does */
 	uint8_t flags;
 	uint32_t journals[ESPALIER_MEMBERS]; /* as last heard */
 	uint32_t barred;
@@ -65,9 +69,15 @@ struct member {
 	uint64_t tickets;
 
 	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
+	uint64_t sweep_due_us; /* when to sweep again; 0: only if something happens */
 	uint32_t reaped; /* next slot to look at */
 	struct member_counters counters;
 };
+
+static inline uint16_t member_bit(unsigned int id)
+{
+	return (uint16_t)(1U << id);
+}
 
 static inline bool member_is_other(const struct member *m, unsigned int id)
 {
@@ -96,10 +106,20 @@ void sequence_adopt(
 void sequence_guard(struct member *m, const struct record *r);
 void sequence_bar(struct member *m, struct record *r); /* sets or lifts `barred` */
 void sequence_reset(struct member *m, struct record *r);
-void sequence_sweep(struct member *m);
+void sequence_tick(struct member *m);
+
+/* kernel.c */
+void member_apply_pair(struct member *m, uint64_t pair); /* buckets of policies follow their SAs' */
+void member_died(struct member *m, struct record *r); /* by what another member says */
+void member_end(struct member *m, struct record *r); /* because we say so */
+
+/* takeover.c */
+void takeover_watch(struct member *m);
+void takeover_publish(struct member *m);
+void takeover_adopt(struct member *m, uint8_t from); /* the view that it told */
+void takeover_step_out(struct member *m, uint16_t members); /* of our view, at once */
 
 /* member.c */
-void member_apply_pair(struct member *m, uint64_t pair); /* buckets of policies follow their SAs' */
-void member_died(struct member *m, struct record *r);
+void member_set_macs(struct member *m, unsigned int id);
 
 #endif

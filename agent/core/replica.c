@@ -140,7 +140,9 @@ static bool put_first(struct member *m, uint8_t to, struct writer *w)
 	r = table_at(&m->table, slot);
 	if (!r || !(r->queued & bit))
 		return true;
-	if (r->dirty & bit)
+	if (!r->known)
+		; /* set aside meanwhile */
+	else if (r->dirty & bit)
 		put_record(m, w, r);
 	else if (r->dirty_state & bit && r->key.kind == RECORD_SA)
 		wire_put_state(w, r);
@@ -256,61 +258,42 @@ static void apply_sa(
 	}
 }
 
-/*
- * Another SA of the same key seems newer than one that was just made here. It cannot be: the peer
- * gave out the SPI again, and our daemon knows. We did not know how often the record had changed
- * before.
- */
-static bool reclaim(struct member *m, struct record *r, const struct record *heard)
+/* Another SA of the same key is meant. What is known of the numbers of this one is kept. */
+static void set_aside(struct member *m, struct record *r)
 {
-	if (!r->created_here || r->reclaimed || !r->alive || !heard->alive ||
-		r->facts.birth == heard->facts.birth || r->version > heard->version)
-		return false;
-	r->reclaimed = true;
-	r->version = heard->version + 1;
-	table_changed(&m->table, r);
-	replica_mark(m, r);
-	return true;
+	if (r->installed)
+		m->ops->remove(m->ctx, &r->key);
+	member_died(m, r);
+	r->known = false;
+	member_apply_pair(m, r->facts.pair);
 }
 
-static void receive_record(struct member *m, uint8_t from, const struct wire_message *message)
+/*
+ * The peer gave out an SPI again, and not all members knew that the SA before was over. Who made
+ * one of the two just now knows, and says so; the others go by what was changed last. Is `r` the
+ * one?
+ */
+static bool contest(struct member *m, struct record *r)
 {
-	const struct record *heard = &message->record;
-	struct record *r = table_find(&m->table, &heard->key);
-	uint64_t old_pair;
-	int merged;
+	struct record *other = table_rival(&m->table, r), *loser;
 
-	if (!r) {
-		if (!heard->alive)
-			return;
-		r = table_add(&m->table, &heard->key);
-		if (!r) {
-			m->counters.refused++;
-			return;
-		}
+	if (!other)
+		return true;
+	if (r->created_here != other->created_here)
+		loser = r->created_here ? other : r;
+	else
+		loser = table_newer(r, other) ? other : r;
+	if (r->created_here != other->created_here) {
+		if (loser->installed)
+			m->ops->remove(m->ctx, &loser->key);
+		member_end(m, loser);
+	} else {
+		set_aside(m, loser);
 	}
-	if (r->known && !r->alive && !heard->alive)
-		return;
-	if (reclaim(m, r, heard))
-		return;
-	old_pair = r->facts.pair;
-	merged = table_merge(&m->table, r, heard);
-	if (merged & TABLE_REBORN) {
-		if (r->installed)
-			m->ops->remove(m->ctx, &r->key);
-		sequence_reset(m, r);
-	}
-	if (merged & TABLE_OURS_NEWER)
-		mark_for(m, r, from, true);
-	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
-		apply_policy(m, r, message);
-	else if (r->key.kind == RECORD_SA &&
-		 (merged & ~TABLE_OURS_NEWER || (r->alive && !r->installed)))
-		apply_sa(m, r, message, merged);
-	if (old_pair != r->facts.pair)
-		member_apply_pair(m, old_pair);
-	if (merged & TABLE_CONTENT)
-		member_apply_pair(m, r->facts.pair);
+	if (loser == r)
+		return false;
+	sequence_guard(m, r); /* shut, until it is installed */
+	return true;
 }
 
 static void look_at_owner(struct member *m, struct record *r)
@@ -326,12 +309,51 @@ static void look_at_owner(struct member *m, struct record *r)
 	sequence_consider(m, r);
 }
 
+static void receive_record(struct member *m, uint8_t from, const struct wire_message *message)
+{
+	const struct record *heard = &message->record;
+	struct record *r = table_find_birth(&m->table, &heard->key, heard->facts.birth);
+	uint64_t old_pair;
+	int merged;
+
+	if (!r) {
+		if (!heard->alive)
+			return;
+		r = table_add(&m->table, &heard->key, heard->facts.birth);
+		if (!r) {
+			m->counters.refused++;
+			return;
+		}
+	}
+	if (r->known && !r->alive) {
+		if (!heard->alive)
+			return;
+		r->died_us = m->now_us; /* remembered until all have heard */
+	}
+	old_pair = r->facts.pair;
+	merged = table_merge(&m->table, r, heard);
+	if (merged & TABLE_OURS_NEWER)
+		mark_for(m, r, from, true);
+	if (r->key.kind == RECORD_SA && r->alive && !contest(m, r))
+		return;
+	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
+		apply_policy(m, r, message);
+	else if (r->key.kind == RECORD_SA &&
+		 (merged & ~TABLE_OURS_NEWER || (r->alive && !r->installed)))
+		apply_sa(m, r, message, merged);
+	if (old_pair != r->facts.pair)
+		member_apply_pair(m, old_pair);
+	if (merged & TABLE_CONTENT)
+		member_apply_pair(m, r->facts.pair);
+	look_at_owner(m, r);
+}
+
 static void receive_state(struct member *m, const struct record *heard)
 {
-	struct record *r = table_find(&m->table, &heard->key);
+	struct record *r = table_find_birth(&m->table, &heard->key, heard->facts.birth);
 	struct record merged;
 
-	if (!r || !r->known || r->facts.birth != heard->facts.birth)
+	if (!r || !r->known)
 		return;
 	merged = *r; /* the rest of it is ours */
 	merged.top = heard->top;
@@ -344,14 +366,10 @@ static void receive_state(struct member *m, const struct record *heard)
 void replica_message(struct member *m, uint8_t from, const struct wire_message *message)
 {
 	struct other *o = &m->others[from];
-	struct record *r;
 
 	switch (message->kind) {
 	case WIRE_RECORD:
 		receive_record(m, from, message);
-		r = table_find(&m->table, &message->record.key);
-		if (r)
-			look_at_owner(m, r);
 		break;
 	case WIRE_STATE:
 		receive_state(m, &message->record);

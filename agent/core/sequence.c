@@ -2,10 +2,16 @@
 /*
  * sequence.c - which sequence numbers this member may emit: the life of the rule in block.h.
  *
- * To enter a block is, in this order: durable in our journal; told to the others; open in the
- * guard; the kernel's counter moved there. A member that dies anywhere on the way has at worst
+ * To enter a block is, in this order: durable in our journal; told to the others; the kernel's
+ * counter moved there; open in the guard. A member that dies anywhere on the way has at worst
  * wasted the block: after a restart it goes above everything that its journal holds. Nothing else
  * in the agent opens the guard or moves a counter.
+ *
+ * The guard comes last because the kernel counts on by itself: if this process is stopped between
+ * the two, the counter may run through other members' blocks (dropped) into an open one, and would
+ * then be set back over numbers that are out (tests/model/blocks.pml).
+ *
+ * Block 0 is the creator's without being entered: a new SA emits from it before we have seen it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,6 +22,8 @@
 /* Two members that both hold themselves for the owner would leapfrog each other; this slows them
  * down. */
 #define JUMP_EVERY_US 1000000
+
+#define RETRY_US 50000 /* after the kernel did not move a counter */
 
 #define SWEEP_SLOTS 2048 /* looked at in one call */
 
@@ -44,9 +52,8 @@ void sequence_reset(struct member *m, struct record *r)
 {
 	if (r->barred)
 		m->barred--;
-	r->barred = r->installed = r->reclaimed = r->created_here = r->journaled = r->owned =
-		r->expire_asked = false;
-	r->entering = r->windows[0] = r->windows[1] = r->position = r->jumped_us = 0;
+	r->barred = r->installed = r->owned = r->expire_asked = false;
+	r->entering = r->windows[0] = r->windows[1] = r->position = r->wait_us = 0;
 }
 
 static struct espalier_window window(const struct member *m, uint64_t block_plus_one)
@@ -111,10 +118,16 @@ static void enter(
 			return;
 		memcpy(e.body, body, body_len);
 	}
-	r->entering = block + 1;
 	m->ops->journal(m->ctx, &r->key, r->facts.birth, block);
-	e.ticket = ++m->tickets;
+	r->entering = e.ticket = ++m->tickets;
 	*entering_at(m, m->entering_count++) = e;
+}
+
+static void wait_for(struct member *m, struct record *r, uint64_t us)
+{
+	r->wait_us = m->now_us + us;
+	if (!m->sweep_due_us || m->sweep_due_us > r->wait_us)
+		m->sweep_due_us = r->wait_us;
 }
 
 void sequence_consider(struct member *m, struct record *r)
@@ -122,14 +135,13 @@ void sequence_consider(struct member *m, struct record *r)
 	bool owner = is_owner(m, r), jump = owner && r->upto[m->config.self] < r->top;
 	uint64_t block;
 
-	if (!record_is_outbound_sa(r) || !r->alive || !r->installed || r->entering || r->barred)
-		return;
-	if (jump && r->jumped_us && m->now_us < r->jumped_us + JUMP_EVERY_US)
+	if (!record_is_outbound_sa(r) || !r->alive || !r->installed || r->entering || r->barred ||
+		m->now_us < r->wait_us)
 		return;
 	if (!block_need(&m->rule, owner, r->upto[m->config.self], r->top, r->position, &block))
 		return;
 	if (jump)
-		r->jumped_us = m->now_us;
+		wait_for(m, r, JUMP_EVERY_US);
 	enter(m, r, block, NULL, 0);
 }
 
@@ -153,7 +165,8 @@ void sequence_install(struct member *m, struct record *r, const void *body, size
 
 	if (r->facts.direction == ESPALIER_IN)
 		install(m, r, body, body_len, 0);
-	else if (r->barred) /* shut in the guard; not in block 0, where it would be taken for new after a restart */
+	else if (r->barred) /* shut in the guard; not in block 0, where it would be taken for new
+			       after a restart */
 		install(m, r, body, body_len, block_first(&m->rule, 1));
 	else /* always a new block: a copy that is installed again must not start where it started
 		before */
@@ -167,19 +180,25 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 
 	r->installed = true;
 	r->position = oseq;
-	table_changed(&m->table, r);
+	if (r->created_here && block == 0 && r->facts.direction == ESPALIER_OUT && *upto == 0) {
+		/* Not waited for: it tells a later life of ours that we have seen this SA. */
+		m->ops->journal(m->ctx, &r->key, r->facts.birth, 0);
+		m->tickets++;
+		r->journaled = true;
+		*upto = 1;
+		r->top = max(r->top, 1);
+	}
 	if (r->facts.direction == ESPALIER_IN || r->barred) {
 		sequence_guard(m, r);
 	} else if (r->journaled && *upto == block + 1) {
 		r->windows[0] = *upto;
 		sequence_guard(m, r);
 		sequence_consider(m, r);
-	} else if (*upto == 0 && block == 0 && r->created_here) {
-		enter(m, r, 0, NULL, 0);
 	} else {
 		sequence_guard(m, r);
 		enter(m, r, block_own(&m->rule, max(max(*upto, block + 1), r->top)), NULL, 0);
 	}
+	table_changed(&m->table, r);
 }
 
 /* The record that an entry was made for, if it still wants it. */
@@ -187,8 +206,7 @@ static struct record *entering_record(struct member *m, const struct entering *e
 {
 	struct record *r = table_at(&m->table, e->slot);
 
-	if (!r || !r->known || !r->alive || r->facts.birth != e->birth ||
-		r->entering != e->block + 1)
+	if (!r || !r->known || !r->alive || r->facts.birth != e->birth || r->entering != e->ticket)
 		return NULL;
 	return r;
 }
@@ -210,24 +228,34 @@ static void announce(struct member *m, const struct entering *e)
 	m->counters.entered++;
 }
 
-static void open_and_move(struct member *m, struct entering *e)
+static void move_and_open(struct member *m, struct record *r, uint64_t block)
+{
+	uint64_t oseq = block_first(&m->rule, block);
+
+	if (m->ops->move(m->ctx, &r->key, oseq) < 0) {
+		/* Given up; as if used up, so that another one is entered. */
+		m->counters.install_failed++;
+		r->position = block_last(&m->rule, block);
+		wait_for(m, r, RETRY_US);
+		return;
+	}
+	r->position = max(r->position, oseq);
+	r->windows[1] = r->windows[0];
+	r->windows[0] = block + 1;
+	sequence_guard(m, r);
+}
+
+static void entered(struct member *m, struct entering *e)
 {
 	struct record *r = entering_record(m, e);
-	uint64_t oseq = block_first(&m->rule, e->block);
 
 	if (r) {
 		r->entering = 0;
-		r->windows[1] = r->windows[0];
-		r->windows[0] = e->block + 1;
 		if (e->body) {
-			install(m, r, e->body, e->body_len, oseq);
+			r->windows[0] = e->block + 1;
+			install(m, r, e->body, e->body_len, block_first(&m->rule, e->block));
 		} else {
-			sequence_guard(m, r);
-			if (e->block != 0) { /* block 0: where a new SA stands by itself */
-				if (m->ops->move(m->ctx, &r->key, oseq) < 0)
-					m->counters.install_failed++;
-				r->position = oseq;
-			}
+			move_and_open(m, r, e->block);
 		}
 		if (is_owner(m, r) && block_late(&m->rule, e->block, r->facts.esn) &&
 			!r->expire_asked) {
@@ -255,7 +283,7 @@ void member_committed(struct member *m, uint64_t done)
 
 		m->entering_head = (m->entering_head + 1) % m->entering_size;
 		m->entering_count--;
-		open_and_move(m, &e);
+		entered(m, &e);
 	}
 }
 
@@ -313,7 +341,7 @@ static void look_at(struct member *m, struct record *r)
 	sequence_consider(m, r);
 }
 
-void sequence_sweep(struct member *m)
+static void sweep(struct member *m)
 {
 	for (unsigned int i = 0; i < SWEEP_SLOTS && m->sweep < m->table.high; i++, m->sweep++) {
 		struct record *r = table_at(&m->table, m->sweep);
@@ -323,4 +351,14 @@ void sequence_sweep(struct member *m)
 	}
 	if (m->sweep >= m->table.high)
 		m->sweep = TABLE_NONE;
+}
+
+void sequence_tick(struct member *m)
+{
+	if (m->sweep_due_us && m->now_us >= m->sweep_due_us) {
+		m->sweep_due_us = 0;
+		m->sweep = 0;
+	}
+	if (m->sweep != TABLE_NONE)
+		sweep(m);
 }

@@ -58,17 +58,44 @@ void table_free(struct table *t)
 	*t = (struct table){0};
 }
 
-struct record *table_find(const struct table *t, const struct record_key *key)
+static struct record *first_of(const struct table *t, const struct record_key *key)
 {
 	uint32_t slot = t->buckets[hash_key(key) & t->hash_mask];
 
-	while (slot != TABLE_NONE) {
-		struct record *r = slot_at(t, slot);
+	return slot == TABLE_NONE ? NULL : slot_at(t, slot);
+}
 
-		if (memcmp(&r->key, key, sizeof(*key)) == 0)
+static struct record *next_of(const struct table *t, const struct record *r)
+{
+	return r->hash_next == TABLE_NONE ? NULL : slot_at(t, r->hash_next);
+}
+
+static bool same_key(const struct record *r, const struct record_key *key)
+{
+	return memcmp(&r->key, key, sizeof(*key)) == 0;
+}
+
+struct record *table_find(const struct table *t, const struct record_key *key)
+{
+	for (struct record *r = first_of(t, key); r; r = next_of(t, r))
+		if (r->known && r->alive && same_key(r, key))
 			return r;
-		slot = r->hash_next;
-	}
+	return NULL;
+}
+
+struct record *table_rival(const struct table *t, const struct record *r)
+{
+	for (struct record *other = first_of(t, &r->key); other; other = next_of(t, other))
+		if (other != r && other->known && other->alive && same_key(other, &r->key))
+			return other;
+	return NULL;
+}
+
+struct record *table_find_birth(const struct table *t, const struct record_key *key, uint64_t birth)
+{
+	for (struct record *r = first_of(t, key); r; r = next_of(t, r))
+		if ((key->kind == RECORD_POLICY || r->facts.birth == birth) && same_key(r, key))
+			return r;
 	return NULL;
 }
 
@@ -99,7 +126,7 @@ static uint32_t take_slot(struct table *t)
 	return t->high++;
 }
 
-struct record *table_add(struct table *t, const struct record_key *key)
+struct record *table_add(struct table *t, const struct record_key *key, uint64_t birth)
 {
 	uint32_t slot = take_slot(t), *head;
 	struct record *r;
@@ -110,6 +137,7 @@ struct record *table_add(struct table *t, const struct record_key *key)
 	head = &t->buckets[hash_key(key) & t->hash_mask];
 	*r = (struct record){
 		.key = *key,
+		.facts.birth = birth,
 		.slot = slot,
 		.creator = ESPALIER_NOBODY,
 		.hash_next = *head,
@@ -232,15 +260,18 @@ void table_changed(struct table *t, struct record *r)
 	*range ^= r->digest;
 }
 
-static bool newer(const struct record *a, const struct record *b)
+bool table_newer(const struct record *a, const struct record *b)
 {
-	return a->version != b->version ? a->version > b->version : a->author > b->author;
-}
-
-/* Of two SAs with one key the living one is meant; of two living or dead ones, the newer. */
-static bool supplants(const struct record *a, const struct record *b)
-{
-	return a->alive != b->alive ? a->alive : newer(a, b);
+	if (a->version != b->version)
+		return a->version > b->version;
+	if (a->author != b->author)
+		return a->author > b->author;
+	/* An author that restarted may have used a version twice. */
+	if (a->bucket != b->bucket)
+		return a->bucket > b->bucket;
+	if (a->paired != b->paired)
+		return a->paired;
+	return a->facts.pair > b->facts.pair;
 }
 
 static bool raise(uint64_t *value, uint64_t to)
@@ -293,35 +324,33 @@ static void take_content(struct table *t, struct record *r, const struct record 
 	table_set_facts(t, r, &heard->facts);
 }
 
-int table_merge(struct table *t, struct record *r, const struct record *heard)
+/* The newer content wins; but a dead SA stays dead, whatever version somebody gave it who did not
+ * know. A policy may come back. */
+static int merge_content(struct table *t, struct record *r, const struct record *heard)
 {
-	bool same = r->facts.birth == heard->facts.birth;
-	/* A dead SA stays dead, whatever version somebody gave it who did not know. */
-	bool ends = same && r->key.kind == RECORD_SA && r->known && r->alive && !heard->alive;
-	bool ended = same && r->key.kind == RECORD_SA && r->known && !r->alive && heard->alive;
+	bool ends = r->key.kind == RECORD_SA && r->known && r->alive != heard->alive;
 	int merged = 0;
 
-	if (!same && (!r->known || supplants(heard, r))) {
-		memset(r->upto, 0, sizeof(r->upto));
-		memset(r->journals, 0, sizeof(r->journals));
-		r->top = r->seq = 0;
-		r->creator = ESPALIER_NOBODY;
-		merged |= TABLE_REBORN;
-		same = true;
-	}
-	if (!same)
-		return TABLE_OURS_NEWER;
-	if (!r->known || (merged & TABLE_REBORN) || ends || (!ended && newer(heard, r))) {
+	if (!r->known || table_newer(heard, r)) {
 		take_content(t, r, heard);
-		r->known = true;
-		merged |= TABLE_CONTENT;
-	} else if (ended || newer(r, heard)) {
-		merged |= TABLE_OURS_NEWER;
+		merged = TABLE_CONTENT;
+	} else if (table_newer(r, heard)) {
+		merged = TABLE_OURS_NEWER;
 	}
-	if (r->key.kind == RECORD_SA) {
-		merged |= merge_origin(r, heard);
-		merged |= merge_state(r, heard);
+	if (ends) {
+		merged |= heard->alive ? TABLE_OURS_NEWER : TABLE_CONTENT;
+		r->alive = false;
 	}
+	r->known = true;
+	return merged;
+}
+
+int table_merge(struct table *t, struct record *r, const struct record *heard)
+{
+	int merged = merge_content(t, r, heard);
+
+	if (r->key.kind == RECORD_SA)
+		merged |= merge_origin(r, heard) | merge_state(r, heard);
 	table_changed(t, r);
 	return merged;
 }

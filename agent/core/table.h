@@ -2,6 +2,10 @@
 /*
  * table.h - the records of this member: SAs and policies, by key, by slot and by pair.
  *
+ * An SA is named by its key and its birth: a peer gives out an SPI again, and what is known of the
+ * numbers of one SA must never be taken for the other's nor forgotten because of it. So there may
+ * be several records of one key, of which at most one is known and alive: the present one.
+ *
  * A record is state that merges: every replicated field has a rule by which two members that have
  * seen different histories come to the same value, in any order of arrival, with any repetition
  * (table_merge()).
@@ -43,24 +47,24 @@ struct record {
 						not said */
 
 	/* Of this member alone. */
-	bool known; /* false: only the journal speaks of it */
+	bool known; /* false: only what the journal, the guard or others said of its numbers */
 	bool installed; /* this kernel has it */
 	bool created_here; /* by this life of this agent: it may say `journals` of members it learns
 			      of */
-	bool journaled; /* our present journal has it: we may enter blocks */
+	bool pinned; /* at start: the guard of an earlier life has it */
+	bool journaled; /* our journal or our guard tells what we entered: we may enter more */
 	bool owned; /* we were its owner when last looked at */
 	bool barred; /* we may not enter a block of it: the journal that could tell what we entered
 			is lost */
 	bool linked; /* stands in its pair's chain */
-	bool reclaimed; /* see replica.c, reclaim() */
 	bool paired; /* outbound: its bucket is that of its inbound SA */
 	bool expire_asked; /* XFRM_MSG_EXPIRE has been sent */
 	bool selector_set; /* policy: `selector_bucket` is in the datapath */
 	uint16_t selector_bucket;
-	uint64_t entering; /* block on its way through the journal, + 1; 0: none */
+	uint64_t entering; /* ticket of the block on its way through the journal; 0: none */
 	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
 	uint64_t position; /* outbound: where this member's counter is known to be */
-	uint64_t jumped_us; /* when we last had to get above another owner */
+	uint64_t wait_us; /* do not enter another block before */
 	uint64_t died_us;
 	uint16_t dirty; /* members that must be sent all of it */
 	uint16_t dirty_state; /* members that must be sent top, seq and upto */
@@ -87,11 +91,17 @@ struct table {
 int table_init(struct table *t, uint32_t capacity);
 void table_free(struct table *t);
 
+/* The present record of this key; NULL: there is none. */
 struct record *table_find(const struct table *t, const struct record_key *key);
+/* Another one of the same key that is known and alive. */
+struct record *table_rival(const struct table *t, const struct record *r);
+/* The record of this SA or, whatever its birth, of this policy, dead ones too. */
+struct record *table_find_birth(
+	const struct table *t, const struct record_key *key, uint64_t birth);
 struct record *table_at(const struct table *t, uint32_t slot); /* NULL: free */
 
-/* A zeroed record of this key; NULL: the table is full, or no memory. */
-struct record *table_add(struct table *t, const struct record_key *key);
+/* A zeroed record; NULL: the table is full, or no memory. */
+struct record *table_add(struct table *t, const struct record_key *key, uint64_t birth);
 void table_drop(struct table *t, struct record *r);
 
 /* Walks the records of a pair, newest first. */
@@ -109,15 +119,18 @@ void table_changed(struct table *t, struct record *r);
 
 uint32_t table_range(const struct record_key *key);
 
+/* Is a's content newer than b's? */
+bool table_newer(const struct record *a, const struct record *b);
+
 /* What a merge changed. */
 enum table_merged {
 	TABLE_CONTENT = 1, /* facts, bucket, life, creator or journals */
 	TABLE_STATE = 2, /* top, seq or upto */
-	TABLE_REBORN = 4, /* another SA of the same key took its place */
-	TABLE_OURS_NEWER = 8, /* `heard` is older than what we have */
+	TABLE_OURS_NEWER = 4, /* `heard` is older than what we have */
 };
 
-/* Takes over from `heard` whatever is newer there. Returns enum table_merged flags. */
+/* Takes over from `heard`, which speaks of the same SA or policy, whatever is newer there. Returns
+ * enum table_merged flags. */
 int table_merge(struct table *t, struct record *r, const struct record *heard);
 
 #endif

@@ -65,6 +65,7 @@ void wire_put_heartbeat(struct writer *w, const struct wire_heartbeat *h)
 	write_uint(w, h->settings, 8);
 	write_uint(w, h->journal, 4);
 	write_uint(w, h->synced, 2);
+	write_uint(w, h->knows, 2);
 	write_uint(w, h->flags, 1);
 	write_uint(w, h->view.epoch, 8);
 	write_uint(w, h->view.live, 2);
@@ -79,6 +80,7 @@ static void get_heartbeat(struct reader *r, struct wire_heartbeat *h)
 	h->settings = read_uint(r, 8);
 	h->journal = (uint32_t)read_uint(r, 4);
 	h->synced = (uint16_t)read_uint(r, 2);
+	h->knows = (uint16_t)read_uint(r, 2);
 	h->flags = (uint8_t)read_uint(r, 1);
 	h->view.epoch = read_uint(r, 8);
 	h->view.live = (uint16_t)read_uint(r, 2);

@@ -56,6 +56,7 @@ struct wire_heartbeat {
 	uint64_t settings; /* hash of the cluster-wide settings: members must agree */
 	uint32_t journal; /* id of the sender's journal */
 	uint16_t synced; /* members whose records the sender has */
+	uint16_t knows; /* members whose MACs, as their present life told them, the sender has */
 	uint8_t flags; /* enum wire_flags */
 	struct view view;
 	struct espalier_member macs;

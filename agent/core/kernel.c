@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * kernel.c - what this member's own kernel says: what is there at the start, SAs and policies that
+ * are made and deleted; and which bucket they are in.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/member_state.h"
+
+static struct record *find_or_add(struct member *m, const struct record_key *key, uint64_t birth)
+{
+	struct record *r = table_find_birth(&m->table, key, birth);
+
+	if (!r)
+		r = table_add(&m->table, key, birth);
+	if (!r)
+		m->counters.refused++;
+	return r;
+}
+
+/* Start. */
+
+static void entered_before(struct member *m, struct record *r, uint64_t block)
+{
+	uint64_t *upto = &r->upto[m->config.self];
+
+	if (*upto < block + 1)
+		*upto = block + 1;
+	r->journaled = true;
+}
+
+void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block)
+{
+	struct record *r = find_or_add(m, key, birth);
+
+	if (!r)
+		return;
+	entered_before(m, r, block);
+	r->died_us = m->now_us;
+}
+
+void member_pinned(struct member *m, const struct record_key *key, const struct espalier_sa *sa)
+{
+	struct record *r = find_or_add(m, key, sa->birth);
+	uint64_t block = block_of(&m->rule, sa->open[0].first);
+
+	if (!r)
+		return;
+	r->pinned = true;
+	r->creator = sa->creator;
+	r->facts.direction = sa->direction;
+	r->died_us = m->now_us;
+	if (sa->direction != ESPALIER_OUT || sa->open[0].first > sa->open[0].last)
+		return;
+	/* Our journal may have been lost meanwhile, and begun anew. */
+	if (!r->journaled || r->upto[m->config.self] < block + 1) {
+		m->ops->journal(m->ctx, key, sa->birth, block);
+		m->tickets++;
+	}
+	entered_before(m, r, block);
+}
+
+/* The guard of our earlier life knows an SA that our kernel lacks: it was deleted while there was
+ * no agent. Who created it speaks for its end; anybody else may get it again. */
+static void went_unseen(struct member *m, struct record *r)
+{
+	if (r->creator != m->config.self) {
+		if (!table_find(&m->table, &r->key))
+			m->ops->guard(m->ctx, &r->key, NULL);
+		return;
+	}
+	r->known = true;
+	r->version++;
+	r->author = m->config.self;
+	member_died(m, r);
+}
+
+void member_started(struct member *m)
+{
+	m->started_us = m->now_us;
+	m->starting = false;
+	for (uint32_t slot = 0; slot < m->table.high; slot++) {
+		struct record *r = table_at(&m->table, slot);
+
+		if (r && r->pinned && !r->installed)
+			went_unseen(m, r);
+	}
+}
+
+/* Kernel events. */
+
+static void set_bucket(struct member *m, struct record *r, uint16_t bucket, bool paired)
+{
+	if (r->bucket == bucket && r->paired == paired)
+		return;
+	r->bucket = bucket;
+	r->paired = paired;
+	r->version++;
+	r->author = m->config.self;
+	table_changed(&m->table, r);
+	replica_mark(m, r);
+	if (r->installed)
+		sequence_guard(m, r);
+}
+
+static struct record *pair_sa(
+	const struct member *m, uint64_t pair, enum espalier_direction direction)
+{
+	struct record *r;
+
+	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
+		if (r->key.kind == RECORD_SA && r->alive && r->facts.direction == direction)
+			return r;
+	return NULL;
+}
+
+static uint16_t own_bucket(const struct member *m, const struct record *r)
+{
+	return (uint16_t)espalier_bucket(__builtin_bswap32(r->key.spi), m->config.hash);
+}
+
+/* Both SAs of a Child SA go to one member: the outbound one takes the bucket of the inbound one. */
+static void choose_bucket(struct member *m, struct record *r)
+{
+	struct record *other;
+
+	if (r->facts.direction == ESPALIER_IN) {
+		set_bucket(m, r, own_bucket(m, r), false);
+		other = pair_sa(m, r->facts.pair, ESPALIER_OUT);
+		if (other && !other->paired)
+			set_bucket(m, other, r->bucket, true);
+		return;
+	}
+	other = pair_sa(m, r->facts.pair, ESPALIER_IN);
+	set_bucket(m, r, other ? other->bucket : own_bucket(m, r), other != NULL);
+}
+
+static bool remote_selector(const struct record *r)
+{
+	return r->key.kind == RECORD_POLICY && r->facts.direction == ESPALIER_OUT &&
+	       r->facts.remote.prefixlen;
+}
+
+static void set_selector(struct member *m, struct record *r, const struct record *sa)
+{
+	if (!r->alive || !sa) {
+		if (r->selector_set)
+			m->ops->selector(m->ctx, &r->facts.remote, -1);
+		r->selector_set = false;
+	} else if (!r->selector_set || r->selector_bucket != sa->bucket) {
+		m->ops->selector(m->ctx, &r->facts.remote, sa->bucket);
+		r->selector_set = true;
+		r->selector_bucket = sa->bucket;
+	}
+}
+
+void member_apply_pair(struct member *m, uint64_t pair)
+{
+	const struct record *sa = pair_sa(m, pair, ESPALIER_OUT);
+	struct record *r;
+
+	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
+		if (remote_selector(r))
+			set_selector(m, r, sa);
+}
+
+void member_died(struct member *m, struct record *r)
+{
+	r->alive = false;
+	sequence_reset(m, r);
+	free(r->body);
+	r->body = NULL;
+	r->body_len = 0;
+	r->died_us = m->now_us;
+	table_changed(&m->table, r);
+	/* The guard knows one SA of a key. */
+	if (r->key.kind == RECORD_SA && !table_find(&m->table, &r->key))
+		m->ops->guard(m->ctx, &r->key, NULL);
+}
+
+void member_end(struct member *m, struct record *r)
+{
+	r->version++;
+	r->author = m->config.self;
+	member_died(m, r);
+	replica_mark(m, r);
+	member_apply_pair(m, r->facts.pair);
+}
+
+static void added_policy(struct member *m, const struct member_record *record)
+{
+	struct record *r = find_or_add(m, &record->key, 0);
+	uint64_t old_pair;
+
+	if (!r || (r->known && r->alive && r->installed && r->body_len == record->body_len &&
+			  memcmp(r->body, record->body, record->body_len) == 0))
+		return;
+	if (table_set_body(r, record->body, record->body_len) < 0)
+		return;
+	old_pair = r->facts.pair;
+	r->known = r->alive = r->installed = true;
+	r->version++;
+	r->author = m->config.self;
+	table_set_facts(&m->table, r, &record->facts);
+	table_changed(&m->table, r);
+	replica_mark(m, r);
+	member_apply_pair(m, old_pair);
+	member_apply_pair(m, r->facts.pair);
+}
+
+/*
+ * Where it comes from. Was it just made here, we speak for it. Else: who has an outbound SA whose
+ * counter stands in block 0 created it, since copies never stand there.
+ */
+static void set_origin(struct member *m, struct record *r, uint64_t oseq)
+{
+	bool first_block = r->facts.direction == ESPALIER_IN || block_of(&m->rule, oseq) == 0;
+	bool seen = r->version != 0 || r->pinned || r->journaled;
+
+	if (first_block && !(r->pinned && r->creator != ESPALIER_NOBODY))
+		r->creator = m->config.self;
+	r->created_here = first_block && !seen;
+	if (r->created_here)
+		memcpy(r->journals, m->journals, sizeof(r->journals));
+}
+
+/* An SA that we did not know to be there. */
+static void adopt_sa(struct member *m, struct record *r, const struct member_record *record)
+{
+	struct record *over;
+
+	table_set_facts(&m->table, r, &record->facts);
+	set_origin(m, r, record->oseq);
+	r->known = r->alive = true;
+	r->version++;
+	r->author = m->config.self;
+	/* The peer gave out the SPI again. */
+	while ((over = table_rival(&m->table, r)))
+		member_end(m, over);
+	sequence_bar(m, r);
+	choose_bucket(m, r);
+	sequence_adopt(m, r, record->oseq);
+	replica_mark(m, r);
+}
+
+static void added_sa(struct member *m, const struct member_record *record)
+{
+	struct record *r = find_or_add(m, &record->key, record->facts.birth);
+
+	if (!r)
+		return;
+	if (!r->known) {
+		adopt_sa(m, r, record);
+	} else if (!r->alive) {
+		/* The keys of an SA that has ended: its numbers must not come again. */
+		sequence_guard(m, r);
+		m->ops->remove(m->ctx, &r->key);
+		m->counters.refused++;
+	} else if (!r->installed) {
+		sequence_adopt(m, r, record->oseq);
+	} else {
+		r->version++; /* changed: lifetimes, encapsulation */
+		r->author = m->config.self;
+		table_set_facts(&m->table, r, &record->facts);
+		table_changed(&m->table, r);
+		replica_mark(m, r);
+	}
+	member_apply_pair(m, r->facts.pair);
+}
+
+void member_added(struct member *m, const struct member_record *record)
+{
+	if (record->body_len > RECORD_BODY_MAX)
+		return;
+	if (record->key.kind == RECORD_POLICY)
+		added_policy(m, record);
+	else
+		added_sa(m, record);
+}
+
+void member_removed(struct member *m, const struct record_key *key)
+{
+	struct record *r = table_find(&m->table, key);
+
+	if (!r || !r->installed)
+		return;
+	if (r->key.kind == RECORD_SA && m->owner[r->bucket] != m->config.self &&
+		r->creator != m->config.self) {
+		/* A copy was taken away behind our back. The next comparison brings it again. */
+		sequence_reset(m, r);
+		sequence_bar(m, r);
+		sequence_guard(m, r);
+		table_changed(&m->table, r);
+		return;
+	}
+	member_end(m, r);
+}
+
+void member_flushed(struct member *m, enum record_kind kind)
+{
+	for (uint32_t slot = 0; slot < m->table.high; slot++) {
+		struct record *r = table_at(&m->table, slot);
+
+		if (r && r->key.kind == kind)
+			member_removed(m, &r->key);
+	}
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * takeover.c - views: who is in the cluster, as this member sees it, and who says so.
+ *
+ * A member that has not been heard of for a while is taken out at once and by everybody for
+ * himself; nobody votes. The lowest member of the view publishes the next one, which all follow.
+ * Views that differ for a while cost packets, not safety (block.h).
+ */
+#include "core/member_state.h"
+
+static uint8_t flags_of(const struct member *m, unsigned int id)
+{
+	return id == m->config.self ? m->flags : m->others[id].heartbeat.flags;
+}
+
+/* Members that we hear and agree with, ourselves among them. */
+static uint16_t alive(const struct member *m)
+{
+	uint16_t set = member_bit(m->config.self);
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (m->others[id].alive)
+			set |= member_bit(id);
+	return set;
+}
+
+/* Those that can own buckets. A member whose journal was lost owns some only if nobody else can. */
+static uint16_t eligible(const struct member *m)
+{
+	uint16_t able = 0, barred = 0;
+
+	for (uint16_t set = alive(m); set; set &= (uint16_t)(set - 1)) {
+		unsigned int id = view_lowest(set);
+		uint8_t flags = flags_of(m, id);
+
+		if (!(flags & WIRE_STARTED) || flags & (WIRE_LINK_DOWN | WIRE_LEAVING))
+			continue;
+		if (flags & WIRE_BARRED)
+			barred |= member_bit(id);
+		else
+			able |= member_bit(id);
+	}
+	return able ? able : barred;
+}
+
+/* Whose records a member has. */
+static uint16_t synced_of(const struct member *m, unsigned int id)
+{
+	return member_bit(id) | (id == m->config.self ? m->synced : m->others[id].heartbeat.synced);
+}
+
+/* Members that are in the view that they follow themselves. */
+static uint16_t seated(const struct member *m)
+{
+	uint16_t set = 0;
+
+	for (uint16_t all = alive(m); all; all &= (uint16_t)(all - 1)) {
+		unsigned int id = view_lowest(all);
+		const struct view *v =
+			id == m->config.self ? &m->view : &m->others[id].heartbeat.view;
+
+		if (v->live >> id & 1)
+			set |= member_bit(id);
+	}
+	return set;
+}
+
+/* Who publishes: the lowest live member of a view; at the very start, the lowest that is there. */
+static uint8_t publisher(const struct member *m)
+{
+	uint16_t in_views = seated(m);
+
+	return view_lowest(in_views ? in_views : eligible(m));
+}
+
+/* Who should be in the view: those who are and can be; others as soon as all have each other's
+ * records. */
+static uint16_t wanted(const struct member *m)
+{
+	uint16_t can = eligible(m), set = m->view.live & can;
+
+	for (uint16_t more = can & (uint16_t)~set; more; more &= (uint16_t)(more - 1)) {
+		unsigned int id = view_lowest(more);
+		bool both = (synced_of(m, id) & set) == set;
+
+		for (uint16_t in = set; in; in &= (uint16_t)(in - 1))
+			both &= synced_of(m, view_lowest(in)) >> id & 1;
+		if (both)
+			set |= member_bit(id);
+	}
+	return set;
+}
+
+static void flip(struct member *m, const struct view *view)
+{
+	uint16_t gone = m->view.live & (uint16_t)~view->live;
+	bool changed = m->view.live != view->live;
+
+	m->view = *view;
+	if (!changed)
+		return;
+	for (unsigned int bucket = 0; bucket < ESPALIER_BUCKETS; bucket++)
+		m->owner[bucket] = view_owner(view->live, m->config.mode, (uint16_t)bucket);
+	m->ops->publish(m->ctx, &m->view, view_lowest(view->live), m->owner);
+	if (gone & (uint16_t)~member_bit(m->config.self))
+		m->counters.takeovers++;
+	m->sweep = 0; /* behind the flip, a bounded number of SAs at a time */
+	m->heartbeat_due_us = 0;
+}
+
+void takeover_step_out(struct member *m, uint16_t members)
+{
+	struct view view = m->view;
+
+	view.live &= (uint16_t)~members;
+	if (view.live)
+		flip(m, &view);
+}
+
+static void suspect(struct member *m, unsigned int id)
+{
+	m->others[id].alive = m->others[id].knows_us = false;
+	member_set_macs(m, id);
+	m->synced &= (uint16_t)~member_bit(id);
+	takeover_step_out(m, member_bit(id));
+}
+
+void takeover_watch(struct member *m)
+{
+	uint64_t dead_us = m->config.heartbeat_us * m->config.dead;
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (m->others[id].alive && m->now_us > m->others[id].heard_us + dead_us)
+			suspect(m, id);
+}
+
+/*
+ * Does somebody follow another view than ours? After a publisher that we did not know of: at once.
+ * At the same epoch it is a member's own suspicion: let us see first whether it comes true.
+ */
+static bool contested(struct member *m, uint64_t *ret_epoch)
+{
+	uint64_t dead_us = m->config.heartbeat_us * m->config.dead;
+	bool differs = false;
+
+	*ret_epoch = m->view.epoch;
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
+		const struct view *v = &m->others[id].heartbeat.view;
+
+		if (!m->others[id].alive)
+			continue;
+		if (v->epoch > *ret_epoch)
+			*ret_epoch = v->epoch;
+		differs |= v->epoch == m->view.epoch &&
+			   (v->live != m->view.live || v->publisher != m->view.publisher);
+	}
+	if (!differs)
+		m->contested_us = 0;
+	else if (!m->contested_us)
+		m->contested_us = m->now_us;
+	return *ret_epoch > m->view.epoch || (differs && m->now_us > m->contested_us + dead_us);
+}
+
+void takeover_publish(struct member *m)
+{
+	struct view view = {.live = wanted(m), .publisher = m->config.self};
+	bool again = contested(m, &view.epoch);
+
+	if (!(m->flags & WIRE_STARTED) || publisher(m) != m->config.self)
+		return;
+	if (!view.live || (seated(m) & eligible(m) & (uint16_t)~view.live))
+		return; /* nobody can, or somebody with a view of its own has not caught up yet */
+	if (view.live == m->view.live && m->view.publisher == m->config.self && !again)
+		return;
+	view.epoch++;
+	m->contested_us = 0;
+	flip(m, &view);
+}
+
+void takeover_adopt(struct member *m, uint8_t from)
+{
+	const struct view *heard = &m->others[from].heartbeat.view;
+
+	if (heard->publisher != from || !view_newer(heard, &m->view) || !heard->live)
+		return;
+	if (from == publisher(m) || !(m->view.live & alive(m)))
+		flip(m, heard);
+}
