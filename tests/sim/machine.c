@@ -292,13 +292,10 @@ void machine_start_agent(struct world *w, unsigned int id)
 	for (uint32_t i = 0; i < machine->life_start; i++)
 		if (machine->journal[i].birth)
 			member_restore(machine->agent, &machine->journal[i].key,
-				machine->journal[i].birth, machine->journal[i].block, true);
+				machine->journal[i].birth, machine->journal[i].block);
 	for (unsigned int i = 0; i < w->n_children; i++) {
-		struct kernel_sa *sa = &machine->sas[i];
-
-		if (sa->guarded && sa->guard.open[0].first <= sa->guard.open[0].last)
-			member_restore(machine->agent, &w->children[i].key, sa->guard.birth,
-				sa->guard.open[0].first >> BLOCK_BITS, false);
+		if (machine->sas[i].guarded)
+			member_pinned(machine->agent, &w->children[i].key, &machine->sas[i].guard);
 	}
 	for (unsigned int i = 0; i < w->n_children; i++) {
 		struct member_record record;
