@@ -279,22 +279,31 @@ void member_added(struct member *m, const struct member_record *record)
 		added_sa(m, record);
 }
 
+/* Is it ours to say that an SA is over? Its IKE SA is where it was created or where it is owned; in
+ * a life without a view yet we may have owned it before. */
+static bool speaks_for(const struct member *m, const struct record *r)
+{
+	uint8_t owner = m->owner[r->bucket];
+
+	return r->key.kind == RECORD_POLICY || r->creator == m->config.self ||
+	       owner == m->config.self || owner == ESPALIER_NOBODY;
+}
+
 void member_removed(struct member *m, const struct record_key *key)
 {
 	struct record *r = table_find(&m->table, key);
 
 	if (!r || !r->installed)
 		return;
-	if (r->key.kind == RECORD_SA && m->owner[r->bucket] != m->config.self &&
-		r->creator != m->config.self) {
-		/* A copy was taken away behind our back. The next comparison brings it again. */
-		sequence_reset(m, r);
-		sequence_bar(m, r);
-		sequence_guard(m, r);
-		table_changed(&m->table, r);
+	if (speaks_for(m, r)) {
+		member_end(m, r);
 		return;
 	}
-	member_end(m, r);
+	/* A copy was taken away behind our back. The next comparison brings it again. */
+	sequence_reset(m, r);
+	sequence_bar(m, r);
+	sequence_guard(m, r);
+	table_changed(&m->table, r);
 }
 
 void member_flushed(struct member *m, enum record_kind kind)

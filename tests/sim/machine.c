@@ -47,10 +47,32 @@ static size_t body_of(const struct child *child, unsigned int index, uint8_t *bo
 
 /* Ops. */
 
+/* A crash can come between any two of them: what an agent does when it is about to die, it does not
+ * do any more. */
+static bool dying(struct machine *machine)
+{
+	return machine->ops_left && (machine->ops_left == 1 || --machine->ops_left == 1);
+}
+
+static void tell(struct world *w, unsigned int id, unsigned int child, bool added)
+{
+	struct machine *machine = &w->machines[id];
+	uint64_t due_us = w->now_us + world_random(w, 3) * 1000;
+
+	if (!machine->agent || machine->n_events == EVENTS)
+		return; /* it will read what is there when it starts */
+	if (machine->n_events && machine->events[machine->n_events - 1].due_us > due_us)
+		due_us = machine->events[machine->n_events - 1].due_us;
+	machine->events[machine->n_events++] =
+		(struct kernel_event){.due_us = due_us, .child = child, .added = added};
+}
+
 static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
 {
 	struct context *c = ctx;
 
+	if (dying(&c->world->machines[c->id]))
+		return;
 	network_send(c->world, (uint8_t)c->id, to, datagram, len);
 }
 
@@ -63,17 +85,23 @@ static int op_install(void *ctx, const struct record_key *key, const struct reco
 	uint8_t expected[RECORD_BODY_MAX];
 	unsigned int index;
 
+	if (dying(machine))
+		return 0;
 	if (key->kind == RECORD_POLICY) {
 		machine->policies[key->addr[0]] = true;
 		return 0;
 	}
 	memcpy(&index, body, sizeof(index));
 	if (index >= w->n_children || body_of(&w->children[index], index, expected) != body_len ||
-		memcmp(body, expected, body_len) != 0 ||
-		w->children[index].facts.birth != facts->birth) {
-		world_fail(w, "member %u installs an SA whose body is not that SA's", c->id);
+		memcmp(body, expected, body_len) != 0) {
+		world_fail(w, "member %u installs an SA whose body is torn", c->id);
 		return -EINVAL;
 	}
+	/* As the adapter: the sender's kernel had another SA of this key already. */
+	if (w->children[index].facts.birth != facts->birth)
+		return -EBADMSG;
+	if (world_chance(w, 5))
+		return -ENOMEM;
 	for (unsigned int i = 0; i < w->n_children; i++)
 		if (i != index && memcmp(&w->children[i].key, key, sizeof(*key)) == 0)
 			machine->sas[i].present = false;
@@ -91,6 +119,8 @@ static void op_remove(void *ctx, const struct record_key *key)
 	struct machine *machine = &c->world->machines[c->id];
 	int child;
 
+	if (dying(machine))
+		return;
 	if (key->kind == RECORD_POLICY) {
 		machine->policies[key->addr[0]] = false;
 		return;
@@ -102,17 +132,29 @@ static void op_remove(void *ctx, const struct record_key *key)
 	world_say(c->world, "member %u removes SA %d", c->id, child);
 }
 
+/* As the adapter: looks where the counter is, moves it if that is forward. Traffic goes on
+ * meanwhile, and the agent may be stopped in between for any time. */
 static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 {
 	struct context *c = ctx;
-	struct machine *machine = &c->world->machines[c->id];
-	int child = child_in_kernel(c->world, machine, key);
+	struct world *w = c->world;
+	struct machine *machine = &w->machines[c->id];
+	int child = child_in_kernel(w, machine, key);
+	bool slow = world_chance(w, 5);
+	uint64_t seen;
 
+	if (dying(machine))
+		return 0;
 	if (child < 0)
 		return -ENOENT;
-	machine->sas[child].oseq = oseq;
-	world_say(
-		c->world, "member %u moves SA %d to %llu", c->id, child, (unsigned long long)oseq);
+	seen = machine->sas[child].oseq;
+	for (uint64_t n = slow ? world_random(w, 60) : 0; n; n--)
+		machine_emit(w, c->id, (unsigned int)child, 1 + (unsigned int)world_random(w, 40));
+	if (seen < oseq)
+		machine->sas[child].oseq = oseq;
+	if (slow && world_chance(w, 500))
+		return -EAGAIN;
+	world_say(w, "member %u moves SA %d to %llu", c->id, child, (unsigned long long)oseq);
 	return 0;
 }
 
@@ -137,6 +179,8 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 	struct context *c = ctx;
 	struct machine *machine = &c->world->machines[c->id];
 
+	if (dying(machine))
+		return;
 	/* One entry a key, as in the map. */
 	for (unsigned int i = 0; i < c->world->n_children; i++)
 		if (memcmp(&c->world->children[i].key, key, sizeof(*key)) == 0)
@@ -164,7 +208,10 @@ static void op_publish(
 	struct context *c = ctx;
 
 	(void)ingress;
+	if (dying(&c->world->machines[c->id]))
+		return;
 	memcpy(c->world->machines[c->id].owner, owner, ESPALIER_BUCKETS);
+	c->world->views_changed = true;
 	world_say(c->world, "member %u: view %llu of %u, live %x", c->id,
 		(unsigned long long)view->epoch, view->publisher, view->live);
 }
@@ -173,7 +220,8 @@ static void op_macs(void *ctx, uint8_t member, const struct espalier_member *mac
 {
 	struct context *c = ctx;
 
-	c->world->machines[c->id].macs[member] = *macs;
+	if (!dying(&c->world->machines[c->id]))
+		c->world->machines[c->id].macs[member] = *macs;
 }
 
 static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
@@ -181,6 +229,8 @@ static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, 
 	struct context *c = ctx;
 	struct machine *machine = &c->world->machines[c->id];
 
+	if (dying(machine))
+		return;
 	if (machine->journaled + machine->queued == machine->journal_size) {
 		machine->journal_size = machine->journal_size ? 2 * machine->journal_size : 256;
 		machine->journal = realloc(
@@ -199,6 +249,8 @@ static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
 	struct context *c = ctx;
 	struct machine *machine = &c->world->machines[c->id];
 
+	if (dying(machine))
+		return;
 	for (uint32_t i = 0; i < machine->journaled + machine->queued; i++)
 		if (machine->journal[i].birth == birth &&
 			memcmp(&machine->journal[i].key, key, sizeof(*key)) == 0)
@@ -282,6 +334,9 @@ void machine_start_agent(struct world *w, unsigned int id)
 	machine->frozen = false;
 	machine->back_us = 0;
 	machine->queued = 0;
+	machine->n_events = 0;
+	machine->ops_left = 0;
+	memset(machine->heard_boots, 0, sizeof(machine->heard_boots));
 	machine->done = 0;
 	machine->life_start = machine->journaled;
 	machine->tick_us = w->now_us;
@@ -335,6 +390,7 @@ void machine_kill_agent(struct world *w, unsigned int id)
 		return;
 	member_free(machine->agent);
 	machine->agent = NULL;
+	machine->ops_left = 0;
 	/* Of what was on its way to the disk, some got there. */
 	machine->journaled += (uint32_t)world_random(w, machine->queued + 1);
 	machine->queued = 0;
@@ -344,6 +400,8 @@ void machine_power_off(struct world *w, unsigned int id)
 {
 	machine_kill_agent(w, id);
 	w->machines[id].up = false;
+	w->machines[id].boots++; /* a life that never was: pins tell the next one nothing */
+	w->views_changed = true;
 }
 
 void machine_lose_journal(struct world *w, unsigned int id)
@@ -356,6 +414,83 @@ void machine_free(struct world *w, unsigned int id)
 {
 	machine_kill_agent(w, id);
 	free(w->machines[id].journal);
+}
+
+/* SAs. */
+
+static void run_event(struct world *w, unsigned int id, const struct kernel_event *event)
+{
+	struct child *child = &w->children[event->child];
+	struct member *agent = w->machines[id].agent;
+	const struct kernel_sa *sa = &w->machines[id].sas[event->child];
+	uint8_t body[RECORD_BODY_MAX];
+	struct member_record record = kernel_record(w, id, event->child, body);
+
+	if (!event->added) {
+		/* From here on it is a promise. Who does not own it any more (it slept, say) does
+		 * not speak for it, unless it created it. */
+		if (child->ended &&
+			(child->creator == id || member_owner(agent, sa->guard.bucket) == id)) {
+			child->ended_by = (uint8_t)id;
+			child->ended_boots = w->machines[id].boots;
+		}
+		member_removed(agent, &child->key);
+		return;
+	}
+	record.oseq = 0; /* as it was when the event was made */
+	member_added(agent, &record);
+	if (child->facts.direction == ESPALIER_OUT)
+		tell_policy(w, id, (unsigned int)child->facts.pair - 1);
+}
+
+static void run_events(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+	unsigned int n = 0;
+
+	while (n < machine->n_events && w->now_us >= machine->events[n].due_us)
+		run_event(w, id, &machine->events[n++]);
+	machine->n_events -= n;
+	memmove(machine->events, machine->events + n, machine->n_events * sizeof(*machine->events));
+}
+
+void machine_add(struct world *w, unsigned int id, unsigned int child)
+{
+	const struct child *c = &w->children[child];
+	struct machine *machine = &w->machines[id];
+	int over = child_in_kernel(w, machine, &c->key);
+
+	/* IKE finds an SA with this SPI that nobody told it is over: a copy. */
+	if (over >= 0)
+		machine_end(w, id, (unsigned int)over);
+	machine->sas[child].present = true;
+	machine->sas[child].oseq = 0;
+	if (c->facts.direction == ESPALIER_OUT)
+		machine->policies[c->facts.pair - 1] = true;
+	tell(w, id, child, true);
+}
+
+void machine_end(struct world *w, unsigned int id, unsigned int child)
+{
+	struct machine *machine = &w->machines[id];
+
+	if (!machine->sas[child].present)
+		return;
+	machine->sas[child].present = false;
+	tell(w, id, child, false);
+}
+
+bool machines_split(const struct world *w)
+{
+	for (unsigned int bucket = 0; bucket < ESPALIER_BUCKETS; bucket++) {
+		unsigned int owners = 0;
+
+		for (unsigned int id = 0; id < w->members; id++)
+			owners += w->machines[id].up && w->machines[id].owner[bucket] == id;
+		if (owners > 1)
+			return true;
+	}
+	return false;
 }
 
 /* Time. */
@@ -374,6 +509,7 @@ void machine_run(struct world *w, unsigned int id)
 
 	if (!machine->agent || machine->frozen)
 		return;
+	run_events(w, id);
 	if (machine->queued && w->now_us >= machine->commit_us) {
 		machine->done += machine->queued;
 		machine->journaled += machine->queued;
@@ -387,57 +523,36 @@ void machine_run(struct world *w, unsigned int id)
 		machine->alive_us = w->now_us;
 	}
 	member_flush(machine->agent, w->now_us);
-}
-
-/* SAs. */
-
-void machine_add(struct world *w, unsigned int id, unsigned int child)
-{
-	struct machine *machine = &w->machines[id];
-	uint8_t body[RECORD_BODY_MAX];
-	struct member_record record;
-
-	for (unsigned int i = 0; i < w->n_children; i++)
-		if (memcmp(&w->children[i].key, &w->children[child].key,
-			    sizeof(w->children[i].key)) == 0)
-			machine->sas[i].present = false;
-	machine->sas[child].present = true;
-	machine->sas[child].oseq = 0;
-	if (machine->agent && !machine->frozen) {
-		record = kernel_record(w, id, child, body);
-		member_added(machine->agent, &record);
-		if (w->children[child].facts.direction == ESPALIER_OUT) {
-			machine->policies[w->children[child].facts.pair - 1] = true;
-			tell_policy(w, id, (unsigned int)w->children[child].facts.pair - 1);
-		}
+	if (machine->ops_left == 1) {
+		world_say(w, "agent %u dies in the middle of something", id);
+		machine_kill_agent(w, id);
 	}
 }
 
-void machine_end(struct world *w, unsigned int id, unsigned int child)
+/* The pinned map has one entry a key, whichever SA it was made for. */
+static const struct espalier_sa *guard_entry(
+	const struct world *w, const struct machine *machine, unsigned int child)
 {
-	struct machine *machine = &w->machines[id];
-
-	if (!machine->sas[child].present)
-		return;
-	machine->sas[child].present = false;
-	if (machine->agent && !machine->frozen)
-		member_removed(machine->agent, &w->children[child].key);
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (machine->sas[i].guarded && memcmp(&w->children[i].key, &w->children[child].key,
+						       sizeof(w->children[i].key)) == 0)
+			return &machine->sas[i].guard;
+	return NULL;
 }
 
 /* bpf/guard.bpf.c, in the small. */
 static bool guard(const struct world *w, const struct machine *machine, unsigned int id,
 	unsigned int child, uint64_t first, uint64_t last)
 {
-	const struct kernel_sa *sa = &machine->sas[child];
+	const struct espalier_sa *sa = guard_entry(w, machine, child);
 	bool covered = false;
 
-	if (!sa->guarded)
+	if (!sa)
 		return last >> BLOCK_BITS == 0;
-	if (machine->owner[sa->guard.bucket] != id)
+	if (machine->owner[sa->bucket] != id)
 		return false;
 	for (unsigned int i = 0; i < 2; i++)
-		covered |= first >= sa->guard.open[i].first && last <= sa->guard.open[i].last;
-	(void)w;
+		covered |= first >= sa->open[i].first && last <= sa->open[i].last;
 	return covered;
 }
 

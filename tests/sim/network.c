@@ -46,9 +46,12 @@ static void arrive(struct world *w, const struct datagram *d)
 {
 	struct machine *to = &w->machines[d->to];
 
-	if (w->cut[d->from][d->to] || !to->up || !to->agent ||
-		d->from_boot != w->machines[d->from].boots || d->to_boot != to->boots)
+	if (w->cut[d->from][d->to] || !to->up || !to->agent || d->to_boot != to->boots)
 		return;
+	/* What was sent before a restart is authentic until the next handshake is through. */
+	if (d->from_boot < to->heard_boots[d->from])
+		return;
+	to->heard_boots[d->from] = d->from_boot;
 	member_datagram(to->agent, d->from, d->bytes, d->len, w->now_us);
 }
 

@@ -63,11 +63,6 @@ void world_say(struct world *w, const char *format, ...)
 
 /* IKE: Child SAs are made, rekeyed and ended. */
 
-static bool runs(const struct machine *machine)
-{
-	return machine->up && machine->agent && !machine->frozen && machine->link_up;
-}
-
 static struct child *new_child(struct world *w, unsigned int creator, uint32_t spi,
 	enum espalier_direction direction, uint64_t pair)
 {
@@ -95,7 +90,7 @@ static bool make_pair(struct world *w, uint64_t pair, unsigned int creator)
 	/* The peer chooses outbound SPIs, and gives some out again. */
 	uint32_t spi, peer_spi = (uint32_t)(0x1000 + world_random(w, 40));
 
-	if (w->n_children + 2 > SAS || !runs(machine))
+	if (w->n_children + 2 > SAS || !machine->up || !machine->link_up)
 		return false;
 	for (unsigned int i = 0; i < w->n_children; i++)
 		if (!w->children[i].ended && w->children[i].key.spi == __builtin_bswap32(peer_spi))
@@ -118,16 +113,31 @@ static bool make_pair(struct world *w, uint64_t pair, unsigned int creator)
 
 static void end_pair(struct world *w, unsigned int out, unsigned int by)
 {
-	if (w->children[out].ended)
-		return;
+	const struct machine *machine = &w->machines[by];
+
 	world_say(w, "member %u ends SAs %u and %u", by, out - 1, out);
 	for (unsigned int i = out - 1; i <= out; i++) {
 		w->children[i].ended = true;
+		if (machine->agent || w->children[i].creator != by)
+			continue;
+		/* With its agent dead: the next life sees it by the pins. */
 		w->children[i].ended_by = (uint8_t)by;
-		w->children[i].ended_boots = w->machines[by].boots;
+		w->children[i].ended_boots = machine->boots + 1;
 	}
 	machine_end(w, by, out);
 	machine_end(w, by, out - 1);
+}
+
+/* Who has the buckets has the IKE SA. While the agent is dead only what was created here is known
+ * to be over by its absence. */
+static bool may_end(const struct world *w, unsigned int id, unsigned int out)
+{
+	const struct machine *machine = &w->machines[id];
+	const struct kernel_sa *sa = &machine->sas[out];
+
+	return !w->children[out].ended && machine->up && machine->link_up && sa->present &&
+	       sa->guarded && machine->owner[sa->guard.bucket] == id &&
+	       (machine->agent || w->children[out].creator == id);
 }
 
 static void ike(struct world *w)
@@ -139,11 +149,7 @@ static void ike(struct world *w)
 	if (!w->n_children || !world_chance(w, 3))
 		return;
 	out = 1 + 2 * (unsigned int)world_random(w, w->n_children / 2);
-	/* Who has the buckets has the IKE SA. */
-	if (!w->children[out].ended && runs(&w->machines[id]) && w->machines[id].sas[out].present &&
-		w->machines[id].sas[out].guarded &&
-		w->machines[id].owner[w->machines[id].sas[out].guard.bucket] == id &&
-		make_pair(w, w->children[out].facts.pair, id))
+	if (may_end(w, id, out) && make_pair(w, w->children[out].facts.pair, id))
 		end_pair(w, out, id);
 }
 
@@ -234,9 +240,17 @@ static void fault(struct world *w)
 	case 0:
 		if (!machine->agent || machine->frozen)
 			return;
+		machine->back_us = back_us;
+		if (world_chance(w, 500)) {
+			machine->ops_left = 2 + (unsigned int)world_random(w, 10);
+			break;
+		}
 		world_say(w, "kill agent %u", id);
 		machine_kill_agent(w, id);
-		machine->back_us = back_us;
+		if (world_chance(w, 100)) {
+			world_say(w, "journal of %u is lost", id);
+			machine_lose_journal(w, id);
+		}
 		break;
 	case 1:
 	case 2:
@@ -301,6 +315,7 @@ static void heal(struct world *w)
 	for (unsigned int id = 0; id < w->members; id++) {
 		struct machine *machine = &w->machines[id];
 
+		machine->ops_left = 0;
 		if (machine->back_us)
 			machine->back_us = w->now_us;
 		come_back(w, id);
@@ -335,13 +350,54 @@ static void check_agreement(struct world *w)
 		if (holders != 0 && holders != w->members)
 			world_fail(w, "I6: SA %u is on %u of %u members", i, holders, w->members);
 		/* Unless the one who knew died before it could tell. */
-		if (holders && w->children[i].ended &&
+		if (holders && w->children[i].ended_boots &&
 			w->machines[w->children[i].ended_by].boots == w->children[i].ended_boots)
 			world_fail(w, "I6: SA %u was ended and is still there", i);
 	}
 }
 
-/* And it works: every SA's owner can send, the peer accepts it, and the number is new. */
+static void watch_for_splits(struct world *w)
+{
+	bool split;
+
+	if (w->views_changed)
+		w->views_split = machines_split(w);
+	w->views_changed = false;
+	split = w->views_split;
+	for (unsigned int i = 0; i < w->members; i++) {
+		const struct machine *machine = &w->machines[i];
+
+		split |= machine->up && (!machine->agent || machine->frozen || !machine->link_up);
+		for (unsigned int j = 0; j < w->members; j++)
+			split |= w->cut[i][j];
+	}
+	if (split)
+		w->split_us = w->now_us;
+}
+
+static void run_members(struct world *w)
+{
+	w->now_us += STEP_US;
+	watch_for_splits(w);
+	for (unsigned int id = 0; id < w->members; id++)
+		come_back(w, id);
+	network_run(w);
+	for (unsigned int id = 0; id < w->members; id++)
+		machine_run(w, id);
+}
+
+static void step(struct world *w)
+{
+	run_members(w);
+	if (w->now_us < w->quiet_us)
+		ike(w);
+	traffic(w);
+	if (w->faults && world_chance(w, 2))
+		fault(w);
+}
+
+/* And it works: every SA's owner can send, if not now (it may be on its way to the next block) then
+ * soon; and the number is new. */
 static void check_traffic(struct world *w)
 {
 	for (unsigned int out = 1; out < w->n_children; out += 2) {
@@ -356,40 +412,13 @@ static void check_traffic(struct world *w)
 			world_fail(w, "nobody owns SA %u", out);
 			continue;
 		}
-		machine_emit(w, owner, out, 1);
+		for (unsigned int tries = 0; tries < 100 && w->emitted == emitted; tries++) {
+			machine_emit(w, owner, out, 1);
+			run_members(w);
+		}
 		if (w->emitted == emitted && !member_barred(w->machines[owner].agent))
 			world_fail(w, "member %u owns SA %u and cannot send", owner, out);
 	}
-}
-
-static void watch_for_splits(struct world *w)
-{
-	bool split = false;
-
-	for (unsigned int i = 0; i < w->members; i++) {
-		const struct machine *machine = &w->machines[i];
-
-		split |= machine->up && (!machine->agent || machine->frozen || !machine->link_up);
-		for (unsigned int j = 0; j < w->members; j++)
-			split |= w->cut[i][j];
-	}
-	if (split)
-		w->split_us = w->now_us;
-}
-
-static void step(struct world *w)
-{
-	w->now_us += STEP_US;
-	watch_for_splits(w);
-	for (unsigned int id = 0; id < w->members; id++)
-		come_back(w, id);
-	network_run(w);
-	for (unsigned int id = 0; id < w->members; id++)
-		machine_run(w, id);
-	ike(w);
-	traffic(w);
-	if (w->faults && world_chance(w, 2))
-		fault(w);
 }
 
 static void begin(struct world *w, uint64_t seed, bool verbose)
@@ -440,6 +469,8 @@ static bool run(uint64_t seed, bool verbose, struct world *total)
 
 	begin(w, seed, verbose);
 	start = w->now_us;
+	/* What is made or ended last must have time to get to all members, too. */
+	w->quiet_us = start + WARM_UP_US + FAULTS_US + SETTLE_US / 2;
 	while (w->now_us < start + WARM_UP_US && !w->failure[0])
 		step(w);
 	w->faults = true;

@@ -26,7 +26,7 @@ struct child {
 	struct record_facts facts;
 	uint8_t creator;
 	uint8_t ended_by;
-	uint32_t ended_boots; /* the life of the agent that was told */
+	uint32_t ended_boots; /* the life of the agent that was told; 0: none */
 	/* Outbound: what the peer has seen. */
 	uint8_t *seen; /* a bit a number */
 	uint64_t highest;
@@ -48,12 +48,26 @@ struct journal_entry {
 	uint64_t birth, block;
 };
 
+/* What the kernel tells the agent, a little later: XFRM events wait in the socket. */
+struct kernel_event {
+	uint64_t due_us;
+	unsigned int child;
+	bool added; /* else removed */
+};
+
+#define EVENTS (4 * SAS)
+
 struct machine {
 	bool up; /* powered */
 	struct member *agent; /* NULL: not running */
 	bool frozen; /* SIGSTOP */
 	uint64_t back_us; /* when agent or machine comes back; 0: it is there */
 	uint32_t boots; /* lives of the agent: a datagram of another life is not authentic (DTLS) */
+	uint32_t heard_boots[ESPALIER_MEMBERS]; /* the life of another one that our DTLS association
+						   is with */
+	unsigned int ops_left; /* the agent dies after so many more ops; 0: it does not */
+	struct kernel_event events[EVENTS];
+	unsigned int n_events;
 	struct kernel_sa sas[SAS];
 	bool policies[POLICIES];
 	/* Pinned maps: survive the agent, not the machine. */
@@ -99,6 +113,8 @@ struct world {
 
 	bool faults; /* they are allowed to happen now */
 	uint64_t fault_us, previous_fault_us; /* the last two */
+	uint64_t quiet_us; /* IKE makes and ends no more */
+	bool views_changed, views_split;
 	uint64_t split_us; /* when last somebody could hold itself for an owner that is not */
 	bool verbose;
 
@@ -123,6 +139,8 @@ void machine_run(struct world *w, unsigned int id);
 void machine_free(struct world *w, unsigned int id);
 /* IKE on this member made or ended an SA. */
 void machine_add(struct world *w, unsigned int id, unsigned int child);
+/* Whether two members both hold themselves for the owner of a bucket. */
+bool machines_split(const struct world *w);
 void machine_end(struct world *w, unsigned int id, unsigned int child);
 /* The kernel encrypts `count` packets (a GSO packet if more than one) for this SA; the guard
  * decides. */
