@@ -113,6 +113,7 @@ install: all
 	install -D -m 755 $(B)/espalierd $(DESTDIR)$(PREFIX)/sbin/espalierd
 	install -D -m 755 $(B)/espalierctl $(DESTDIR)$(PREFIX)/sbin/espalierctl
 	install -D -m 644 docs/espalier.conf.example $(DESTDIR)$(PREFIX)/share/doc/espalier/espalier.conf.example
+	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/espalier/README.md
 	install -D -m 644 scripts/espalierd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/espalierd.service
 	install -d -m 700 $(DESTDIR)/etc/espalier $(DESTDIR)/var/lib/espalier
 

@@ -350,6 +350,20 @@ static struct json_object *answer(const struct agent *a, char *request)
 
 /* The socket. */
 
+/* The last folder of the path, if it is not there: /run is empty after a boot. */
+static void make_folder(const char *path)
+{
+	char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char *slash;
+
+	snprintf(folder, sizeof(folder), "%s", path);
+	slash = strrchr(folder, '/');
+	if (!slash || slash == folder)
+		return;
+	*slash = '\0';
+	(void)mkdir(folder, 0755);
+}
+
 int control_open(const char *path, struct control **ret)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -364,6 +378,7 @@ int control_open(const char *path, struct control **ret)
 	c->epoll = epoll_create1(EPOLL_CLOEXEC);
 	c->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	event.data.fd = c->listener;
+	make_folder(path);
 	(void)unlink(path); /* a previous life's: the pin folder's lock says that it is gone */
 	mask = umask(0177);
 	r = bind(c->listener, (struct sockaddr *)&address, sizeof(address));

@@ -23,7 +23,7 @@ static int connect_to(const char *path)
 		fprintf(stderr, "espalierctl: %s is too long for a socket's path\n", path);
 		return -1;
 	}
-	strcpy(address.sun_path, path);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		fprintf(stderr, "espalierctl: cannot reach espalierd at %s: %s%s\n", path,
 			strerror(errno), errno == EACCES ? " (are you root?)" : " (does it run?)");
@@ -66,22 +66,21 @@ static const char *text_of(struct json_object *o, const char *name)
 	return value ? json_object_get_string(value) : "nobody";
 }
 
-/* "name: value" for each; what is inside is set in. */
-static void print_fields(struct json_object *o, const char *indent)
+/* "name: value" for each; "outer.name: value" for what is inside. */
+static void print_fields(struct json_object *o, const char *outer)
 {
 	json_object_object_foreach(o, name, value)
 	{
-		if (json_object_is_type(value, json_type_object)) {
-			printf("%s%s:\n", indent, name);
-			print_fields(value, "  ");
-		} else if (json_object_is_type(value, json_type_array)) {
-			printf("%s%s:", indent, name);
+		if (json_object_is_type(value, json_type_object))
+			continue; /* print_status() has them */
+		if (json_object_is_type(value, json_type_array)) {
+			printf("%s%s:", outer, name);
 			for (size_t i = 0; i < json_object_array_length(value); i++)
 				printf(" %s", json_object_get_string(
 						      json_object_array_get_idx(value, i)));
 			printf("\n");
 		} else {
-			printf("%s%s: %s\n", indent, name, text_of(o, name));
+			printf("%s%s: %s\n", outer, name, text_of(o, name));
 		}
 	}
 }
@@ -132,7 +131,13 @@ static void print_owner(struct json_object *o)
 
 static void print_status(struct json_object *o)
 {
+	struct json_object *inside;
+
 	print_fields(o, "");
+	if (json_object_object_get_ex(o, "sync", &inside))
+		print_fields(inside, "sync.");
+	if (json_object_object_get_ex(o, "datapath", &inside))
+		print_fields(inside, "datapath.");
 }
 
 /* All pages of the SA list. */

@@ -16,6 +16,7 @@
 
 #define MEMBERS 3
 #define ROUNDS 51
+#define MEDIAN (ROUNDS / 2)
 #define QUEUE 4096
 
 struct end {
@@ -287,7 +288,7 @@ static void measure(unsigned int sas)
 	}
 	qsort(took, ROUNDS, sizeof(*took), compare);
 	printf("%7u SAs: %6.1f us median, %6.1f us max of %u takeovers\n", sas,
-		(double)took[ROUNDS / 2] / 1e3, (double)took[ROUNDS - 1] / 1e3, ROUNDS);
+		(double)took[MEDIAN] / 1e3, (double)took[ROUNDS - 1] / 1e3, ROUNDS);
 	for (unsigned int i = 0; i < MEMBERS; i++) {
 		member_free(ends[i].member);
 		munmap(ends[i].view, sizeof(struct espalier_view));

@@ -72,7 +72,7 @@ standby() { [ "$(field "$1" status .state)" = standby ]; }
 # The MAC address that the peer has for the cluster.
 peer_sees()
 {
-	in_peer ip -json neighbour show $CLUSTER_OUTER | jq -r '.[0].lladdr'
+	in_peer ip -json neighbour show "$CLUSTER_OUTER" | jq -r '.[0].lladdr'
 }
 
 peer_sees_member() { [ "$(peer_sees)" = "$(member_mac "$1" outer)" ]; }
@@ -118,7 +118,7 @@ spi_of()
 	for member in 0 1 2; do
 		spi=$(spi_of $member)
 		before=$(reason $member local) sent_on=$(reason 0 forwarded) hop=$(reason $member one-hop)
-		in_peer espsend --from $PEER_OUTER --to $CLUSTER_OUTER --spi "$spi" --count 100
+		in_peer espsend --from "$PEER_OUTER" --to "$CLUSTER_OUTER" --spi "$spi" --count 100
 		[ $(($(reason $member local) - before)) = 100 ]
 		[ $(($(reason 0 forwarded) - sent_on)) = $((member == 0 ? 0 : 100)) ]
 		[ "$(reason $member one-hop)" = "$hop" ]
@@ -128,17 +128,17 @@ spi_of()
 @test "only the ingress member answers ARP, and the next one announces itself" {
 	start 3
 	wait_until 10 active 0 1 2
-	run in_peer arping -q -c 2 -I outer $CLUSTER_OUTER
+	run in_peer arping -q -c 2 -I outer "$CLUSTER_OUTER"
 	[ "$status" = 0 ]
-	run in_peer arping -c 3 -I outer $CLUSTER_OUTER
+	run in_peer arping -c 3 -I outer "$CLUSTER_OUTER"
 	[ "$(grep -o '\[.*\]' <<<"$output" | sort -u)" = "[$(member_mac 0 outer | tr a-f A-F)]" ]
-	run in_host arping -c 3 -I inner $CLUSTER_INNER
+	run in_host arping -c 3 -I inner "$CLUSTER_INNER"
 	[ "$(grep -o '\[.*\]' <<<"$output" | sort -u)" = "[$(member_mac 0 inner | tr a-f A-F)]" ]
-	in_peer ping -c 1 -W 1 $CLUSTER_OUTER || true # so that the peer has an entry to be corrected
+	in_peer ping -c 1 -W 1 "$CLUSTER_OUTER" || true # so that the peer has an entry to be corrected
 	wait_until 2 peer_sees_member 0
 	member_kill 0
 	wait_until 5 peer_sees_member 1
-	run in_peer arping -c 2 -I outer $CLUSTER_OUTER
+	run in_peer arping -c 2 -I outer "$CLUSTER_OUTER"
 	[ "$(grep -o '\[.*\]' <<<"$output" | sort -u)" = "[$(member_mac 1 outer | tr a-f A-F)]" ]
 }
 
@@ -150,7 +150,7 @@ spi_of()
 	wait_until 5 active 1 2
 	owner=$(ctl 1 owner "$spi" | jq .owner)
 	before=$(reason "$owner" local)
-	in_peer espsend --from $PEER_OUTER --to $CLUSTER_OUTER --spi "$spi" --count 50
+	in_peer espsend --from "$PEER_OUTER" --to "$CLUSTER_OUTER" --spi "$spi" --count 50
 	[ $(($(reason "$owner" local) - before)) = 50 ]
 	member_on 0
 	member_start 0 espalierd "$(member_state 0)/espalier.conf"
@@ -165,8 +165,8 @@ spi_of()
 	member_kill 1
 	wait_until 5 active 0 2
 	# What reaches it all the same (the peer's neighbour entry points there) it keeps.
-	in_peer ip neighbour replace $CLUSTER_OUTER lladdr "$(member_mac 1 outer)" dev outer
-	in_peer espsend --from $PEER_OUTER --to $CLUSTER_OUTER --spi "$spi" --count 10
+	in_peer ip neighbour replace "$CLUSTER_OUTER" lladdr "$(member_mac 1 outer)" dev outer
+	in_peer espsend --from "$PEER_OUTER" --to "$CLUSTER_OUTER" --spi "$spi" --count 10
 	member_start 1 espalierd "$(member_state 1)/espalier.conf"
 	wait_until 10 active 0 1 2
 	[ "$(reason 1 no-next-hop)" -ge 10 ]

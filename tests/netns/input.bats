@@ -64,7 +64,7 @@ refused()
 }
 
 @test "a cluster address that is not on lo" {
-	in_member 0 ip address del $CLUSTER_OUTER/32 dev lo
+	in_member 0 ip address del "$CLUSTER_OUTER/32" dev lo
 	refused "*$CLUSTER_OUTER*lo*" espalierd "$config"
 }
 
@@ -108,7 +108,8 @@ refused()
 	in_member 0 tc filter show dev outer egress | grep -q espalier
 	in_member 0 espalierd --detach "$config"
 	[ -z "$(ls "$(member_state 0)/bpf/espalier" 2>/dev/null)" ]
-	! in_member 0 tc filter show dev outer egress | grep -q espalier
+	run in_member 0 tc filter show dev outer egress
+	[[ $output != *espalier* ]]
 	[ "$(in_member 0 ip -json link show outer | jq -r '.[0].xdp // "none"')" = none ]
 }
 
@@ -116,9 +117,11 @@ refused()
 	member_start 0 espalierd "$config"
 	wait_until 5 test -S "$(member_state 0)/control"
 	key=$(cat "$(topology_state)/key")
-	! tr '\0' '\n' <"/proc/$(member_pid 0)/cmdline" | grep -qF "$key"
-	! grep -qF "$key" "$(member_state 0)/log"
-	! espalierctl --json --socket "$(member_state 0)/control" status | grep -qF "$key"
+	arguments=$(tr '\0' '\n' <"/proc/$(member_pid 0)/cmdline")
+	status=$(espalierctl --json --socket "$(member_state 0)/control" status)
+	[[ $arguments == *espalierd* && $arguments != *"$key"* ]]
+	[[ $status == *espalier* && $status != *"$key"* ]]
+	[[ $(cat "$(member_state 0)/log") != *"$key"* ]]
 	grep -q '^Max core file size *0 *0' "/proc/$(member_pid 0)/limits"
 	[ "$(stat -c %a "$(member_state 0)/journal")" = 600 ]
 	[ "$(stat -c %a "$(member_state 0)/control")" = 600 ]
