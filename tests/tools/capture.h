@@ -38,17 +38,17 @@ struct capture {
 typedef void capture_frame_fn(const struct capture *capture, const uint8_t *frame,
 	unsigned int snapped, unsigned int length, uint64_t time);
 
-/* Hands over what the kernel has; returns whether there was any. */
-static inline bool capture_drain(struct capture *capture, capture_frame_fn *frame)
+/* Hands over what the kernel has. */
+static inline void capture_drain(struct capture *capture, capture_frame_fn *frame)
 {
-	for (bool any = false;; any = true) {
+	for (;;) {
 		struct tpacket_block_desc *block =
 			(void *)(capture->ring + (size_t)capture->block * CAPTURE_BLOCK_SIZE);
 		const uint8_t *at = (const uint8_t *)block + block->hdr.bh1.offset_to_first_pkt;
 
 		if (!(__atomic_load_n(&block->hdr.bh1.block_status, __ATOMIC_ACQUIRE) &
 			    TP_STATUS_USER))
-			return any;
+			return;
 		for (uint32_t i = 0; i < block->hdr.bh1.num_pkts; i++) {
 			const struct tpacket3_hdr *header = (const struct tpacket3_hdr *)at;
 

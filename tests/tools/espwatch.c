@@ -334,13 +334,10 @@ static void watch_frame(const struct capture *capture, const uint8_t *frame, uns
 		frame + ETH_ALEN, time);
 }
 
-static bool watch_drain_all(void)
+static void watch_drain_all(void)
 {
-	bool any = false;
-
 	for (unsigned int i = 0; i < watch.interface_count; i++)
-		any |= capture_drain(&watch.interfaces[i], watch_frame);
-	return any;
+		capture_drain(&watch.interfaces[i], watch_frame);
 }
 
 /* Until a signal; then what the kernel still holds. */
@@ -362,9 +359,9 @@ static void watch_run(void)
 				getsockopt(pollfds[i].fd, SOL_SOCKET, SO_ERROR, &error, &length);
 		}
 	}
-	do
-		tool_sleep_until(tool_now() + 5 * CAPTURE_RETIRE_MS * TOOL_NS_PER_MS);
-	while (watch_drain_all());
+	/* Not until nothing comes any more: traffic may go on. */
+	tool_sleep_until(tool_now() + 5 * CAPTURE_RETIRE_MS * TOOL_NS_PER_MS);
+	watch_drain_all();
 }
 
 static int watch_compare(const void *a, const void *b)
