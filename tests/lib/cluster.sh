@@ -1,0 +1,272 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# cluster.sh - a running cluster with real ESP, for the demo and for tests in the virtual machine:
+# agents, Child SAs, streams through them, and a reader of every ESP packet. Source it after
+# topology.sh; needs a kernel with ESP.
+#
+# Pair I is two SAs between the peer and the cluster address, with reqid 100 + I, for what goes
+# between the protected hosts and the I-th of eight parts of the client network. It is added on one
+# member alone, as an IKE daemon would; espalier does the rest.
+
+CLUSTER_BUILD=${CLUSTER_BUILD:-$(dirname "${BASH_SOURCE[0]}")/../../build}
+CLUSTER_TOOLS=$CLUSTER_BUILD/tests
+CLUSTER_SETTINGS=${CLUSTER_SETTINGS:-}
+CLUSTER_INTERVAL_US=${CLUSTER_INTERVAL_US:-20000} # of a stream's packets
+
+# What was made: by pair, SPIs as 0x%08x.
+pairs=()
+declare -A pair_out
+declare -A pair_in
+
+# ESP's code is there, or its module can be loaded.
+kernel_has_esp()
+{
+	local name=$TOPOLOGY_PREFIX-probe status
+
+	ip netns add "$name" || return
+	ip -n "$name" -batch - >/dev/null 2>&1 <<-END
+		xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 0x1000 mode tunnel aead rfc4106(gcm(aes)) 0x$(random_hex 5) 128
+	END
+	status=$?
+	ip netns del "$name"
+	return $status
+}
+
+# random_hex WORDS: that many times 32 bits.
+random_hex()
+{
+	local word
+
+	for ((word = 0; word < $1; word++)); do
+		printf '%08x' "$SRANDOM"
+	done
+}
+
+# Agents.
+
+# cluster_up MEMBERS: a topology, and an agent on each member; returns when all are active.
+cluster_up()
+{
+	local member
+
+	pairs=()
+	topology_up "$1" || return
+	for ((member = 0; member < $1; member++)); do
+		member_config "$member" "$CLUSTER_SETTINGS" >/dev/null || return
+		agent_start "$member"
+	done
+	wait_until 20 cluster_active "$1"
+}
+
+agent_start() { member_start "$1" "$CLUSTER_BUILD/espalierd" "$(member_state "$1")/espalier.conf"; }
+
+# agent_ctl MEMBER COMMAND...: espalierctl's answer as JSON.
+agent_ctl()
+{
+	local member=$1
+	shift
+	"$CLUSTER_BUILD/espalierctl" --json --socket "$(member_state "$member")/control" "$@" 2>/dev/null
+}
+
+# agent_field MEMBER NAME COMMAND...: the first value of that name in it. (jq takes its time in an
+# emulated machine.)
+agent_field()
+{
+	local member=$1 name=$2 answer
+	shift 2
+
+	answer=$(agent_ctl "$member" "$@") || return
+	[[ $answer =~ \"$name\":\"?([^,\"]*) ]] && echo "${BASH_REMATCH[1]%$'\n'*}"
+}
+
+# Members 0 to MEMBERS - 1 are active, and all agree on that.
+cluster_active()
+{
+	local members=$1 member
+
+	for ((member = 0; member < members; member++)); do
+		[ "$(agent_ctl "$member" members | grep -c '"state":"active"')" = "$members" ] || return
+	done
+}
+
+# They hold all SAs and policies of all pairs in their kernels, and none more.
+cluster_installed()
+{
+	local members=$1 member
+
+	for ((member = 0; member < members; member++)); do
+		[ "$(agent_field "$member" sas status)" = $((2 * ${#pairs[@]})) ] &&
+			[ "$(agent_field "$member" policies status)" = $((3 * ${#pairs[@]})) ] &&
+			[ "$(agent_field "$member" missing status)" = 0 ] || return
+	done
+}
+
+owner_of() { agent_field "$1" owner owner "$2"; }
+
+# Child SAs.
+
+pair_net() { echo "10.2.0.$((32 * $1))/27"; }
+pair_client() { echo "10.2.0.$((32 * $1 + 5))"; }
+
+# An SPI whose bucket that member owns.
+spi_of()
+{
+	local member=$1 spi
+
+	for ((;;)); do
+		spi=0x$(random_hex 1)
+		[ $((spi)) -gt 255 ] && [ "$(owner_of "$member" "$spi")" = "$member" ] && break
+	done
+	echo "$spi"
+}
+
+# Keys go by stdin: other users may read what is in argv.
+pair_states()
+{
+	local reqid=$1 in=$2 out=$3 keys=$4 flags=$5
+
+	echo "xfrm state add src $PEER_OUTER dst $CLUSTER_OUTER proto esp spi $in reqid $reqid" \
+		"mode tunnel $flags aead rfc4106(gcm(aes)) 0x${keys%:*} 128"
+	echo "xfrm state add src $CLUSTER_OUTER dst $PEER_OUTER proto esp spi $out reqid $reqid" \
+		"mode tunnel $flags aead rfc4106(gcm(aes)) 0x${keys#*:} 128"
+}
+
+# policies LOCAL-NET REMOTE-NET LOCAL-ADDRESS REMOTE-ADDRESS REQID
+pair_policies()
+{
+	local ours="src $1 dst $2" theirs="src $2 dst $1"
+	local out="tmpl src $3 dst $4 proto esp reqid $5 mode tunnel"
+	local in="tmpl src $4 dst $3 proto esp reqid $5 mode tunnel"
+
+	echo "xfrm policy add $ours dir out $out"
+	echo "xfrm policy add $theirs dir in $in"
+	echo "xfrm policy add $theirs dir fwd $in"
+}
+
+# pair_add I MEMBER [esn]: new keys and SPIs; the policies, too, unless the pair has them already.
+pair_add()
+{
+	local pair=$1 member=$2 reqid=$((100 + $1)) flags="replay-window 32" keys in out
+
+	[ "${3:-}" != esn ] || flags="flag esn replay-window 128"
+	in=$(spi_of "$member") out=0x$(random_hex 1)
+	keys=$(random_hex 5):$(random_hex 5)
+	{
+		pair_states "$reqid" "$in" "$out" "$keys" "$flags"
+		[ -n "${pair_in[$pair]:-}" ] || pair_policies "$(pair_net "$pair")" \
+			"$HOST_NET" "$PEER_OUTER" "$CLUSTER_OUTER" "$reqid"
+	} | topology_ip peer || return
+	{
+		pair_states "$reqid" "$in" "$out" "$keys" "$flags"
+		[ -n "${pair_in[$pair]:-}" ] || pair_policies "$HOST_NET" \
+			"$(pair_net "$pair")" "$CLUSTER_OUTER" "$PEER_OUTER" "$reqid"
+	} | topology_ip "m$member" || return
+	[ -n "${pair_in[$pair]:-}" ] || {
+		pairs+=("$pair")
+		in_client ip addr add "$(pair_client "$pair")/24" dev peer
+	} || return
+	pair_in[$pair]=$in
+	# shellcheck disable=SC2034 # for the caller
+	pair_out[$pair]=$out
+}
+
+# Streams: for each pair one in each direction, "up" from the client to the host, "down" from the
+# host to the client.
+
+stream_senders=() stream_receivers=()
+
+stream_file() { echo "$(topology_state)/streams/$1-$2-$3.json"; }
+
+stream_start() # PAIR up|down
+{
+	local pair=$1 direction=$2 from to source target
+
+	case $direction in
+	up) from=client source=$(pair_client "$pair") to=host target=$HOST:$((5000 + pair)) ;;
+	down) from=host source=$HOST to=client target=$(pair_client "$pair"):$((6000 + pair)) ;;
+	esac
+	start_in "$to" "$CLUSTER_TOOLS/stream" receive --bind "$target" --seconds 600 \
+		--json "$(stream_file "$direction" "$pair" received)"
+	stream_receivers+=($!)
+	start_in "$from" "$CLUSTER_TOOLS/stream" send --from "$source" --to "$target" --seconds 600 \
+		--interval-us "$CLUSTER_INTERVAL_US" --json "$(stream_file "$direction" "$pair" sent)"
+	stream_senders+=($!)
+}
+
+streams_start()
+{
+	local pair
+
+	rm -rf "$(topology_state)/streams"
+	mkdir "$(topology_state)/streams"
+	stream_senders=() stream_receivers=()
+	for pair in "${pairs[@]}"; do
+		stream_start "$pair" up
+		stream_start "$pair" down
+	done
+}
+
+none_runs()
+{
+	local pid
+
+	for pid; do
+		! kill -0 "$pid" 2>/dev/null || return
+	done
+}
+
+# Ends the senders, and then the receivers, which may never see an end.
+streams_stop()
+{
+	kill -TERM "${stream_senders[@]}"
+	wait "${stream_senders[@]}"
+	wait_until 3 none_runs "${stream_receivers[@]}" || kill -TERM "${stream_receivers[@]}" 2>/dev/null
+	wait "${stream_receivers[@]}"
+}
+
+# streams_report DIRECTION [PAIR...]: one JSON object over these streams, by default all.
+streams_report()
+{
+	local direction=$1 pair files=()
+	shift
+
+	for pair in "${@:-${pairs[@]}}"; do
+		files+=("$(stream_file "$direction" "$pair" received)")
+		files+=("$(stream_file "$direction" "$pair" sent)")
+	done
+	jq -s '[.[] | select(.interval_ms)] as $sent | [.[] | select(.longest_gap)] as $received | {
+		sent: ($sent | map(.sent) | add),
+		received: ($received | map(.received) | add),
+		duplicates: ($received | map(.duplicates) | add),
+		silent: ($received | map(select(.received == 0)) | length),
+		unended: ($received | map(select(.complete | not)) | length),
+		gap_ms: ($received | map(.longest_gap.ms) | max),
+		gap: ($received | map(.longest_gap) | max_by(.ms))
+	}' "${files[@]}"
+}
+
+# The wire: what the cluster emits, read where the peer gets it.
+
+declare -A wire_pid
+
+wire_file() { echo "$(topology_state)/wire-$1.json"; }
+
+wire_start()
+{
+	local said
+	said=$(topology_state)/wire-$1.log
+
+	start_in peer "$CLUSTER_TOOLS/espwatch" --destination "$PEER_OUTER" --json "$(wire_file "$1")" \
+		outer >"$said" 2>&1
+	wire_pid[$1]=$!
+	wait_until 5 grep -q watching "$said"
+}
+
+# Fails when packets were missed.
+wire_stop()
+{
+	kill -TERM "${wire_pid[$1]}" && wait "${wire_pid[$1]}"
+}
+
+wire_duplicates() { jq .duplicates "$(wire_file "$1")"; }
