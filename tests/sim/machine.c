@@ -560,8 +560,9 @@ static bool guard(const struct world *w, const struct machine *machine, unsigned
  * (I2). */
 static void on_the_wire(struct world *w, unsigned int id, struct child *child, uint64_t seq)
 {
-	bool calm = w->loss <= 50 && w->now_us > w->previous_fault_us + 4000000 &&
-		    w->now_us > w->split_us + 4000000;
+	/* At most one fault since somewhat before the last number went out. */
+	bool calm = w->loss <= 50 && child->highest_by_us > w->previous_fault_us + 2000000 &&
+		    child->highest_by_us > w->split_us + 2000000;
 
 	if (seq >= NUMBERS) {
 		world_fail(w, "number %llu: more than this world has room for",
@@ -574,6 +575,7 @@ static void on_the_wire(struct world *w, unsigned int id, struct child *child, u
 			"member %u",
 			(unsigned long long)seq, (int)(child - w->children), id, child->last_from);
 	child->seen[seq / 8] |= (uint8_t)(1 << seq % 8);
+	w->calm_takeovers += calm && child->last_from != id;
 	if (seq > child->highest) {
 		child->highest = seq;
 		child->highest_by_us = w->now_us;

@@ -112,6 +112,7 @@ struct world {
 	uint32_t n_flying, flying_size;
 
 	bool faults; /* they are allowed to happen now */
+	unsigned int fault_every_ms; /* on average */
 	uint64_t fault_us, previous_fault_us; /* the last two */
 	uint64_t quiet_us; /* IKE makes and ends no more */
 	bool views_changed, views_split;
@@ -121,7 +122,7 @@ struct world {
 	/* Results. */
 	char failure[200];
 	uint64_t emitted, blocked, unowned, accepted, rejected, delivered, hops, takeovers,
-		datagrams, faults_made;
+		calm_takeovers, datagrams, faults_made;
 };
 
 uint64_t world_random(struct world *w, uint64_t below);
