@@ -78,10 +78,9 @@ int xfrm_remove(struct xfrm *x, const struct record_key *key); /* -ENOENT: is no
 
 /*
  * XFRM_MSG_NEWAE: the next outbound number is oseq + 1, or higher if it is so already: a counter is
- * never moved back. Read back with XFRM_MSG_GETAE; -EIO if it did not take. -ERANGE: past 2^32
- * without ESN. What the SA emits while this runs may be overtaken only if oseq is within reach of
- * the traffic of some microseconds: callers move to the start of a block that follows another
- * member's.
+ * never moved back. Read back with XFRM_MSG_GETAE; -EIO if it did not take. -EAGAIN: so much was
+ * sent between looking and moving that the kernel may have counted past `oseq` by itself, and been
+ * moved back: the caller must not let out numbers from there on. -ERANGE: past 2^32 without ESN.
  */
 int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq);
 

@@ -127,6 +127,7 @@ static const struct rule sa_rules[XFRM_BODY_ATTRS] = {
 	[XFRMA_ENCAP] = {sizeof(struct xfrm_encap_tmpl), false, check_encap},
 	[XFRMA_REPLAY_ESN_VAL] = {sizeof(struct xfrm_replay_state_esn), false, check_esn},
 	[XFRMA_REPLAY_VAL] = {sizeof(struct xfrm_replay_state), true, NULL},
+	[XFRMA_LTIME_VAL] = {sizeof(struct xfrm_lifetime_cur), true, NULL},
 	[XFRMA_TFCPAD] = {sizeof(uint32_t), false, NULL},
 	[XFRMA_MARK] = {sizeof(struct xfrm_mark), false, NULL},
 	[XFRMA_SET_MARK] = {sizeof(uint32_t), false, NULL},

@@ -193,13 +193,31 @@ static int put_oseq(struct request *request, const struct xfrm_body *now, uint64
 	return 0;
 }
 
+/*
+ * At most so many numbers were used between two looks at an SA. A packet that is cut into segments
+ * later uses one for each, and counts once; a segment has 32 bytes at least.
+ */
+static int used_between(
+	const struct xfrm_body *before, const struct xfrm_body *after, uint64_t *ret_most)
+{
+	const struct nlattr *a = before->attr[XFRMA_LTIME_VAL], *b = after->attr[XFRMA_LTIME_VAL];
+	struct xfrm_lifetime_cur first, last;
+
+	if (!a || !b)
+		return -EIO;
+	memcpy(&first, mnl_attr_get_payload(a), sizeof(first));
+	memcpy(&last, mnl_attr_get_payload(b), sizeof(last));
+	*ret_most = last.packets - first.packets + (last.bytes - first.bytes) / 32;
+	return 0;
+}
+
 int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq)
 {
-	struct xfrm_answer answer;
+	struct xfrm_answer answer, answer_after;
 	struct xfrm_aevent_id *ae;
 	struct request request;
-	uint64_t now_oseq, now_seq;
-	struct xfrm_body now;
+	uint64_t now_oseq, now_seq, after_oseq, used = 0;
+	struct xfrm_body now, after;
 	int r = get_aevent(x, key, &answer, &now);
 
 	if (r < 0)
@@ -213,10 +231,15 @@ int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq)
 	if (r == 0)
 		r = transact(x, &request, NULL);
 	if (r == 0)
-		r = xfrm_counters(x, key, &now_oseq, &now_seq);
+		r = get_aevent(x, key, &answer_after, &after);
+	if (r == 0)
+		r = used_between(&now, &after, &used);
 	if (r < 0)
 		return r;
-	return now_oseq >= oseq ? 0 : -EIO;
+	xfrm_body_counters(&after, &after_oseq, &now_seq);
+	if (after_oseq < oseq)
+		return -EIO;
+	return used < oseq - now_oseq ? 0 : -EAGAIN;
 }
 
 int xfrm_expire(struct xfrm *x, const struct record_key *key)
