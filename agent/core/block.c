@@ -27,7 +27,7 @@ uint64_t block_last(const struct block_rule *rule, uint64_t block)
 
 uint64_t block_own(const struct block_rule *rule, uint64_t bound)
 {
-	uint64_t round = bound - bound % rule->modulus;
+	uint64_t round = bound & ~((uint64_t)rule->modulus - 1); /* a power of two */
 	uint64_t block = round + rule->self;
 
 	if (block < bound || block == 0)

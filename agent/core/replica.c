@@ -114,7 +114,7 @@ static void put_special(struct member *m, uint8_t to, struct writer *w, uint32_t
 static void put_record(struct member *m, struct writer *w, const struct record *r)
 {
 	uint8_t body[RECORD_BODY_MAX];
-	int len = r->body_len;
+	int len;
 
 	if (r->key.kind == RECORD_POLICY) {
 		wire_put_record(w, r, r->body, r->alive ? r->body_len : 0);

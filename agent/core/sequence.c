@@ -82,7 +82,8 @@ void sequence_guard(struct member *m, const struct record *r)
 
 static struct entering *entering_at(struct member *m, uint32_t index)
 {
-	return &m->entering[(m->entering_head + index) % m->entering_size];
+	return &m->entering[(m->entering_head + index) &
+			    (m->entering_size - 1)]; /* a power of two */
 }
 
 static int entering_grow(struct member *m)

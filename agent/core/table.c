@@ -48,7 +48,7 @@ static bool in_use(const struct record *r)
 
 void table_free(struct table *t)
 {
-	for (uint32_t slot = 0; slot < t->high; slot++)
+	for (uint32_t slot = 0; t->chunks && slot < t->high; slot++)
 		free(slot_at(t, slot)->body);
 	for (uint32_t i = 0; t->chunks && i < (t->capacity + CHUNK - 1) / CHUNK; i++)
 		free(t->chunks[i]);

@@ -15,8 +15,7 @@
 #include "core/member.h"
 
 #define MEMBERS 3
-#define ROUNDS 51
-#define MEDIAN (ROUNDS / 2)
+#define ROUNDS 51U
 #define QUEUE 4096
 
 struct end {
@@ -263,6 +262,7 @@ static unsigned int sas_on(unsigned int end)
 /* Member 2 falls silent, ROUNDS times; how long does member 0 take? */
 static void measure(unsigned int sas)
 {
+	const unsigned int median = ROUNDS / 2;
 	uint64_t took[ROUNDS];
 
 	start(sas);
@@ -288,7 +288,7 @@ static void measure(unsigned int sas)
 	}
 	qsort(took, ROUNDS, sizeof(*took), compare);
 	printf("%7u SAs: %6.1f us median, %6.1f us max of %u takeovers\n", sas,
-		(double)took[MEDIAN] / 1e3, (double)took[ROUNDS - 1] / 1e3, ROUNDS);
+		(double)took[median] / 1e3, (double)took[ROUNDS - 1] / 1e3, ROUNDS);
 	for (unsigned int i = 0; i < MEMBERS; i++) {
 		member_free(ends[i].member);
 		munmap(ends[i].view, sizeof(struct espalier_view));
