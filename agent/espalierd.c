@@ -30,6 +30,7 @@
 #define POSITIONS_EVERY_US 100000
 #define TOMBSTONE_US 3600000000ULL
 #define REPAIR_US 1000000
+#define START_US 1200000 /* a handshake of the sync channel is tried once a second */
 
 enum source { TIMER, SIGNAL, XFRM, CHANNEL, LINK, JOURNAL, WAKE, CONTROL, SOURCES };
 
@@ -322,6 +323,7 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 		.heartbeat_us = c->heartbeat_us,
 		.dead = c->dead_after,
 		.repair_us = REPAIR_US,
+		.start_us = START_US + 4ULL * c->heartbeat_us * c->dead_after,
 		.tombstone_us = TOMBSTONE_US,
 		.capacity = c->max_sas,
 		.life = 1,
@@ -348,8 +350,8 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 		goto out;
 	}
 	for (size_t i = 0; i < entries.count; i++)
-		member_restore(a->member, &entries.all[i].key, entries.all[i].birth,
-			entries.all[i].block);
+		member_restore(
+			a->member, &entries.all[i].key, entries.all[i].birth, entries.all[i].block);
 	restore_pins(a);
 out:
 	free(entries.all);

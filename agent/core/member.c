@@ -173,13 +173,13 @@ static void notice_sleep(struct member *m)
 		begin_anew(m);
 }
 
+/* Who has not looked for the others yet would make a cluster of its own, and answer ARP for it. */
 static void start(struct member *m)
 {
-	uint64_t wait_us = 4 * m->config.heartbeat_us * m->config.dead;
+	bool all_here = (m->synced | member_bit(m->config.self)) == m->config.members;
 
-	if (m->flags & WIRE_STARTED || m->now_us < m->started_us + wait_us)
-		return;
-	set_flag(m, WIRE_STARTED, true);
+	if (all_here || m->now_us >= m->started_us + m->config.start_us)
+		set_flag(m, WIRE_STARTED, true);
 }
 
 /*

@@ -33,6 +33,7 @@ struct member_config {
 	uint64_t heartbeat_us;
 	unsigned int dead; /* heartbeats missed until a member is taken for dead */
 	uint64_t repair_us; /* how often records are compared with another member's */
+	uint64_t start_us; /* how long to look for members that are not heard, before being one */
 	uint64_t tombstone_us; /* how long a dead record is remembered */
 	uint32_t capacity; /* most records */
 	uint32_t journal; /* id of our journal, not 0 */

@@ -233,6 +233,7 @@ static void start(unsigned int sas)
 			.heartbeat_us = 10000,
 			.dead = 3,
 			.repair_us = 1000000,
+			.start_us = 200000,
 			.tombstone_us = 3600000000,
 			.capacity = sas + 16,
 			.journal = i + 1,

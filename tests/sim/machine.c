@@ -320,6 +320,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 		.heartbeat_us = HEARTBEAT_US,
 		.dead = 3,
 		.repair_us = 200000,
+		.start_us = 4 * DEAD_US,
 		.tombstone_us = 20000000,
 		.capacity = 256,
 		.journal = machine->journal_id,
