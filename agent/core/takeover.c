@@ -65,12 +65,23 @@ static uint16_t seated(const struct member *m)
 	return set;
 }
 
+/* Members that are on their way into a view, whether or not they have looked around yet. */
+static uint16_t coming(const struct member *m)
+{
+	uint16_t set = alive(m);
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (flags_of(m, id) & (WIRE_LINK_DOWN | WIRE_LEAVING))
+			set &= (uint16_t)~member_bit(id);
+	return set;
+}
+
 /* Who publishes: the lowest live member of a view; at the very start, the lowest that is there. */
 static uint8_t publisher(const struct member *m)
 {
 	uint16_t in_views = seated(m);
 
-	return view_lowest(in_views ? in_views : eligible(m));
+	return view_lowest(in_views ? in_views : coming(m));
 }
 
 /* Who should be in the view: those who are and can be; others as soon as all have each other's
