@@ -2,7 +2,7 @@
 #
 #   make            espalierd, espalierctl and the BPF programs, in build/
 #   make demo       a cluster with real ESP, a member killed (README)
-#   make test       all tests; make unit sim model bpf netns vm: one kind
+#   make test       all tests; make unit sim sanitize model bpf netns vm: one kind
 #   make check      formatters and linters
 #   make install    DESTDIR= PREFIX=/usr
 #
@@ -59,7 +59,7 @@ $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(call objects,$(wildcard agent/io/datapath*.c tests/bpf/*.c tests/netns/*.c tests/bench/*.c)): | $(SKELETONS)
+$(call objects,$(wildcard agent/io/datapath*.c tests/bpf/*.c tests/netns/*.c tests/vm/*.c)): | $(SKELETONS)
 
 $(ROOT)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) include/espalier.h
 	$(call say,BPF,$<)
@@ -101,7 +101,7 @@ sim: $(B)/tests/sim
 
 test: tests
 	$(Q)tests/run
-unit bpf netns vm model bench: tests
+unit sanitize bpf netns vm model bench: tests
 	$(Q)tests/run $@
 demo: tests
 	$(Q)tests/demo/demo
@@ -121,5 +121,5 @@ clean:
 	rm -rf $(ROOT)
 
 .SECONDARY:
-.PHONY: all tests test unit sim model bpf netns vm bench demo check install clean
+.PHONY: all tests test unit sim sanitize model bpf netns vm bench demo check install clean
 -include $(shell find $(ROOT) -name '*.d' 2>/dev/null)
