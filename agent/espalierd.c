@@ -108,6 +108,7 @@ static void on_flushed(void *ctx, enum record_kind kind)
 
 	agent_say("somebody flushed the kernel's %s", kind == RECORD_SA ? "SAs" : "policies");
 	member_flushed(a->member, kind);
+	a->resync = true; /* what we installed since the flush is there all the same */
 }
 
 /* Async events: only where fexit cannot count. */
@@ -153,7 +154,7 @@ static void resync(struct agent *a)
 	const struct table *table = member_table(a->member);
 
 	a->resync = false;
-	agent_say("kernel events were lost: reading SAs and policies again");
+	agent_say("reading the kernel's SAs and policies again");
 	a->seen = calloc(table->capacity, 1);
 	if (!a->seen)
 		return;

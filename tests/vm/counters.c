@@ -4,7 +4,7 @@
  * is counted when it is authentic, and by this namespace's agent only. Skipped, and said so, where
  * the kernel has no ESP or refuses fexit.
  */
-#include "namespace.h"
+#include "../bpf/namespace.h"
 
 #include <fcntl.h>
 #include <signal.h>
