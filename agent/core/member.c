@@ -132,7 +132,7 @@ static void heartbeat(struct member *m)
 	wire_put_heartbeat(&w, &h);
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
 		if (member_is_other(m, id))
-			replica_send(m, (uint8_t)id, 0, payload, (size_t)(w.at - payload));
+			replica_send(m, (uint8_t)id, payload, (size_t)(w.at - payload));
 }
 
 /* We were not run for so long that the others have taken us out, and may have restarted meanwhile:
@@ -319,7 +319,7 @@ void member_datagram(
 		break;
 	}
 	o->hears_us = h.ack_stream == o->stream.id;
-	if (h.seq == 0) {
+	if (!h.segment) {
 		messages(m, from, r.at, (size_t)(r.end - r.at), false);
 		return;
 	}

@@ -96,7 +96,7 @@ void replica_pull(struct member *m, uint8_t from);
 void replica_message(struct member *m, uint8_t from, const struct wire_message *message);
 void replica_flush(struct member *m, uint8_t to);
 void replica_forget(struct member *m, uint8_t id); /* it restarted: what was on its way is void */
-void replica_send(struct member *m, uint8_t to, uint32_t seq, const uint8_t *payload, size_t len);
+void replica_send(struct member *m, uint8_t to, const uint8_t *payload, size_t len); /* once */
 
 /* sequence.c */
 void sequence_consider(struct member *m, struct record *r); /* enter a block if one is needed */

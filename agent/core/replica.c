@@ -195,17 +195,24 @@ static void serve(struct member *m, uint8_t to)
 	}
 }
 
-void replica_send(struct member *m, uint8_t to, uint32_t seq, const uint8_t *payload, size_t len)
+static void put_datagram(
+	struct member *m, uint8_t to, struct wire_header *h, const uint8_t *payload, size_t len)
 {
-	struct wire_header h = {.from = m->config.self, .to = to, .seq = seq};
 	uint8_t datagram[WIRE_MAX];
 	struct writer w = {.at = datagram, .end = datagram + sizeof(datagram)};
 
-	stream_header(&m->others[to].stream, &h);
-	wire_put_header(&w, &h);
+	h->from = m->config.self;
+	h->to = to;
+	stream_header(&m->others[to].stream, h);
+	wire_put_header(&w, h);
 	write_bytes(&w, payload, len);
 	m->ops->send(m->ctx, to, datagram, (size_t)(w.at - datagram));
 	explicit_bzero(datagram, sizeof(datagram));
+}
+
+void replica_send(struct member *m, uint8_t to, const uint8_t *payload, size_t len)
+{
+	put_datagram(m, to, &(struct wire_header){.segment = false}, payload, len);
 }
 
 void replica_flush(struct member *m, uint8_t to)
@@ -221,9 +228,10 @@ void replica_flush(struct member *m, uint8_t to)
 		serve(m, to);
 	fill(m, to);
 	while (stream_next(&o->stream, m->now_us, &seq, &payload, &len))
-		replica_send(m, to, seq, payload, len);
+		put_datagram(
+			m, to, &(struct wire_header){.segment = true, .seq = seq}, payload, len);
 	if (o->stream.ack_due)
-		replica_send(m, to, 0, NULL, 0);
+		replica_send(m, to, NULL, 0);
 }
 
 /* Receiving. */

@@ -271,7 +271,9 @@ bool table_newer(const struct record *a, const struct record *b)
 		return a->bucket > b->bucket;
 	if (a->paired != b->paired)
 		return a->paired;
-	return a->facts.pair > b->facts.pair;
+	if (a->facts.pair != b->facts.pair)
+		return a->facts.pair > b->facts.pair;
+	return a->key.kind == RECORD_POLICY && !a->alive && b->alive;
 }
 
 static bool raise(uint64_t *value, uint64_t to)

@@ -11,7 +11,7 @@ void wire_put_header(struct writer *w, const struct wire_header *h)
 	write_uint(w, WIRE_VERSION, 1);
 	write_uint(w, h->from, 1);
 	write_uint(w, h->to, 1);
-	write_uint(w, 0, 1);
+	write_uint(w, h->segment, 1);
 	write_uint(w, h->stream, 8);
 	write_uint(w, h->ack_stream, 8);
 	write_uint(w, h->seq, 4);
@@ -21,18 +21,19 @@ void wire_put_header(struct writer *w, const struct wire_header *h)
 
 int wire_get_header(struct reader *r, struct wire_header *ret)
 {
-	uint8_t version = (uint8_t)read_uint(r, 1), reserved;
+	uint8_t version = (uint8_t)read_uint(r, 1), segment;
 
 	ret->from = (uint8_t)read_uint(r, 1);
 	ret->to = (uint8_t)read_uint(r, 1);
-	reserved = (uint8_t)read_uint(r, 1);
+	segment = (uint8_t)read_uint(r, 1);
+	ret->segment = segment;
 	ret->stream = read_uint(r, 8);
 	ret->ack_stream = read_uint(r, 8);
 	ret->seq = (uint32_t)read_uint(r, 4);
 	ret->ack = (uint32_t)read_uint(r, 4);
 	ret->sack = read_uint(r, 8);
-	if (r->failed || version != WIRE_VERSION || reserved != 0 ||
-		ret->from >= ESPALIER_MEMBERS || ret->to >= ESPALIER_MEMBERS || ret->stream == 0)
+	if (r->failed || version != WIRE_VERSION || segment > 1 || ret->from >= ESPALIER_MEMBERS ||
+		ret->to >= ESPALIER_MEMBERS || ret->stream == 0)
 		return -EBADMSG;
 	return 0;
 }

@@ -3,9 +3,7 @@
  * wire.h - the sync protocol's bytes: what a datagram inside the sync channel looks like.
  *
  * A datagram is a header and any number of messages. Integers are in network byte order. A datagram
- * with a sequence number
- * (`seq` > 0) is a segment of the sender's stream and is resent until acknowledged; one without is
- * sent once.
+ * that is a segment of the sender's stream is resent until acknowledged; another is sent once.
  *
  * The decoder trusts nothing: lengths, ranges and counts are checked, what is not understood is
  * refused.
@@ -31,7 +29,8 @@ struct wire_header {
 	uint64_t stream; /* the sender's stream: the life of its agent, and how often it began anew
 			    towards us */
 	uint64_t ack_stream; /* the stream that `ack` speaks of; 0: none */
-	uint32_t seq; /* segment number, from 1; 0: not part of the stream */
+	bool segment; /* of the stream: its number is `seq` */
+	uint32_t seq; /* from 1 on; wraps */
 	uint32_t ack; /* all segments up to this one have arrived */
 	uint64_t sack; /* bit i: segment ack + 2 + i has arrived too */
 };

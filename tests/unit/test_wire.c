@@ -156,6 +156,7 @@ static void test_header(void **state)
 		.to = 1,
 		.stream = 0x1122334455667788,
 		.ack_stream = 0x99aabbccddeeff00,
+		.segment = true,
 		.seq = 5,
 		.ack = 6,
 		.sack = 1ULL << 63};
@@ -171,12 +172,12 @@ static void test_header(void **state)
 	assert_int_equal(got.from, 15);
 	assert_int_equal(got.to, 1);
 	assert_true(got.stream == h.stream && got.ack_stream == h.ack_stream);
-	assert_true(got.seq == 5 && got.ack == 6 && got.sack == h.sack);
+	assert_true(got.segment && got.seq == 5 && got.ack == 6 && got.sack == h.sack);
 	for (size_t len = 0; len < sizeof(bytes); len++)
 		assert_int_equal(
 			wire_get_header(&(struct reader){.at = bytes, .end = bytes + len}, &got),
 			-EBADMSG);
-	for (unsigned int at = 0; at < 4; at++) { /* version, from, to, reserved */
+	for (unsigned int at = 0; at < 4; at++) { /* version, from, to, segment */
 		uint8_t was = bytes[at];
 
 		bytes[at] = 16;

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test_table.c - records: found by key, birth and pair; merged in any order; compared by digests.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "core/table.h"
+
+static uint64_t random_state = 1;
+
+static unsigned int draw(unsigned int below)
+{
+	random_state = random_state * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (unsigned int)(random_state >> 33) % below;
+}
+
+static struct record_key key_of(uint32_t spi)
+{
+	struct record_key key = {.kind = RECORD_SA, .proto = 50, .family = 2};
+
+	key.spi = spi;
+	return key;
+}
+
+static void test_find(void **state)
+{
+	struct table t;
+	struct record_key key = key_of(1);
+	struct record *old, *new;
+
+	(void)state;
+	assert_int_equal(table_init(&t, 3), 0);
+	assert_null(table_find(&t, &key));
+	old = table_add(&t, &key, 1);
+	new = table_add(&t, &key, 2);
+	assert_ptr_equal(table_find_birth(&t, &key, 1), old);
+	assert_ptr_equal(table_find_birth(&t, &key, 2), new);
+	assert_null(table_find_birth(&t, &key, 3));
+	assert_null(table_find(&t, &key)); /* none is known to live */
+	new->known = new->alive = true;
+	assert_ptr_equal(table_find(&t, &key), new);
+	assert_ptr_equal(table_rival(&t, old), new);
+	assert_null(table_rival(&t, new));
+	key.kind = RECORD_POLICY; /* has no birth */
+	old = table_add(&t, &key, 0);
+	assert_ptr_equal(table_find_birth(&t, &key, 7), old);
+	assert_null(table_add(&t, &key, 0)); /* full */
+	table_free(&t);
+}
+
+/* Slots are used again, and a freed one is not found. */
+static void test_reuse(void **state)
+{
+	enum { SIZE = 600 };
+	struct record *at[SIZE] = {0};
+	unsigned int used = 0;
+	struct table t;
+
+	(void)state;
+	assert_int_equal(table_init(&t, SIZE), 0);
+	for (unsigned int round = 0; round < 20000; round++) {
+		unsigned int i = draw(SIZE);
+		struct record_key key = key_of(i);
+
+		assert_ptr_equal(table_find_birth(&t, &key, i), at[i]);
+		if (at[i]) {
+			table_drop(&t, at[i]);
+			at[i] = NULL;
+			used--;
+		} else {
+			at[i] = table_add(&t, &key, i);
+			assert_non_null(at[i]);
+			assert_ptr_equal(table_at(&t, at[i]->slot), at[i]);
+			used++;
+		}
+		assert_int_equal(t.used, used);
+		assert_true(t.high <= SIZE);
+	}
+	table_free(&t);
+}
+
+static unsigned int count_pair(const struct table *t, uint64_t pair)
+{
+	unsigned int n = 0;
+
+	for (struct record *r = table_pair_first(t, pair); r; r = table_pair_next(t, r))
+		n++;
+	return n;
+}
+
+static void test_pairs(void **state)
+{
+	unsigned int expected[8] = {0};
+	struct record *r[100];
+	struct table t;
+
+	(void)state;
+	assert_int_equal(table_init(&t, 100), 0);
+	for (unsigned int i = 0; i < 100; i++) {
+		struct record_key key = key_of(i);
+
+		r[i] = table_add(&t, &key, i);
+	}
+	for (unsigned int round = 0; round < 5000; round++) {
+		unsigned int i = draw(100);
+		struct record_facts facts = {.birth = i, .pair = 1 + draw(7)};
+
+		if (r[i]->linked)
+			expected[r[i]->facts.pair]--;
+		expected[facts.pair]++;
+		table_set_facts(&t, r[i], &facts);
+		for (uint64_t pair = 1; pair < 8; pair++)
+			assert_int_equal(count_pair(&t, pair), expected[pair]);
+	}
+	table_free(&t);
+}
+
+/* What a member may say of one SA or policy. Few values, so that they meet. */
+static struct record word(enum record_kind kind)
+{
+	struct record r = {
+		.key = {.kind = (uint8_t)kind, .proto = 50, .family = 2},
+		.facts = {.birth = 9, .pair = 1 + draw(2), .direction = ESPALIER_OUT},
+		.known = true,
+		.version = 1 + draw(3),
+		.author = (uint8_t)draw(2),
+		.alive = draw(2),
+		.bucket = (uint16_t)draw(2),
+		.paired = draw(2),
+		.creator = ESPALIER_NOBODY,
+		.top = draw(3),
+		.seq = draw(3),
+	};
+
+	if (kind == RECORD_POLICY)
+		return r;
+	r.creator = draw(2) ? ESPALIER_NOBODY : (uint8_t)draw(2);
+	for (unsigned int i = 0; i < 2; i++) {
+		r.upto[i] = draw(3);
+		r.journals[i] = draw(3);
+	}
+	return r;
+}
+
+/* Puts words together in this order, and gives what comes out. */
+static struct record merged(const struct record *words, const unsigned int *order, unsigned int n)
+{
+	struct record result, *r;
+	struct table t;
+
+	assert_int_equal(table_init(&t, 4), 0);
+	r = table_add(&t, &words[0].key, words[0].facts.birth);
+	for (unsigned int i = 0; i < n; i++)
+		(void)table_merge(&t, r, &words[order[i]]);
+	result = *r;
+	table_free(&t);
+	return result;
+}
+
+static void same(const struct record *a, const struct record *b)
+{
+	assert_true(a->version == b->version);
+	assert_int_equal(a->author, b->author);
+	assert_int_equal(a->alive, b->alive);
+	assert_int_equal(a->bucket, b->bucket);
+	assert_int_equal(a->paired, b->paired);
+	assert_true(a->facts.pair == b->facts.pair);
+	assert_int_equal(a->creator, b->creator);
+	if (a->key.kind == RECORD_POLICY)
+		return;
+	assert_true(a->top == b->top && a->seq == b->seq);
+	assert_memory_equal(a->upto, b->upto, sizeof(a->upto));
+	assert_memory_equal(a->journals, b->journals, sizeof(a->journals));
+}
+
+static void merge_in_any_order(enum record_kind kind)
+{
+	static const unsigned int orders[][6] = {
+		{0, 1, 2, 0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+
+	for (unsigned int round = 0; round < 20000; round++) {
+		struct record words[3] = {word(kind), word(kind), word(kind)};
+		struct record first = merged(words, orders[0], 3);
+
+		for (unsigned int i = 0; i < 6; i++) {
+			struct record other = merged(words, orders[i], i ? 3 : 6);
+
+			same(&first, &other);
+		}
+	}
+}
+
+static void test_merge_sa(void **state)
+{
+	(void)state;
+	merge_in_any_order(RECORD_SA);
+}
+
+static void test_merge_policy(void **state)
+{
+	(void)state;
+	merge_in_any_order(RECORD_POLICY);
+}
+
+/* Two that have each merged what the other had: as if one had heard all. */
+static void test_merge_of_merged(void **state)
+{
+	static const unsigned int ab[] = {0, 1}, all[] = {0, 1, 2, 3}, two[] = {0, 1};
+
+	(void)state;
+	for (unsigned int round = 0; round < 20000; round++) {
+		struct record words[4] = {
+			word(RECORD_SA), word(RECORD_SA), word(RECORD_SA), word(RECORD_SA)};
+		struct record halves[2] = {merged(words, ab, 2), merged(words + 2, ab, 2)};
+		struct record a = merged(halves, two, 2), b = merged(words, all, 4);
+
+		same(&a, &b);
+	}
+}
+
+static void test_dead_stay_dead(void **state)
+{
+	struct record words[2] = {word(RECORD_SA), word(RECORD_SA)}, r;
+
+	(void)state;
+	words[0].alive = false;
+	words[0].version = 1;
+	words[1].alive = true;
+	words[1].version = 1000;
+	r = merged(words, (const unsigned int[]){0, 1}, 2);
+	assert_false(r.alive);
+	words[0].key.kind = words[1].key.kind = RECORD_POLICY;
+	r = merged(words, (const unsigned int[]){0, 1}, 2);
+	assert_true(r.alive); /* a policy may come back */
+}
+
+static void test_disputed_journal(void **state)
+{
+	struct record words[2] = {word(RECORD_SA), word(RECORD_SA)}, r;
+
+	(void)state;
+	words[0].journals[5] = 1;
+	words[1].journals[5] = 2;
+	r = merged(words, (const unsigned int[]){0, 1}, 2);
+	assert_true(r.journals[5] == RECORD_JOURNAL_DISPUTED);
+	words[1].journals[5] = 0;
+	r = merged(words, (const unsigned int[]){0, 1}, 2);
+	assert_int_equal(r.journals[5], 1);
+}
+
+static struct record *put(struct table *t, uint32_t spi)
+{
+	struct record_key key = key_of(spi);
+	struct record *r = table_add(t, &key, 1);
+
+	r->known = r->alive = r->installed = true;
+	r->version = 1;
+	table_changed(t, r);
+	return r;
+}
+
+static void test_digests(void **state)
+{
+	struct table a, b;
+	struct record *in_a = NULL, *in_b = NULL;
+	uint32_t range;
+
+	(void)state;
+	assert_int_equal(table_init(&a, 1000), 0);
+	assert_int_equal(table_init(&b, 1000), 0);
+	for (uint32_t i = 0; i < 1000; i++) {
+		in_a = put(&a, i);
+		(void)put(&b, 999 - i);
+	}
+	assert_memory_equal(a.digests, b.digests, sizeof(a.digests));
+	in_b = table_find(&b, &in_a->key);
+	range = table_range(&in_a->key);
+#define SEEN(change)                                                                               \
+	do {                                                                                       \
+		struct record was = *in_a;                                                         \
+		in_a->change;                                                                      \
+		table_changed(&a, in_a);                                                           \
+		assert_true(a.digests[range] != b.digests[range]);                                 \
+		was.digest = in_a->digest;                                                         \
+		*in_a = was;                                                                       \
+		table_changed(&a, in_a);                                                           \
+		assert_memory_equal(a.digests, b.digests, sizeof(a.digests));                      \
+	} while (0)
+	SEEN(version = 2);
+	SEEN(author = 1);
+	SEEN(bucket = 1);
+	SEEN(creator = 1);
+	SEEN(top = 1);
+	SEEN(upto[15] = 1);
+	SEEN(journals[15] = 1);
+	SEEN(facts.birth = 2);
+	SEEN(installed = false);
+	SEEN(alive = false);
+	/* A dead one counts as little as one that is forgotten. */
+	in_a->alive = false;
+	table_changed(&a, in_a);
+	table_drop(&b, in_b);
+	assert_memory_equal(a.digests, b.digests, sizeof(a.digests));
+	table_free(&a);
+	table_free(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_find),
+		cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_pairs),
+		cmocka_unit_test(test_merge_sa),
+		cmocka_unit_test(test_merge_policy),
+		cmocka_unit_test(test_merge_of_merged),
+		cmocka_unit_test(test_dead_stay_dead),
+		cmocka_unit_test(test_disputed_journal),
+		cmocka_unit_test(test_digests),
+	};
+
+	return cmocka_run_group_tests_name("table", tests, NULL, NULL);
+}
