@@ -35,23 +35,26 @@ uint64_t block_own(const struct block_rule *rule, uint64_t bound)
 	return block;
 }
 
+static uint64_t max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
 bool block_need(const struct block_rule *rule, bool owner, uint64_t upto, uint64_t top,
 	uint64_t seq, uint64_t *ret_block)
 {
-	uint64_t reserve = top + rule->modulus, bound;
+	uint64_t reserve = top + rule->modulus, bound = upto;
 
 	if (!owner) {
-		if (upto > reserve)
+		if (upto > reserve && seq <= block_last(rule, upto - 1))
 			return false;
 		bound = reserve;
 	} else if (upto < top || upto == 0) {
 		bound = reserve;
-	} else if (seq >= block_first(rule, upto - 1) + (1ULL << (rule->bits - 1))) {
-		bound = upto;
-	} else {
+	} else if (seq < block_first(rule, upto - 1) + (1ULL << (rule->bits - 1))) {
 		return false;
 	}
-	*ret_block = block_own(rule, bound > upto ? bound : upto);
+	*ret_block = block_own(rule, max(max(bound, upto), block_of(rule, seq) + 1));
 	return true;
 }
 

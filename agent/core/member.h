@@ -108,6 +108,9 @@ void member_committed(
 
 /* The highest sequence number seen, by slot: inbound after authentication, outbound at egress. */
 void member_position(struct member *m, uint32_t slot, uint64_t seq);
+/* Where the kernel's counter of an outbound SA is. To be told when the guard drops a packet of it
+ * because it is in no open block: the counter goes on whether packets get out or not. */
+void member_counter(struct member *m, uint32_t slot, uint64_t oseq);
 
 /* An authentic datagram of another member. */
 void member_datagram(

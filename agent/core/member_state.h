@@ -100,6 +100,8 @@ void replica_send(struct member *m, uint8_t to, const uint8_t *payload, size_t l
 
 /* sequence.c */
 void sequence_consider(struct member *m, struct record *r); /* enter a block if one is needed */
+void sequence_look(struct member *m, struct record *r); /* what is known of it, or who owns it, has
+							   changed */
 void sequence_install(struct member *m, struct record *r, const void *body, size_t body_len);
 void sequence_adopt(
 	struct member *m, struct record *r, uint64_t oseq); /* it is in our kernel already */

@@ -304,19 +304,6 @@ static bool contest(struct member *m, struct record *r)
 	return true;
 }
 
-static void look_at_owner(struct member *m, struct record *r)
-{
-	uint8_t owner = m->owner[r->bucket];
-
-	if (!record_is_outbound_sa(r) || !r->alive)
-		return;
-	if (owner != ESPALIER_NOBODY && owner != m->config.self && r->upto[owner] > r->top) {
-		r->top = r->upto[owner];
-		table_changed(&m->table, r);
-	}
-	sequence_consider(m, r);
-}
-
 static void receive_record(struct member *m, uint8_t from, const struct wire_message *message)
 {
 	const struct record *heard = &message->record;
@@ -353,7 +340,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 		member_apply_pair(m, old_pair);
 	if (merged & TABLE_CONTENT)
 		member_apply_pair(m, r->facts.pair);
-	look_at_owner(m, r);
+	sequence_look(m, r);
 }
 
 static void receive_state(struct member *m, const struct record *heard)
@@ -368,7 +355,7 @@ static void receive_state(struct member *m, const struct record *heard)
 	merged.seq = heard->seq;
 	memcpy(merged.upto, heard->upto, sizeof(merged.upto));
 	(void)table_merge(&m->table, r, &merged);
-	look_at_owner(m, r);
+	sequence_look(m, r);
 }
 
 void replica_message(struct member *m, uint8_t from, const struct wire_message *message)

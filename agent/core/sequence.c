@@ -52,8 +52,8 @@ void sequence_reset(struct member *m, struct record *r)
 {
 	if (r->barred)
 		m->barred--;
-	r->barred = r->installed = r->owned = r->expire_asked = false;
-	r->entering = r->windows[0] = r->windows[1] = r->position = r->wait_us = 0;
+	r->barred = r->installed = r->expire_asked = false;
+	r->entering = r->windows[0] = r->windows[1] = r->position = r->jump_us = r->retry_us = 0;
 }
 
 static struct espalier_window window(const struct member *m, uint64_t block_plus_one)
@@ -124,11 +124,10 @@ static void enter(
 	*entering_at(m, m->entering_count++) = e;
 }
 
-static void wait_for(struct member *m, struct record *r, uint64_t us)
+static void sweep_at(struct member *m, uint64_t us)
 {
-	r->wait_us = m->now_us + us;
-	if (!m->sweep_due_us || m->sweep_due_us > r->wait_us)
-		m->sweep_due_us = r->wait_us;
+	if (!m->sweep_due_us || m->sweep_due_us > us)
+		m->sweep_due_us = us;
 }
 
 void sequence_consider(struct member *m, struct record *r)
@@ -137,12 +136,14 @@ void sequence_consider(struct member *m, struct record *r)
 	uint64_t block;
 
 	if (!record_is_outbound_sa(r) || !r->alive || !r->installed || r->entering || r->barred ||
-		m->now_us < r->wait_us)
+		m->now_us < r->retry_us || (jump && m->now_us < r->jump_us))
 		return;
 	if (!block_need(&m->rule, owner, r->upto[m->config.self], r->top, r->position, &block))
 		return;
-	if (jump)
-		wait_for(m, r, JUMP_EVERY_US);
+	if (jump) {
+		r->jump_us = m->now_us + JUMP_EVERY_US;
+		sweep_at(m, r->jump_us);
+	}
 	enter(m, r, block, NULL, 0);
 }
 
@@ -237,7 +238,8 @@ static void move_and_open(struct member *m, struct record *r, uint64_t block)
 		/* Given up; as if used up, so that another one is entered. */
 		m->counters.install_failed++;
 		r->position = block_last(&m->rule, block);
-		wait_for(m, r, RETRY_US);
+		r->retry_us = m->now_us + RETRY_US;
+		sweep_at(m, r->retry_us);
 		return;
 	}
 	r->position = max(r->position, oseq);
@@ -288,6 +290,15 @@ void member_committed(struct member *m, uint64_t done)
 	}
 }
 
+static void raise_top(struct member *m, struct record *r, uint64_t top)
+{
+	if (top <= r->top)
+		return;
+	r->top = top;
+	table_changed(&m->table, r);
+	replica_mark_state(m, r);
+}
+
 void member_position(struct member *m, uint32_t slot, uint64_t seq)
 {
 	struct record *r = table_at(&m->table, slot);
@@ -298,11 +309,23 @@ void member_position(struct member *m, uint32_t slot, uint64_t seq)
 		if (r->windows[0] == 0)
 			return; /* nothing of it can have gone out: a left-over */
 		r->position = max(r->position, seq);
+		/* Who emits is an owner, whatever has been heard of him since. */
+		raise_top(m, r, block_of(&m->rule, seq) + 1);
 		sequence_consider(m, r);
 	} else if (seq > r->seq && is_owner(m, r)) {
 		r->seq = seq;
 		replica_mark_state(m, r);
 	}
+}
+
+void member_counter(struct member *m, uint32_t slot, uint64_t oseq)
+{
+	struct record *r = table_at(&m->table, slot);
+
+	if (!r || !record_is_outbound_sa(r))
+		return;
+	r->position = max(r->position, oseq);
+	sequence_consider(m, r);
 }
 
 /* A creator may say which journal a member writes its entries in as soon as it knows, but only
@@ -323,22 +346,17 @@ static void name_journals(struct member *m, struct record *r)
 	}
 }
 
-static void look_at(struct member *m, struct record *r)
+void sequence_look(struct member *m, struct record *r)
 {
 	uint8_t owner = m->owner[r->bucket];
-	uint64_t top = r->top;
 
+	if (!r->known || !r->alive || !record_is_outbound_sa(r))
+		return;
 	name_journals(m, r);
-	if (r->owned && owner != m->config.self) {
-		/* The others may have held somebody else for the owner while we emitted. */
-		r->top = max(r->top, r->upto[m->config.self]);
-		replica_mark_state(m, r);
-	}
-	r->owned = owner == m->config.self;
-	if (owner != ESPALIER_NOBODY && !(r->owned && r->upto[owner] < r->top))
-		r->top = max(r->top, r->upto[owner]);
-	if (r->top != top)
+	if (owner != ESPALIER_NOBODY && r->upto[owner] > r->top) {
+		r->top = r->upto[owner];
 		table_changed(&m->table, r);
+	}
 	sequence_consider(m, r);
 }
 
@@ -347,8 +365,8 @@ static void sweep(struct member *m)
 	for (unsigned int i = 0; i < SWEEP_SLOTS && m->sweep < m->table.high; i++, m->sweep++) {
 		struct record *r = table_at(&m->table, m->sweep);
 
-		if (r && r->known && r->alive && record_is_outbound_sa(r))
-			look_at(m, r);
+		if (r)
+			sequence_look(m, r);
 	}
 	if (m->sweep >= m->table.high)
 		m->sweep = TABLE_NONE;

@@ -53,7 +53,6 @@ struct record {
 			      of */
 	bool pinned; /* at start: the guard of an earlier life has it */
 	bool journaled; /* our journal or our guard tells what we entered: we may enter more */
-	bool owned; /* we were its owner when last looked at */
 	bool barred; /* we may not enter a block of it: the journal that could tell what we entered
 			is lost */
 	bool linked; /* stands in its pair's chain */
@@ -64,7 +63,8 @@ struct record {
 	uint64_t entering; /* ticket of the block on its way through the journal; 0: none */
 	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
 	uint64_t position; /* outbound: where this member's counter is known to be */
-	uint64_t wait_us; /* do not enter another block before */
+	uint64_t jump_us; /* do not get above another owner again before */
+	uint64_t retry_us; /* do not enter another block before: the kernel refused */
 	uint64_t died_us;
 	uint16_t dirty; /* members that must be sent all of it */
 	uint16_t dirty_state; /* members that must be sent top, seq and upto */

@@ -541,20 +541,22 @@ static const struct espalier_sa *guard_entry(
 	return NULL;
 }
 
+enum verdict { OUT, NOT_OWNER, NO_BLOCK };
+
 /* bpf/guard.bpf.c, in the small. */
-static bool guard(const struct world *w, const struct machine *machine, unsigned int id,
+static enum verdict guard(const struct world *w, const struct machine *machine, unsigned int id,
 	unsigned int child, uint64_t first, uint64_t last)
 {
 	const struct espalier_sa *sa = guard_entry(w, machine, child);
-	bool covered = false;
 
 	if (!sa)
-		return last >> BLOCK_BITS == 0;
+		return last >> BLOCK_BITS == 0 ? OUT : NO_BLOCK;
 	if (machine->owner[sa->bucket] != id)
-		return false;
+		return NOT_OWNER;
 	for (unsigned int i = 0; i < 2; i++)
-		covered |= first >= sa->open[i].first && last <= sa->open[i].last;
-	return covered;
+		if (first >= sa->open[i].first && last <= sa->open[i].last)
+			return OUT;
+	return NO_BLOCK;
 }
 
 /* A number on the wire: never a second time (I1), and above the peer's window after a takeover
@@ -600,15 +602,18 @@ void machine_emit(struct world *w, unsigned int id, unsigned int child, unsigned
 	struct machine *machine = &w->machines[id];
 	struct kernel_sa *sa = &machine->sas[child];
 	uint64_t first = sa->oseq + 1, last = sa->oseq + count;
+	enum verdict verdict;
 	bool low;
 
 	if (!machine->up || !sa->present || !machine->link_up)
 		return;
 	sa->oseq = last;
-	if (!guard(w, machine, id, child, first, last)) {
+	verdict = guard(w, machine, id, child, first, last);
+	if (verdict != OUT) {
 		w->blocked++;
-		if (sa->guarded && machine->agent && !machine->frozen && world_chance(w, 500))
-			member_position(machine->agent, sa->guard.slot, last);
+		if (verdict == NO_BLOCK && sa->guarded && machine->agent && !machine->frozen &&
+			world_chance(w, 500))
+			member_counter(machine->agent, sa->guard.slot, last);
 		return;
 	}
 	for (uint64_t seq = first; seq <= last; seq++)

@@ -109,6 +109,20 @@ static void test_standby(void **state)
 	}
 }
 
+/* A counter runs on while packets are dropped: it must not stay outside of all blocks. */
+static void test_run_out(void **state)
+{
+	struct block_rule rule = {.self = 1, .modulus = 4, .bits = 4};
+	uint64_t block;
+
+	(void)state;
+	assert_true(block_need(&rule, true, 6, 6, block_first(&rule, 11), &block));
+	assert_int_equal(block, 13);
+	assert_false(block_need(&rule, false, 14, 6, block_last(&rule, 13), &block));
+	assert_true(block_need(&rule, false, 14, 6, block_first(&rule, 14), &block));
+	assert_int_equal(block, 17);
+}
+
 static void test_end(void **state)
 {
 	struct block_rule rule = {.self = 0, .modulus = 4, .bits = 16};
@@ -132,6 +146,7 @@ int main(void)
 		cmocka_unit_test(test_disjoint),
 		cmocka_unit_test(test_owner),
 		cmocka_unit_test(test_standby),
+		cmocka_unit_test(test_run_out),
 		cmocka_unit_test(test_end),
 	};
 
