@@ -202,9 +202,14 @@ static void on_link(void *ctx, const struct link_state *state)
 static void on_wake(void *ctx, const struct espalier_event *event)
 {
 	struct agent *a = ctx;
+	const struct record *r = table_at(member_table(a->member), event->slot);
+	uint64_t oseq, seq;
 
 	if (event->kind == ESPALIER_BLOCK_LOW)
 		member_position(a->member, event->slot, event->seq);
+	else if (event->kind == ESPALIER_BLOCK_OUT && r && r->installed &&
+		 xfrm_counters(a->xfrm, &r->key, &oseq, &seq) == 0)
+		member_counter(a->member, event->slot, oseq);
 }
 
 static void read_positions(struct agent *a)

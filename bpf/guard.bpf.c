@@ -64,12 +64,37 @@ static __always_inline __u32 window_take(
 	return more + 1;
 }
 
+static __always_inline void wake_agent(enum espalier_event_kind kind, __u32 slot, __u64 seq)
+{
+	struct espalier_event *event = bpf_ringbuf_reserve(&wake, sizeof(*event), 0);
+
+	if (!event)
+		return;
+	*event = (struct espalier_event){.kind = kind, .slot = slot, .seq = seq};
+	bpf_ringbuf_submit(event, 0);
+}
+
+/*
+ * The kernel counts on whether packets get out or not, and the agent must learn where it is. Once a
+ * tick of the coarse clock (1 to 10 ms) is enough: there may be many packets.
+ */
+static __u64 told_ns;
+
+static __always_inline void tell_out_of_block(const struct espalier_sa *sa, __u32 seq)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	if (told_ns == now)
+		return;
+	told_ns = now;
+	wake_agent(ESPALIER_BLOCK_OUT, sa->slot, seq);
+}
+
 /* Notes the highest number and the packets sent; wakes the agent when half of the block is used. */
 static __always_inline void account(const struct espalier_sa *sa, __u64 last, __u32 segments)
 {
 	__u64 middle = sa->open[0].first + (sa->open[0].last - sa->open[0].first) / 2;
 	struct espalier_counter *counter = bpf_map_lookup_elem(&counters, &sa->slot);
-	struct espalier_event *event;
 	__u64 before, seen;
 
 	if (!counter)
@@ -84,13 +109,8 @@ static __always_inline void account(const struct espalier_sa *sa, __u64 last, __
 		if (seen == before)
 			break;
 	}
-	if (before >= middle || last < middle)
-		return;
-	event = bpf_ringbuf_reserve(&wake, sizeof(*event), 0);
-	if (!event)
-		return;
-	*event = (struct espalier_event){.kind = ESPALIER_BLOCK_LOW, .slot = sa->slot, .seq = last};
-	bpf_ringbuf_submit(event, 0);
+	if (before < middle && last >= middle)
+		wake_agent(ESPALIER_BLOCK_LOW, sa->slot, last);
 }
 
 static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
@@ -135,8 +155,10 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 	 * last */
 	taken = window_take(&sa.open[1], seq, segments, &last);
 	taken += window_take(&sa.open[0], seq + taken, segments - taken, &last);
-	if (taken != segments)
+	if (taken != segments) {
+		tell_out_of_block(&sa, seq);
 		return ESPALIER_GUARD_BLOCK;
+	}
 	account(&sa, last, segments);
 	return ESPALIER_EMITTED;
 }

@@ -183,7 +183,10 @@ struct espalier_reasons {
  * Map "wake" (RINGBUF): guard -> agent. An event is lost when the ring is full; the agent's regular
  * reading of the counters finds what it said.
  */
-enum espalier_event_kind { ESPALIER_BLOCK_LOW = 1 }; /* half of the block entered last is used up */
+enum espalier_event_kind {
+	ESPALIER_BLOCK_LOW = 1, /* half of the block entered last is used up */
+	ESPALIER_BLOCK_OUT = 2, /* a packet was dropped: its number is in no open block */
+};
 
 struct espalier_event {
 	__u32 kind;

@@ -321,7 +321,8 @@ static int on_event(void *ctx, void *data, size_t size)
 	return 0;
 }
 
-/* One event when the middle of the block entered last is crossed, by whatever packet. */
+/* One event when the middle of the block entered last is crossed, by whatever packet; one when a
+ * packet is in no block. */
 static void test_wake(void **state)
 {
 	struct espalier_event events[4] = {}; /* the first one counts the others */
@@ -350,6 +351,12 @@ static void test_wake(void **state)
 	sent(middle - 40, 45); /* crossed within a GSO packet */
 	assert_int_equal(ring_buffer__consume(ring), 1);
 	assert_int_equal(events[2].seq, middle + 4);
+
+	usleep(20000); /* more than a tick of the coarse clock */
+	stopped(8 * K, 0);
+	assert_int_equal(ring_buffer__consume(ring), 1);
+	assert_int_equal(events[3].kind, ESPALIER_BLOCK_OUT);
+	assert_int_equal(events[3].slot, SLOT);
 	ring_buffer__free(ring);
 }
 
