@@ -541,6 +541,7 @@ static void tick(struct agent *a, struct loop *l)
 	 */
 	member_tick(a->member, now);
 	datapath_alive(a->datapath, agent_now_ns());
+	(void)datapath_wake(a->datapath, on_wake, a); /* some events wait for this */
 	if (now >= a->positions_due_us) {
 		a->positions_due_us = now + POSITIONS_EVERY_US;
 		read_positions(a);

@@ -64,30 +64,25 @@ static __always_inline __u32 window_take(
 	return more + 1;
 }
 
-static __always_inline void wake_agent(enum espalier_event_kind kind, __u32 slot, __u64 seq)
+static __always_inline void tell_agent(
+	enum espalier_event_kind kind, __u32 slot, __u64 seq, __u64 flags)
 {
 	struct espalier_event *event = bpf_ringbuf_reserve(&wake, sizeof(*event), 0);
 
 	if (!event)
 		return;
 	*event = (struct espalier_event){.kind = kind, .slot = slot, .seq = seq};
-	bpf_ringbuf_submit(event, 0);
+	bpf_ringbuf_submit(event, flags);
 }
 
 /*
- * The kernel counts on whether packets get out or not, and the agent must learn where it is. Once a
- * tick of the coarse clock (1 to 10 ms) is enough: there may be many packets.
+ * The kernel counts on whether packets get out or not, and the agent must learn where it is. There
+ * may be many such packets: one is told at a time, and read at the agent's next tick.
  */
-static __u64 told_ns;
-
 static __always_inline void tell_out_of_block(const struct espalier_sa *sa, __u32 seq)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
-
-	if (told_ns == now)
-		return;
-	told_ns = now;
-	wake_agent(ESPALIER_BLOCK_OUT, sa->slot, seq);
+	if (bpf_ringbuf_query(&wake, BPF_RB_AVAIL_DATA) == 0)
+		tell_agent(ESPALIER_BLOCK_OUT, sa->slot, seq, BPF_RB_NO_WAKEUP);
 }
 
 /* Notes the highest number and the packets sent; wakes the agent when half of the block is used. */
@@ -110,7 +105,7 @@ static __always_inline void account(const struct espalier_sa *sa, __u64 last, __
 			break;
 	}
 	if (before < middle && last >= middle)
-		wake_agent(ESPALIER_BLOCK_LOW, sa->slot, last);
+		tell_agent(ESPALIER_BLOCK_LOW, sa->slot, last, 0);
 }
 
 static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
