@@ -105,7 +105,7 @@ static __always_inline void account(const struct espalier_sa *sa, __u64 last, __
 			break;
 	}
 	if (before < middle && last >= middle)
-		tell_agent(ESPALIER_BLOCK_LOW, sa->slot, last, 0);
+		tell_agent(ESPALIER_BLOCK_LOW, sa->slot, last, BPF_RB_FORCE_WAKEUP);
 }
 
 static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
