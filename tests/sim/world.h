@@ -130,7 +130,20 @@ bool world_chance(struct world *w, unsigned int of_1000);
 __attribute__((format(printf, 2, 3))) void world_fail(struct world *w, const char *format, ...);
 __attribute__((format(printf, 2, 3))) void world_say(struct world *w, const char *format, ...);
 
-/* machine.c: a member's kernel, guard, journal and agent. */
+/* ops.c */
+struct machine_context {
+	struct world *world;
+	unsigned int id;
+};
+
+extern const struct member_ops machine_ops;
+/* What the kernel tells of an SA; returns its length. */
+size_t machine_body(const struct child *child, unsigned int index, uint8_t *body);
+/* The one of this key that is in the kernel, or -1. */
+int machine_child(
+	const struct world *w, const struct machine *machine, const struct record_key *key);
+
+/* machine.c: a member's kernel and agent. */
 void machine_boot(struct world *w, unsigned int id);
 void machine_start_agent(struct world *w, unsigned int id);
 void machine_kill_agent(struct world *w, unsigned int id);
@@ -143,9 +156,19 @@ void machine_add(struct world *w, unsigned int id, unsigned int child);
 /* Whether two members both hold themselves for the owner of a bucket. */
 bool machines_split(const struct world *w);
 void machine_end(struct world *w, unsigned int id, unsigned int child);
+/* guard.c */
 /* The kernel encrypts `count` packets (a GSO packet if more than one) for this SA; the guard
  * decides. */
 void machine_emit(struct world *w, unsigned int id, unsigned int child, unsigned int count);
+
+/* load.c: IKE makes, rekeys and ends SAs; packets go in and out. */
+void load_ike(struct world *w);
+void load_traffic(struct world *w);
+
+/* faults.c */
+void faults_happen(struct world *w);
+void faults_end(struct world *w, unsigned int id); /* if it is time for it to come back */
+void faults_heal(struct world *w); /* all come back, none happen any more */
 
 /* network.c */
 void network_send(struct world *w, uint8_t from, uint8_t to, const void *bytes, size_t len);

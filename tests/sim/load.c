@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* load.c - what a cluster is for: SAs that IKE makes, rekeys and ends, and packets in both
+ * directions. */
+#include <stdlib.h>
+
+#include "world.h"
+
+/* IKE: Child SAs are made, rekeyed and ended. */
+
+static struct child *new_child(struct world *w, unsigned int creator, uint32_t spi,
+	enum espalier_direction direction, uint64_t pair)
+{
+	struct child *c = &w->children[w->n_children++];
+
+	*c = (struct child){
+		.used = true,
+		.creator = (uint8_t)creator,
+		.key = {.kind = RECORD_SA, .proto = 50, .family = 2, .spi = __builtin_bswap32(spi)},
+		.facts = {.birth = ++w->next_birth,
+			.pair = pair,
+			.direction = (uint8_t)direction,
+			.esn = world_chance(w, 500)},
+	};
+	c->key.addr[0] = direction == ESPALIER_OUT ? 198 : 192;
+	if (direction == ESPALIER_OUT)
+		c->seen = calloc(1, NUMBERS / 8);
+	return c;
+}
+
+/* Returns whether there was a member and room for it. */
+static bool make_pair(struct world *w, uint64_t pair, unsigned int creator)
+{
+	const struct machine *machine = &w->machines[creator];
+	/* The peer chooses outbound SPIs, and gives some out again. */
+	uint32_t spi, peer_spi = (uint32_t)(0x1000 + world_random(w, 40));
+
+	if (w->n_children + 2 > SAS || !machine->up || !machine->link_up)
+		return false;
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (!w->children[i].ended && w->children[i].key.spi == __builtin_bswap32(peer_spi))
+			return false;
+	for (unsigned int tries = 0;; tries++) {
+		spi = (uint32_t)world_random(w, 1ULL << 32);
+		if (machine->owner[espalier_bucket(spi, w->hash)] == creator)
+			break;
+		if (tries == 1000)
+			return false;
+	}
+	(void)new_child(w, creator, spi, ESPALIER_IN, pair);
+	machine_add(w, creator, w->n_children - 1);
+	(void)new_child(w, creator, peer_spi, ESPALIER_OUT, pair);
+	machine_add(w, creator, w->n_children - 1);
+	world_say(w, "member %u made pair %llu: SAs %u and %u", creator, (unsigned long long)pair,
+		w->n_children - 2, w->n_children - 1);
+	return true;
+}
+
+static void end_pair(struct world *w, unsigned int out, unsigned int by)
+{
+	const struct machine *machine = &w->machines[by];
+
+	world_say(w, "member %u ends SAs %u and %u", by, out - 1, out);
+	for (unsigned int i = out - 1; i <= out; i++) {
+		w->children[i].ended = true;
+		if (machine->agent || w->children[i].creator != by || !machine->sas[i].present)
+			continue;
+		/* With its agent dead: the next life sees it by the pins. */
+		w->children[i].ended_by = (uint8_t)by;
+		w->children[i].ended_boots = machine->boots + 1;
+	}
+	machine_end(w, by, out);
+	machine_end(w, by, out - 1);
+}
+
+/* Who has the buckets has the IKE SA. While the agent is dead only what was created here is known
+ * to be over by its absence. */
+static bool may_end(const struct world *w, unsigned int id, unsigned int out)
+{
+	const struct machine *machine = &w->machines[id];
+	const struct kernel_sa *sa = &machine->sas[out];
+
+	return !w->children[out].ended && machine->up && machine->link_up && sa->present &&
+	       sa->guarded && machine->owner[sa->guard.bucket] == id &&
+	       (machine->agent || w->children[out].creator == id);
+}
+
+void load_ike(struct world *w)
+{
+	unsigned int id = (unsigned int)world_random(w, w->members), out;
+
+	if (world_chance(w, 8) && w->n_children / 2 < POLICIES)
+		make_pair(w, w->n_children / 2 + 1, id);
+	if (!w->n_children || !world_chance(w, 3))
+		return;
+	out = 1 + 2 * (unsigned int)world_random(w, w->n_children / 2);
+	if (may_end(w, id, out) && make_pair(w, w->children[out].facts.pair, id))
+		end_pair(w, out, id);
+}
+
+/* Traffic. */
+
+/* As bpf/steer.bpf.c: which member's kernel gets an inbound packet that `id` receives; counts hops
+ * (I3). */
+static unsigned int steer(struct world *w, unsigned int id, uint16_t bucket)
+{
+	bool from_member = false;
+
+	for (unsigned int previous = id, hops = 0;; hops++) {
+		const struct machine *machine = &w->machines[id];
+		uint8_t owner = machine->owner[bucket];
+
+		if (hops > 1) {
+			world_fail(
+				w, "I3: a packet goes over member %u and %u and on", previous, id);
+			return id;
+		}
+		if (hops)
+			from_member = machine->macs[previous].outer_mac[0] != 0;
+		if (!machine->up || owner == ESPALIER_NOBODY)
+			return ESPALIER_NOBODY;
+		if (owner == id || from_member || !machine->macs[owner].next_hop ||
+			w->now_us > machine->alive_us + DEAD_US)
+			return id;
+		w->hops++;
+		previous = id;
+		id = owner;
+	}
+}
+
+void load_traffic(struct world *w)
+{
+	for (unsigned int out = 1; out < w->n_children; out += 2) {
+		unsigned int at = (unsigned int)world_random(w, w->members), to;
+
+		if (w->children[out].ended || !world_chance(w, 150))
+			continue;
+		/* Inbound: the ESP packet finds its SA somewhere. */
+		to = steer(w, at,
+			(uint16_t)espalier_bucket(
+				__builtin_bswap32(w->children[out - 1].key.spi), w->hash));
+		if (to < w->members && w->machines[to].up && w->machines[to].sas[out - 1].present)
+			w->delivered++;
+		/* Outbound: the clear packet goes by the bucket that its selector names. */
+		if (!w->machines[at].sas[out].guarded)
+			continue;
+		to = steer(w, at, w->machines[at].sas[out].guard.bucket);
+		if (to < w->members)
+			machine_emit(w, to, out,
+				1 + (unsigned int)(world_chance(w, 200) ? world_random(w, 8) : 0));
+	}
+	/* An SA that its agent has not seen yet. */
+	if (w->n_children && world_chance(w, 300)) {
+		const struct child *c = &w->children[w->n_children - 1];
+
+		if (!c->ended && !w->machines[c->creator].sas[w->n_children - 1].guarded)
+			machine_emit(w, c->creator, w->n_children - 1, 1);
+	}
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ops.c - what the core wants done, done to a made-up machine: its kernel, pinned maps and journal.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+static int child_by_key(const struct world *w, const struct record_key *key, uint64_t birth)
+{
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (memcmp(&w->children[i].key, key, sizeof(*key)) == 0 &&
+			(w->children[i].facts.birth == birth || birth == 0))
+			return (int)i;
+	return -1;
+}
+
+/* The one of this key that is in the kernel. */
+int machine_child(
+	const struct world *w, const struct machine *machine, const struct record_key *key)
+{
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (machine->sas[i].present && memcmp(&w->children[i].key, key, sizeof(*key)) == 0)
+			return (int)i;
+	return -1;
+}
+
+/* A body tells which SA it is, so that a mix-up shows; the rest is filler that must arrive
+ * unchanged. */
+size_t machine_body(const struct child *child, unsigned int index, uint8_t *body)
+{
+	size_t len = 200 + (child->facts.birth * 37) % 500;
+
+	for (size_t i = 0; i < len; i++)
+		body[i] = (uint8_t)(child->facts.birth * 7 + i);
+	memcpy(body, &index, sizeof(index));
+	return len;
+}
+
+/* Ops. */
+
+/* A crash can come between any two of them: what an agent does when it is about to die, it does not
+ * do any more. */
+static bool dying(struct machine *machine)
+{
+	return machine->ops_left && (machine->ops_left == 1 || --machine->ops_left == 1);
+}
+
+static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
+{
+	struct machine_context *c = ctx;
+
+	if (dying(&c->world->machines[c->id]))
+		return;
+	network_send(c->world, (uint8_t)c->id, to, datagram, len);
+}
+
+static int op_install(void *ctx, const struct record_key *key, const struct record_facts *facts,
+	const void *body, size_t body_len, uint64_t oseq)
+{
+	struct machine_context *c = ctx;
+	struct world *w = c->world;
+	struct machine *machine = &w->machines[c->id];
+	uint8_t expected[RECORD_BODY_MAX];
+	unsigned int index;
+
+	if (dying(machine))
+		return 0;
+	if (key->kind == RECORD_POLICY) {
+		machine->policies[key->addr[0]] = true;
+		return 0;
+	}
+	memcpy(&index, body, sizeof(index));
+	if (index >= w->n_children ||
+		machine_body(&w->children[index], index, expected) != body_len ||
+		memcmp(body, expected, body_len) != 0) {
+		world_fail(w, "member %u installs an SA whose body is torn", c->id);
+		return -EINVAL;
+	}
+	/* As the adapter: the sender's kernel had another SA of this key already. */
+	if (w->children[index].facts.birth != facts->birth)
+		return -EBADMSG;
+	if (world_chance(w, 5))
+		return -ENOMEM;
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (i != index && memcmp(&w->children[i].key, key, sizeof(*key)) == 0)
+			machine->sas[i].present = false;
+	if (machine->sas[index].present)
+		world_fail(w, "member %u installs SA %u twice", c->id, index);
+	machine->sas[index].present = true;
+	machine->sas[index].oseq = oseq;
+	world_say(w, "member %u installs SA %u at %llu", c->id, index, (unsigned long long)oseq);
+	return 0;
+}
+
+static void op_remove(void *ctx, const struct record_key *key)
+{
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+	int child;
+
+	if (dying(machine))
+		return;
+	if (key->kind == RECORD_POLICY) {
+		machine->policies[key->addr[0]] = false;
+		return;
+	}
+	child = machine_child(c->world, machine, key);
+	if (child < 0)
+		return;
+	machine->sas[child].present = false;
+	world_say(c->world, "member %u removes SA %d", c->id, child);
+}
+
+/* As the adapter: looks where the counter is, moves it if that is forward. Traffic goes on
+ * meanwhile, and the agent may be stopped in between for any time. */
+static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
+{
+	struct machine_context *c = ctx;
+	struct world *w = c->world;
+	struct machine *machine = &w->machines[c->id];
+	int child = machine_child(w, machine, key);
+	bool slow = world_chance(w, 5);
+	uint64_t seen;
+
+	if (dying(machine))
+		return 0;
+	if (child < 0)
+		return -ENOENT;
+	seen = machine->sas[child].oseq;
+	for (uint64_t n = slow ? world_random(w, 60) : 0; n; n--)
+		machine_emit(w, c->id, (unsigned int)child, 1 + (unsigned int)world_random(w, 40));
+	if (seen < oseq)
+		machine->sas[child].oseq = oseq;
+	if (slow && world_chance(w, 500))
+		return -EAGAIN;
+	world_say(w, "member %u moves SA %d to %llu", c->id, child, (unsigned long long)oseq);
+	return 0;
+}
+
+static int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
+{
+	struct machine_context *c = ctx;
+	int child = machine_child(c->world, &c->world->machines[c->id], key);
+
+	if (child < 0 || size < RECORD_BODY_MAX)
+		return -ENOENT;
+	return (int)machine_body(&c->world->children[child], (unsigned int)child, body);
+}
+
+static void op_expire(void *ctx, const struct record_key *key)
+{
+	(void)ctx;
+	(void)key;
+}
+
+static void op_guard(void *ctx, const struct record_key *key, const struct espalier_sa *sa)
+{
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+
+	if (dying(machine))
+		return;
+	/* One entry a key, as in the map. */
+	for (unsigned int i = 0; i < c->world->n_children; i++)
+		if (memcmp(&c->world->children[i].key, key, sizeof(*key)) == 0)
+			machine->sas[i].guarded = false;
+	if (sa) {
+		int child = child_by_key(c->world, key, sa->birth);
+
+		if (child < 0)
+			return;
+		machine->sas[child].guarded = true;
+		machine->sas[child].guard = *sa;
+	}
+}
+
+static void op_selector(void *ctx, const struct espalier_selector *selector, int bucket)
+{
+	(void)ctx;
+	(void)selector;
+	(void)bucket;
+}
+
+static void op_publish(
+	void *ctx, const struct view *view, uint8_t ingress, const uint8_t owner[ESPALIER_BUCKETS])
+{
+	struct machine_context *c = ctx;
+
+	(void)ingress;
+	if (dying(&c->world->machines[c->id]))
+		return;
+	memcpy(c->world->machines[c->id].owner, owner, ESPALIER_BUCKETS);
+	c->world->views_changed = true;
+	world_say(c->world, "member %u: view %llu of %u, live %x", c->id,
+		(unsigned long long)view->epoch, view->publisher, view->live);
+}
+
+static void op_macs(void *ctx, uint8_t member, const struct espalier_member *macs)
+{
+	struct machine_context *c = ctx;
+
+	if (!dying(&c->world->machines[c->id]))
+		c->world->machines[c->id].macs[member] = *macs;
+}
+
+static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
+{
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+
+	if (dying(machine))
+		return;
+	if (machine->journaled + machine->queued == machine->journal_size) {
+		machine->journal_size = machine->journal_size ? 2 * machine->journal_size : 256;
+		machine->journal = realloc(
+			machine->journal, machine->journal_size * sizeof(*machine->journal));
+		if (!machine->journal)
+			abort();
+	}
+	if (!machine->queued)
+		machine->commit_us = c->world->now_us + world_random(c->world, 20000);
+	machine->journal[machine->journaled + machine->queued++] =
+		(struct journal_entry){.key = *key, .birth = birth, .block = block};
+}
+
+static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+{
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+
+	if (dying(machine))
+		return;
+	for (uint32_t i = 0; i < machine->journaled + machine->queued; i++)
+		if (machine->journal[i].birth == birth &&
+			memcmp(&machine->journal[i].key, key, sizeof(*key)) == 0)
+			machine->journal[i].birth = 0; /* compacted away */
+}
+
+const struct member_ops machine_ops = {
+	.send = op_send,
+	.install = op_install,
+	.remove = op_remove,
+	.move = op_move,
+	.read = op_read,
+	.expire = op_expire,
+	.guard = op_guard,
+	.selector = op_selector,
+	.publish = op_publish,
+	.macs = op_macs,
+	.journal = op_journal,
+	.forget = op_forget,
+};
