@@ -129,6 +129,8 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	if (child < 0)
 		return -ENOENT;
 	seen = machine->sas[child].oseq;
+	if (slow)
+		w->children[child].ran_away_us = w->now_us;
 	for (uint64_t n = slow ? world_random(w, 60) : 0; n; n--)
 		machine_emit(w, c->id, (unsigned int)child, 1 + (unsigned int)world_random(w, 40));
 	if (seen < oseq)

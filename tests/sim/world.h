@@ -31,6 +31,7 @@ struct child {
 	uint8_t *seen; /* a bit a number */
 	uint64_t highest;
 	uint64_t highest_by_us; /* when */
+	uint64_t ran_away_us; /* when its counter last ran on in a stopped agent's member */
 	uint8_t last_from;
 };
 
