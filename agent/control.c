@@ -192,6 +192,7 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	add_string(o, "sync_address",
 		inet_ntop(AF_INET, &a->config.member_sync[id], text, sizeof(text)));
 	add_bool(o, "self", self);
+	add_bool(o, "in_view", member_view(a->member)->live >> id & 1);
 	add_number(o, "buckets", buckets);
 	if (self) {
 		add_string(o, "state", state_of(member_flags(a->member), buckets > 0));
