@@ -45,18 +45,18 @@ random_hex()
 
 # Agents.
 
-# cluster_up MEMBERS: a topology, and an agent on each member; returns when all are active.
+# cluster_up MEMBERS: a topology, and an agent on each member; returns when they are one cluster.
 cluster_up()
 {
 	local member
 
-	pairs=()
+	pairs=() pair_in=() pair_out=()
 	topology_up "$1" || return
 	for ((member = 0; member < $1; member++)); do
 		member_config "$member" "$CLUSTER_SETTINGS" >/dev/null || return
 		agent_start "$member"
 	done
-	wait_until 20 cluster_active "$1"
+	wait_until 30 cluster_complete "$1"
 }
 
 agent_start() { member_start "$1" "$CLUSTER_BUILD/espalierd" "$(member_state "$1")/espalier.conf"; }
@@ -77,16 +77,16 @@ agent_field()
 	shift 2
 
 	answer=$(agent_ctl "$member" "$@") || return
-	[[ $answer =~ \"$name\":\"?([^,\"]*) ]] && echo "${BASH_REMATCH[1]%$'\n'*}"
+	[[ $answer =~ \"$name\":(\"([^\"]*)|([a-z0-9]+)) ]] && echo "${BASH_REMATCH[2]}${BASH_REMATCH[3]}"
 }
 
-# Members 0 to MEMBERS - 1 are active, and all agree on that.
-cluster_active()
+# Members 0 to MEMBERS - 1 are in the view, and all agree on that.
+cluster_complete()
 {
 	local members=$1 member
 
 	for ((member = 0; member < members; member++)); do
-		[ "$(agent_ctl "$member" members | grep -c '"state":"active"')" = "$members" ] || return
+		[ "$(agent_ctl "$member" members | grep -c '"in_view":true')" = "$members" ] || return
 	done
 }
 

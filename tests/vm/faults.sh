@@ -1,0 +1,138 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# faults.sh - what the cluster tests have in common: TAP, and a fault under traffic with its verdict.
+# Source it; it sources topology.sh and cluster.sh.
+#
+# Heartbeats are slow, 100 ms, as befits an emulated machine, and blocks small, 2^8 numbers, so that
+# many are entered.
+
+# shellcheck disable=SC2034 # for topology.sh and cluster.sh
+{
+	TOPOLOGY_PREFIX=espalier-vm
+	CLUSTER_SETTINGS=$'Heartbeat = 100ms\nBlockBits = 8'
+	CLUSTER_INTERVAL_US=40000
+}
+faults_here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+# shellcheck source=tests/lib/topology.sh
+. "$faults_here/../lib/topology.sh"
+# shellcheck source=tests/lib/cluster.sh
+. "$faults_here/../lib/cluster.sh"
+
+FAULT_SECONDS=4
+OUTAGE_MAX_MS=2500 # shorter than a fault lasts: traffic goes on in spite of it
+
+tests=0 failed_tests=0 problems=()
+
+problem() { problems+=("$*"); }
+
+# expect WHAT ACTUAL EXPECTED
+expect()
+{
+	[ "$2" = "$3" ] || problem "$1: '$2', expected '$3'"
+}
+
+# verdict NAME: of the problems since the last one.
+verdict()
+{
+	tests=$((tests + 1))
+	if [ ${#problems[@]} = 0 ]; then
+		echo "ok $tests - $1"
+		return
+	fi
+	failed_tests=$((failed_tests + 1))
+	echo "not ok $tests - $1"
+	printf '#   %s\n' "${problems[@]}"
+	problems=()
+}
+
+show_cluster()
+{
+	local member
+
+	for ((member = 0; member < ${MEMBERS:?}; member++)); do
+		"$CLUSTER_BUILD/espalierctl" --socket "$(member_state "$member")/control" members
+		"$CLUSTER_BUILD/espalierctl" --socket "$(member_state "$member")/control" sa
+		tail -n 12 "$(member_state "$member")/log"
+	done 2>&1 | sed 's/^/# /'
+}
+
+# The end of a test program.
+finish()
+{
+	topology_down
+	echo "1..$tests"
+	[ $failed_tests = 0 ]
+	exit
+}
+
+give_up()
+{
+	problem "$1"
+	show_cluster
+	verdict "a cluster can be set up"
+	finish
+}
+
+# streams_judge up|down
+streams_judge()
+{
+	local sent received duplicates silent unended gap
+
+	read -r sent received duplicates silent unended gap < <(streams_report "$1" |
+		jq -r '"\(.sent) \(.received) \(.duplicates) \(.silent) \(.unended) \(.gap_ms)"')
+	echo "# $1: $sent sent, $received received, longest outage $gap ms"
+	expect "$1: streams of which nothing arrived" "$silent" 0
+	expect "$1: streams that had not come back at the end" "$unended" 0
+	expect "$1: packets that arrived twice" "$duplicates" 0
+	[ "${gap%.*}" -lt $OUTAGE_MAX_MS ] || problem "$1: an outage of $gap ms"
+}
+
+traffic_start()
+{
+	wire_start fault || problem "the wire cannot be read"
+	streams_start
+	sleep 2
+}
+
+traffic_stop()
+{
+	sleep 2
+	streams_stop
+	wire_stop fault || problem "packets on the wire were missed"
+	expect "numbers that came twice on the wire" "$(wire_duplicates fault)" 0
+	streams_judge up
+	streams_judge down
+}
+
+healed()
+{
+	cluster_complete "$MEMBERS" && cluster_installed "$MEMBERS"
+}
+
+# fault NAME BREAK HEAL CHECK: commands; under traffic through all pairs. CHECK while it is broken.
+# shellcheck disable=SC2086 # commands are several words
+fault()
+{
+	traffic_start
+	$2 || problem "'$2' failed"
+	sleep $FAULT_SECONDS
+	$4
+	$3 || problem "'$3' failed"
+	wait_until 20 healed || problem "the cluster did not heal"
+	traffic_stop
+	[ ${#problems[@]} = 0 ] || show_cluster
+	verdict "$1: traffic goes on both ways, no number twice"
+}
+
+power_on() { member_on "$1" && agent_start "$1"; }
+
+# sees MEMBER OTHER STATE
+sees()
+{
+	expect "member $2 as member $1 sees it" \
+		"$(agent_ctl "$1" members | jq -r ".[] | select(.member == $2).state")" "$3"
+}
+
+# owns MEMBER BUCKETS, by its own view
+owns() { expect "buckets of member $1" "$(agent_field "$1" buckets status)" "$2"; }
