@@ -62,7 +62,8 @@ static void end_pair(struct world *w, unsigned int out, unsigned int by)
 	world_say(w, "member %u ends SAs %u and %u", by, out - 1, out);
 	for (unsigned int i = out - 1; i <= out; i++) {
 		w->children[i].ended = true;
-		if (machine->agent || w->children[i].creator != by || !machine->sas[i].present)
+		if (machine->agent || !machine->sas[i].present || !machine->sas[i].guarded ||
+			machine->sas[i].guard.creator != by)
 			continue;
 		/* With its agent dead: the next life sees it by the pins. */
 		w->children[i].ended_by = (uint8_t)by;

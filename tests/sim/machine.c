@@ -179,8 +179,8 @@ static void run_event(struct world *w, unsigned int id, const struct kernel_even
 	if (!event->added) {
 		/* From here on it is a promise. Who does not own it any more (it slept, say) does
 		 * not speak for it, unless it created it. */
-		if (child->ended &&
-			(child->creator == id || member_owner(agent, sa->guard.bucket) == id)) {
+		if (child->ended && sa->guarded &&
+			(sa->guard.creator == id || member_owner(agent, sa->guard.bucket) == id)) {
 			child->ended_by = (uint8_t)id;
 			child->ended_boots = w->machines[id].boots;
 		}
