@@ -205,7 +205,8 @@ member_on()
 	topology_checksums "m$member" outer inner sync
 }
 
-# Powers a member off: its links first, so that nothing of it is seen any more, then the rest.
+# Powers a member off: its links first, so that nothing of it is seen any more; the rest a second
+# later, since taking a namespace down keeps a small machine busy, and would be measured too.
 member_off()
 {
 	local member=$1 network
@@ -213,6 +214,7 @@ member_off()
 	for network in outer inner sync; do
 		echo "link set $network$member down"
 	done | topology_ip switch
+	sleep 1
 	topology_remove "m$member"
 	umount -l "$(member_state "$member")/bpf"
 	rm -f "$(member_state "$member")/pid"
