@@ -58,7 +58,7 @@ static void send(struct link *l, unsigned int from, uint32_t seq, const void *pa
 
 	d.h.segment = payload != NULL;
 	stream_header(&l->end[from], &d.h);
-	if (len)
+	if (payload)
 		memcpy(d.payload, payload, len);
 	for (unsigned int n = 1 + (draw(l, 1000) < l->repeat); n; n--) {
 		if (draw(l, 1000) < l->loss || l->n_flying == FLYING)
