@@ -147,6 +147,7 @@ void sequence_consider(struct member *m, struct record *r)
 	enter(m, r, block, NULL, 0);
 }
 
+/* The guard knows it before the kernel has it, and lets nothing of it out yet. */
 static void install(
 	struct member *m, struct record *r, const void *body, size_t body_len, uint64_t oseq)
 {
@@ -230,22 +231,29 @@ static void announce(struct member *m, const struct entering *e)
 	m->counters.entered++;
 }
 
+static void open_block(struct member *m, struct record *r, uint64_t block)
+{
+	if (!r->installed)
+		return;
+	r->windows[1] = r->windows[0];
+	r->windows[0] = block + 1;
+	sequence_guard(m, r);
+}
+
 static void move_and_open(struct member *m, struct record *r, uint64_t block)
 {
 	uint64_t oseq = block_first(&m->rule, block);
 
 	if (m->ops->move(m->ctx, &r->key, oseq) < 0) {
-		/* Given up; as if used up, so that another one is entered. */
+		/* Given up; as if it were behind us, so that another one is entered. */
 		m->counters.install_failed++;
-		r->position = block_last(&m->rule, block);
+		r->position = block_first(&m->rule, block + 1);
 		r->retry_us = m->now_us + RETRY_US;
 		sweep_at(m, r->retry_us);
 		return;
 	}
 	r->position = max(r->position, oseq);
-	r->windows[1] = r->windows[0];
-	r->windows[0] = block + 1;
-	sequence_guard(m, r);
+	open_block(m, r, block);
 }
 
 static void entered(struct member *m, struct entering *e)
@@ -255,8 +263,8 @@ static void entered(struct member *m, struct entering *e)
 	if (r) {
 		r->entering = 0;
 		if (e->body) {
-			r->windows[0] = e->block + 1;
 			install(m, r, e->body, e->body_len, block_first(&m->rule, e->block));
+			open_block(m, r, e->block);
 		} else {
 			move_and_open(m, r, e->block);
 		}
