@@ -87,6 +87,8 @@ bool stream_next(struct stream *s, uint64_t now_us, uint32_t *ret_seq, const uin
 		if (segment->sent_us) {
 			s->resent++;
 			segment->resend_us *= 2;
+			if (segment->resend_us < s->resend_us)
+				segment->resend_us = s->resend_us;
 			if (segment->resend_us > BACK_OFF * s->resend_us)
 				segment->resend_us = BACK_OFF * s->resend_us;
 		} else {
@@ -113,18 +115,37 @@ void stream_header(struct stream *s, struct wire_header *h)
 	s->ack_due = false;
 }
 
+/* What arrived although it was sent later than a segment that did not: that one is lost. It does
+ * not wait any longer, since all that follows waits for it. */
+static void resend_before(struct stream *s, uint64_t sent_us)
+{
+	for (uint32_t seq = s->acked + 1; seq != s->next; seq++) {
+		struct segment *segment = &s->sending[seq % STREAM_WINDOW];
+
+		if (segment->bytes && segment->sent_us && segment->sent_us < sent_us)
+			segment->resend_us = 0;
+	}
+}
+
 static void acknowledged(struct stream *s, const struct wire_header *h)
 {
+	uint64_t latest_us = 0;
+
 	if (h->ack_stream != s->id || h->ack - s->acked >= s->next - s->acked)
 		return;
 	while (s->acked != h->ack)
 		drop(&s->sending[++s->acked % STREAM_WINDOW]);
 	for (unsigned int i = 0; i + 2 <= STREAM_WINDOW; i++) {
 		uint32_t seq = s->acked + 2 + i;
+		struct segment *segment = &s->sending[seq % STREAM_WINDOW];
 
-		if (h->sack >> i & 1 && seq - s->acked < s->next - s->acked)
-			drop(&s->sending[seq % STREAM_WINDOW]);
+		if (!(h->sack >> i & 1) || seq - s->acked >= s->next - s->acked)
+			continue;
+		if (segment->sent_us > latest_us)
+			latest_us = segment->sent_us;
+		drop(segment);
 	}
+	resend_before(s, latest_us);
 }
 
 /* A stream's id: the upper half is drawn by each life of an agent, the lower half counts. */

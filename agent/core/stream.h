@@ -2,7 +2,7 @@
 /*
  * stream.h - one end of the acknowledged, ordered stream between two members, over datagrams that
  * may be lost, repeated or overtaken. A window of segments; cumulative and selective
- * acknowledgement; resend with back-off.
+ * acknowledgement; resend with back-off, or as soon as something sent later has arrived.
  *
  * What does not fit the window waits as marks on records, not as bytes (replica.c): memory is
  * bounded, and what changed twice is sent once.

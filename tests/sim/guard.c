@@ -38,10 +38,10 @@ static enum verdict guard(const struct world *w, const struct machine *machine, 
  * (I2). */
 static void on_the_wire(struct world *w, unsigned int id, struct child *child, uint64_t seq)
 {
-	/* At most one fault since somewhat before the last number went out. A counter that ran
-	 * through many blocks is one: a single lost announcement of where it is now is more than a
-	 * round. */
-	bool calm = w->loss <= 50 && child->highest_by_us > w->previous_fault_us + 2000000 &&
+	/* One lost announcement is made up for, so two must be rare. At most one fault since
+	 * somewhat before the last number went out. A counter that ran through many blocks is one:
+	 * a single lost announcement of where it is now is more than a round. */
+	bool calm = w->loss <= 10 && child->highest_by_us > w->previous_fault_us + 2000000 &&
 		    child->highest_by_us > w->split_us + 2000000 &&
 		    (!child->ran_away_us || w->now_us > child->ran_away_us + 1000000);
 

@@ -240,6 +240,31 @@ static void test_false_acks(void **state)
 	stream_free(&s);
 }
 
+/* A segment that others overtook is sent again at once, but once. */
+static void test_overtaken(void **state)
+{
+	struct wire_header h = {.stream = 2ULL << 32 | 1, .ack_stream = 1ULL << 32 | 1, .sack = 1};
+	const uint8_t *payload;
+	struct stream s;
+	uint32_t seq;
+	size_t len;
+
+	(void)state;
+	stream_init(&s, 1ULL << 32 | 1, RESEND_US);
+	(void)stream_push(&s, "x", 1);
+	assert_true(stream_next(&s, 1, &seq, &payload, &len));
+	(void)stream_push(&s, "y", 1);
+	assert_true(stream_next(&s, 2, &seq, &payload, &len));
+	assert_false(stream_next(&s, 3, &seq, &payload, &len));
+	(void)stream_hear(&s, &h); /* y has arrived */
+	assert_true(stream_next(&s, 3, &seq, &payload, &len));
+	assert_int_equal(seq, 1);
+	(void)stream_hear(&s, &h);
+	assert_false(stream_next(&s, 4, &seq, &payload, &len));
+	assert_true(stream_next(&s, 3 + RESEND_US, &seq, &payload, &len));
+	stream_free(&s);
+}
+
 static void test_restarts(void **state)
 {
 	struct stream s;
@@ -270,6 +295,7 @@ int main(void)
 		cmocka_unit_test(test_wrap),
 		cmocka_unit_test(test_window),
 		cmocka_unit_test(test_false_acks),
+		cmocka_unit_test(test_overtaken),
 		cmocka_unit_test(test_restarts),
 	};
 
