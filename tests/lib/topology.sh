@@ -205,13 +205,13 @@ member_on()
 	topology_checksums "m$member" outer inner sync
 }
 
-# Powers a member off: its links first, so that nothing of it is seen any more; the rest a second
-# later, since taking a namespace down keeps a small machine busy, and would be measured too.
+# Powers a member off: its links first, so that nothing of it is seen any more, then the rest. The
+# sync link first of all: it must not have the time to say that the others are down.
 member_off()
 {
 	local member=$1 network
 
-	for network in outer inner sync; do
+	for network in sync outer inner; do
 		echo "link set $network$member down"
 	done | topology_ip switch
 	sleep 1
