@@ -67,6 +67,8 @@ active()
 	done
 }
 
+more_foreign() { [ "$(field 0 status .sync.foreign)" -gt "$1" ]; }
+
 standby() { [ "$(field "$1" status .state)" = standby ]; }
 
 # The MAC address that the peer has for the cluster.
@@ -237,8 +239,8 @@ spi_of()
 	[ "$(field 2 members '.[0].session')" = false ]
 	before=$(field 0 status .sync.foreign)
 	in_switch ip address add 10.255.0.99/24 dev sync
-	echo nonsense | in_switch nc -u -w 1 "$(sync_address 0)" 6311 || true
-	[ "$(field 0 status .sync.foreign)" -gt "$before" ]
+	in_switch bash -c "echo nonsense >/dev/udp/$(sync_address 0)/6311"
+	wait_until 5 more_foreign "$before"
 	active 0 1
 }
 
