@@ -48,7 +48,7 @@ TEST_BPF := $(patsubst tests/lib/%.bpf.c,$(ROOT)/tests/%.bpf.o,$(wildcard tests/
 all: $(PROGRAMS)
 tests: all $(UNIT) $(BPF_TESTS) $(B)/tests/sim $(TOOLS) $(LINKED_TOOLS) $(TEST_BPF)
 
-$(B)/espalierd: $(call objects,agent/espalierd.c agent/ops.c agent/control.c) $(LIBRARY)
+$(B)/espalierd: $(call objects,agent/espalierd.c agent/start.c agent/events.c agent/ops.c agent/control.c) $(LIBRARY)
 $(B)/espalierctl: $(B)/obj/agent/espalierctl.o
 $(PROGRAMS):
 	$(call say,LINK,$@)

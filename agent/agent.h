@@ -2,7 +2,9 @@
 /*
  * agent.h - the parts of a running espalierd.
  *
- *   espalierd.c  starts them, waits for events and hands these to the core
+ *   start.c      starts them
+ *   espalierd.c  waits for events
+ *   events.c     hands them to the core
  *   ops.c        carries out what the core decides (core/member.h, struct member_ops)
  *   control.c    answers espalierctl
  */
@@ -42,6 +44,20 @@ struct agent {
 
 uint64_t agent_now_ns(void); /* CLOCK_MONOTONIC */
 __attribute__((format(printf, 1, 2))) void agent_say(const char *format, ...);
+
+/* start.c. 0 or -errno; err: one sentence. */
+int agent_start(struct agent *a, char *err, size_t err_size);
+void agent_stop(struct agent *a); /* also what is started in part */
+
+/* events.c. What takes a void pointer is handed to the adapters; ctx: struct agent. */
+extern const struct xfrm_handlers events_xfrm;
+void events_datagram(void *ctx, uint8_t from, const void *buf, size_t len);
+void events_link(void *ctx, const struct link_state *state);
+void events_wake(void *ctx, const struct espalier_event *event);
+void events_kernel(struct agent *a);
+void events_journal(struct agent *a);
+void events_positions(struct agent *a); /* reads all counters: what has moved is told */
+void events_resync(struct agent *a); /* reads the kernel again, after events were lost */
 
 /* ops.c */
 extern const struct member_ops agent_ops; /* ctx: struct agent */

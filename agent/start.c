@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * start.c - starts the parts of an agent. What we entered in earlier lives (journal, pinned maps)
+ * comes before what the kernel holds, and all of that before another member is heard.
+ */
+#include <errno.h>
+#include <ifaddrs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent.h"
+#include "io/digest.h"
+
+#define TOMBSTONE_US 3600000000ULL
+#define REPAIR_US 1000000
+#define START_US 1200000 /* a handshake of the sync channel is tried once a second */
+struct entry {
+	struct record_key key;
+	uint64_t birth, block;
+};
+
+struct entries {
+	struct entry *all;
+	size_t count, size;
+	bool failed;
+};
+
+static void on_entry(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
+{
+	struct entries *e = ctx;
+
+	if (e->count == e->size) {
+		size_t size = e->size ? 2 * e->size : 1024;
+		struct entry *all = reallocarray(e->all, size, sizeof(*all));
+
+		if (!all) {
+			e->failed = true;
+			return;
+		}
+		e->all = all;
+		e->size = size;
+	}
+	e->all[e->count++] = (struct entry){.key = *key, .birth = birth, .block = block};
+}
+
+static struct record_key record_key_of(const struct espalier_sa_key *key)
+{
+	struct record_key k = {
+		.kind = RECORD_SA, .proto = IPPROTO_ESP, .family = AF_INET, .spi = key->spi};
+
+	memcpy(k.addr, key->daddr, sizeof(k.addr));
+	return k;
+}
+
+/* What the guard of an earlier life knows. */
+static void restore_pins(struct agent *a)
+{
+	struct espalier_sa_key key;
+	struct espalier_sa sa;
+
+	for (int r = datapath_sa_next(a->datapath, NULL, &key, &sa); r > 0;
+		r = datapath_sa_next(a->datapath, &key, &key, &sa)) {
+		struct record_key k = record_key_of(&key);
+
+		member_pinned(a->member, &k, &sa);
+	}
+}
+
+/* The machine's own addresses are not to be steered, even if a remote selector covers them. */
+static void keep_own_addresses(struct agent *a)
+{
+	struct ifaddrs *all;
+
+	if (getifaddrs(&all) < 0)
+		return;
+	for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
+		const struct sockaddr_in *in = (const void *)i->ifa_addr;
+
+		if (in && in->sin_family == AF_INET)
+			(void)datapath_selector_set(a->datapath, in->sin_addr, 32, ESPALIER_HERE);
+	}
+	freeifaddrs(all);
+}
+
+static int start_member(struct agent *a, char *err, size_t err_size)
+{
+	const struct config *c = &a->config;
+	struct entries entries = {0};
+	struct journal_config journal = {
+		.path = c->journal_path,
+		.self = (uint8_t)c->id,
+		.block_bits = c->block_bits,
+		.modulus = block_modulus((uint8_t)(31 - __builtin_clz(c->members))),
+	};
+	struct member_config member = {
+		.self = (uint8_t)c->id,
+		.members = (uint16_t)c->members,
+		.settings = config_cluster_digest(c),
+		.mode = c->mode == CONFIG_HOT_STANDBY ? VIEW_HOT_STANDBY : VIEW_LOAD_SHARING,
+		.hash = c->hash,
+		.block_bits = (uint8_t)c->block_bits,
+		.heartbeat_us = c->heartbeat_us,
+		.dead = c->dead_after,
+		.repair_us = REPAIR_US,
+		.start_us = START_US + 4ULL * c->heartbeat_us * c->dead_after,
+		.tombstone_us = TOMBSTONE_US,
+		.capacity = c->max_sas,
+		.life = 1,
+	};
+	int r = journal_open(&journal, on_entry, &entries, &a->journal, err, err_size);
+
+	if (r < 0)
+		goto out;
+	if (journal_is_new(a->journal))
+		agent_say("%s: a new journal is begun; SAs older than it are not ours until they "
+			  "are rekeyed",
+			journal_is_new(a->journal));
+	digest_random(&member.life, sizeof(member.life));
+	member.life |= 1;
+	member.journal = journal_id(a->journal);
+	memcpy(member.macs.outer_mac, a->links[DATAPATH_OUTER].mac, 6);
+	memcpy(member.macs.inner_mac, a->links[DATAPATH_INNER].mac, 6);
+	(void)datapath_member_set(a->datapath, member.self, &member.macs);
+	r = member_new(&member, &agent_ops, a, agent_now_ns() / 1000, &a->member);
+	if (r == 0 && entries.failed)
+		r = -ENOMEM;
+	if (r < 0) {
+		snprintf(err, err_size, "cannot start: %s", strerror(-r));
+		goto out;
+	}
+	for (size_t i = 0; i < entries.count; i++)
+		member_restore(
+			a->member, &entries.all[i].key, entries.all[i].birth, entries.all[i].block);
+	restore_pins(a);
+out:
+	free(entries.all);
+	return r;
+}
+
+static int start_datapath(struct agent *a, char *err, size_t err_size)
+{
+	const struct config *c = &a->config;
+	struct datapath_config datapath = {
+		.self = (uint8_t)c->id,
+		.members = (uint8_t)(32 - __builtin_clz(c->members)),
+		.hash = c->hash,
+		.block_bits = c->block_bits,
+		.max_sas = c->max_sas,
+		.dead_ns = 1000ULL * c->heartbeat_us * c->dead_after,
+		.sync_address = c->member_sync[c->id],
+		.sync_port = (uint16_t)c->sync_port,
+		.pin = c->pin_path,
+		.fexit = c->counters == CONFIG_COUNTERS_AUTO,
+	};
+
+	memcpy(datapath.ifindex, a->ifindex, sizeof(datapath.ifindex));
+	if (c->transport == CONFIG_TRANSPORT_UDP)
+		datapath.ifindex[DATAPATH_SYNC] = 0;
+	memcpy(datapath.outer, c->outer.address, sizeof(datapath.outer));
+	memcpy(datapath.inner, c->inner.address, sizeof(datapath.inner));
+	return datapath_open(&datapath, &a->datapath, err, err_size);
+}
+
+static int start_channel(struct agent *a, char *err, size_t err_size)
+{
+	const struct config *c = &a->config;
+	struct channel_config channel = {
+		.cluster = c->name,
+		.self = (uint8_t)c->id,
+		.port = (uint16_t)c->sync_port,
+		.ifindex = a->ifindex[DATAPATH_SYNC],
+		.xsks_map_fd = c->transport == CONFIG_TRANSPORT_UDP
+				       ? -1
+				       : datapath_sync_map_fd(a->datapath),
+		.psk = c->psk_size ? c->psk : NULL,
+		.psk_len = c->psk_size,
+		.certificate = c->cert_path,
+		.private_key = c->key_path,
+		.ca = c->ca_path,
+		.silence_us = 4ULL * c->heartbeat_us * c->dead_after,
+	};
+
+	memcpy(channel.addresses, c->member_sync, sizeof(channel.addresses));
+	return channel_open(&channel, events_datagram, a, &a->channel, err, err_size);
+}
+
+static int start_xfrm(struct agent *a, char *err, size_t err_size)
+{
+	struct xfrm_config xfrm = {
+		.addresses = a->config.outer.address,
+		.n_addresses = a->config.outer.count,
+		.events_for_counters = !datapath_counts_inbound(a->datapath, NULL),
+	};
+	int r = xfrm_open(&xfrm, &events_xfrm, a, &a->xfrm);
+
+	if (r == 0)
+		r = xfrm_dump(a->xfrm);
+	if (r < 0)
+		snprintf(err, err_size,
+			"cannot read the kernel's SAs and policies (XFRM netlink): %s",
+			strerror(-r));
+	return r;
+}
+
+static void warn_about_arp(const char *interface)
+{
+	if (interface[0] && link_arp_announce(interface) < 2)
+		agent_say("set net.ipv4.conf.%s.arp_announce to 2: else our own ARP requests draw "
+			  "traffic for "
+			  "the cluster address to us",
+			interface);
+}
+
+int agent_start(struct agent *a, char *err, size_t err_size)
+{
+	const char *names[DATAPATH_SIDES] = {
+		[DATAPATH_OUTER] = a->config.outer_interface,
+		[DATAPATH_INNER] = a->config.inner_interface,
+		[DATAPATH_SYNC] = a->config.sync_interface,
+	};
+	unsigned int watched[DATAPATH_SIDES], n = 0;
+	int r;
+
+	for (unsigned int side = 0; side < DATAPATH_SIDES; side++) {
+		a->ifindex[side] = names[side][0] ? if_nametoindex(names[side]) : 0;
+		if (a->ifindex[side])
+			watched[n++] = a->ifindex[side];
+	}
+	a->positions = calloc(a->config.max_sas, sizeof(*a->positions));
+	if (!a->positions)
+		return -ENOMEM;
+	r = link_open(watched, n, events_link, a, &a->link);
+	if (r < 0) {
+		snprintf(err, err_size, "cannot watch the interfaces: %s", strerror(-r));
+		return r;
+	}
+	warn_about_arp(names[DATAPATH_OUTER]);
+	warn_about_arp(names[DATAPATH_INNER]);
+	if ((r = start_datapath(a, err, err_size)) < 0 ||
+		(r = start_member(a, err, err_size)) < 0 ||
+		(r = start_xfrm(a, err, err_size)) < 0 || (r = start_channel(a, err, err_size)) < 0)
+		return r;
+	keep_own_addresses(a);
+	events_link(a, &a->links[DATAPATH_OUTER]);
+	member_started(a->member);
+	agent_say("member %u of cluster %s: sync channel by %s; XDP outer %s, inner %s, sync %s",
+		a->config.id, a->config.name, channel_carrier(a->channel),
+		datapath_xdp_mode(a->datapath, DATAPATH_OUTER),
+		datapath_xdp_mode(a->datapath, DATAPATH_INNER),
+		datapath_xdp_mode(a->datapath, DATAPATH_SYNC));
+	return 0;
+}
+
+void agent_stop(struct agent *a)
+{
+	channel_close(a->channel);
+	xfrm_close(a->xfrm);
+	member_free(a->member);
+	journal_close(a->journal);
+	link_close(a->link);
+	datapath_close(a->datapath);
+	free(a->positions);
+	config_wipe(&a->config);
+}
