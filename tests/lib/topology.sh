@@ -205,8 +205,9 @@ member_on()
 	topology_checksums "m$member" outer inner sync
 }
 
-# Powers a member off: its links first, so that nothing of it is seen any more, then the rest. The
-# sync link first of all: it must not have the time to say that the others are down.
+# Powers a member off: its links first, so that nothing of it is seen any more; the sync link first
+# of all, since it must not have the time to say that the others are down. The rest a second later,
+# since taking a namespace down keeps a small machine busy, and would be measured too.
 member_off()
 {
 	local member=$1 network
