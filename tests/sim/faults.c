@@ -29,13 +29,13 @@ void faults_happen(struct world *w)
 	case 0:
 		if (!machine->agent || machine->frozen)
 			return;
-		machine->back_us = back_us;
 		if (world_chance(w, 500)) {
 			machine->ops_left = 2 + (unsigned int)world_random(w, 10);
 			break;
 		}
 		world_say(w, "kill agent %u", id);
 		machine_kill_agent(w, id);
+		machine->back_us = back_us;
 		if (world_chance(w, 100)) {
 			world_say(w, "journal of %u is lost", id);
 			machine_lose_journal(w, id);

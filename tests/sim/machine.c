@@ -276,5 +276,6 @@ void machine_run(struct world *w, unsigned int id)
 	if (machine->ops_left == 1) {
 		world_say(w, "agent %u dies in the middle of something", id);
 		machine_kill_agent(w, id);
+		machine->back_us = w->now_us + 50000 + world_random(w, 2000000);
 	}
 }

@@ -28,6 +28,17 @@ static void fly(struct world *w, uint8_t from, uint8_t to, const void *bytes, si
 	w->flying[w->n_flying++] = d;
 }
 
+static void lost(struct world *w, uint8_t from, uint8_t to, const void *bytes, size_t len)
+{
+	struct reader r = {.at = bytes, .end = (const uint8_t *)bytes + len};
+	struct wire_header h;
+
+	if (wire_get_header(&r, &h) < 0 || !h.segment)
+		return;
+	w->lost_us[from][to][0] = w->lost_us[from][to][1];
+	w->lost_us[from][to][1] = w->now_us;
+}
+
 void network_send(struct world *w, uint8_t from, uint8_t to, const void *bytes, size_t len)
 {
 	if (len > WIRE_MAX) {
@@ -35,8 +46,10 @@ void network_send(struct world *w, uint8_t from, uint8_t to, const void *bytes, 
 		return;
 	}
 	w->datagrams++;
-	if (w->cut[from][to] || world_chance(w, w->loss))
+	if (w->cut[from][to] || world_chance(w, w->loss)) {
+		lost(w, from, to, bytes, len);
 		return;
+	}
 	fly(w, from, to, bytes, len);
 	if (world_chance(w, w->repeat))
 		fly(w, from, to, bytes, len);

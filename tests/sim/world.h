@@ -109,6 +109,8 @@ struct world {
 	unsigned int loss, repeat;
 	uint64_t delay_us;
 	bool cut[ESPALIER_MEMBERS][ESPALIER_MEMBERS];
+	/* When the network lost the last but one and the last segment of a stream. */
+	uint64_t lost_us[ESPALIER_MEMBERS][ESPALIER_MEMBERS][2];
 	struct datagram **flying;
 	uint32_t n_flying, flying_size;
 
