@@ -57,10 +57,23 @@ static void need_root(void)
 		skip();
 }
 
-static void expect(const struct told *t, unsigned int n, bool up, uint8_t last_of_mac)
+/* The kernel tells of a carrier from a work queue: not at once. */
+static void told_again(struct link *l, struct told *t)
+{
+	unsigned int n = t->n;
+
+	for (unsigned int i = 0; i < 500 && t->n == n; i++) {
+		assert_int_equal(link_process(l), 0);
+		usleep(10000);
+	}
+}
+
+static void expect(struct link *l, struct told *t, unsigned int n, bool up, uint8_t last_of_mac)
 {
 	const uint8_t mac[6] = {2, 0, 0, 0, 0, last_of_mac};
 
+	if (t->n < n)
+		told_again(l, t);
 	assert_int_equal(t->n, n);
 	assert_int_equal(t->state[n - 1].up, up);
 	assert_memory_equal(t->state[n - 1].mac, mac, sizeof(mac));
@@ -78,27 +91,24 @@ static void test_changes_are_told(void **state)
 	need_root();
 	ifindex = if_nametoindex("l0");
 	assert_int_equal(link_open(&ifindex, 1, on_state, &told, &l), 0);
-	expect(&told, 1, true, 1);
+	expect(l, &told, 1, true, 1);
 	assert_int_equal(told.state[0].ifindex, ifindex);
 
 	run("ip link set l0 mtu 1400"); /* nothing that matters */
 	assert_int_equal(link_process(l), 0);
 	assert_int_equal(told.n, 1);
 	run("ip link set l1 down"); /* the carrier is gone */
-	assert_int_equal(link_process(l), 0);
-	expect(&told, 2, false, 1);
+	expect(l, &told, 2, false, 1);
 	run("ip link set l1 up");
-	assert_int_equal(link_process(l), 0);
-	expect(&told, 3, true, 1);
+	expect(l, &told, 3, true, 1);
 	run("ip link set l0 down");
-	assert_int_equal(link_process(l), 0);
-	expect(&told, 4, false, 1);
+	expect(l, &told, 4, false, 1);
 	run("ip link set l0 address 02:00:00:00:00:09");
-	assert_int_equal(link_process(l), 0);
-	expect(&told, 5, false, 9);
+	expect(l, &told, 5, false, 9);
 	run("ip link set l0 address 02:00:00:00:00:01 up");
-	assert_int_equal(link_process(l), 0);
-	expect(&told, told.n, true, 1);
+	told_again(l, &told); /* in one step or in two */
+	if (!told.state[told.n - 1].up)
+		expect(l, &told, told.n + 1, true, 1);
 
 	/* A port's news from its bridge are not the interface's own. */
 	told.n = 1;
