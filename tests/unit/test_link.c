@@ -48,6 +48,7 @@ static int set_up(void **state)
 	run("ip link add l0 address 02:00:00:00:00:01 type veth peer name l1 address "
 	    "02:00:00:00:00:02");
 	run("ip link set l0 up; ip link set l1 up");
+	run("timeout 5 sh -c 'until ip link show l0 | grep -q \"state UP\"; do sleep 0.01; done'");
 	return 0;
 }
 
