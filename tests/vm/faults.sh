@@ -88,16 +88,45 @@ streams_judge()
 	[ "${gap%.*}" -lt $OUTAGE_MAX_MS ] || problem "$1: an outage of $gap ms"
 }
 
+# Each member sends something of its own through three pairs: whoever holds itself for the owner of
+# an SA has something to emit. The guard stops what the others send.
+own_senders=()
+
+own_start()
+{
+	local member pair
+
+	start_in client "$CLUSTER_TOOLS/stream" receive --bind 0.0.0.0:7001 --json /dev/null
+	own_senders=($!)
+	disown # no message when a member takes them with it
+	for ((member = 0; member < ${MEMBERS:?}; member++)); do
+		for pair in 0 1 2; do
+			start_in "m$member" "$CLUSTER_TOOLS/stream" send --from "$(inner_address "$member")" \
+				--to "$(pair_client $pair):7001" --interval-us 100000 --json /dev/null
+			own_senders+=($!)
+			disown
+		done
+	done
+}
+
+own_stop()
+{
+	kill -TERM "${own_senders[@]}" 2>/dev/null
+	wait_until 5 none_runs "${own_senders[@]}" || problem "a member's own sender does not end"
+}
+
 traffic_start()
 {
 	wire_start fault || problem "the wire cannot be read"
 	streams_start
+	own_start
 	sleep 2
 }
 
 traffic_stop()
 {
 	sleep 2
+	own_stop
 	streams_stop
 	wire_stop fault || problem "packets on the wire were missed"
 	expect "numbers that came twice on the wire" "$(wire_duplicates fault)" 0
