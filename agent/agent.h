@@ -36,7 +36,6 @@ struct agent {
 	uint64_t *positions; /* by slot: what the core was told last */
 	uint8_t *seen; /* by slot, while the kernel is read again: it is still there */
 	uint64_t positions_due_us;
-	uint64_t flip_ns; /* how long the last takeover took, from the decision to the flip */
 	bool ingress;
 	bool journal_failed;
 	bool resync; /* kernel events were lost */

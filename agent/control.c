@@ -171,7 +171,6 @@ static struct json_object *status(const struct agent *a)
 	add_number(o, "policies", policies);
 	add_number(o, "missing", missing);
 	add_number(o, "barred", member_barred(a->member));
-	add_number(o, "flip_ns", a->flip_ns);
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
 	add_counters(o, a);
 	json_object_object_add(o, "sync", sync_status(a));
