@@ -9,6 +9,7 @@
 #define RECORD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "espalier.h"
@@ -42,5 +43,15 @@ struct record_facts {
 };
 
 #define RECORD_BODY_MAX 960 /* bytes; the largest SA or policy the adapter makes or takes */
+
+/* A record of another member for our kernel. */
+struct record_install {
+	const struct record_key *key;
+	const struct record_facts *facts;
+	const void *body;
+	size_t body_len;
+	uint64_t oseq; /* outbound SA: the last number taken as used */
+	int result; /* set by who carries it out: 0 or -errno */
+};
 
 #endif
