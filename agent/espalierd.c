@@ -157,10 +157,12 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 	}
 }
 
-static int wait_ms(const struct agent *a)
+static int wait_ms(const struct agent *a, bool busy)
 {
 	uint64_t deadline = channel_deadline(a->channel), now = now_us();
 
+	if (busy)
+		return 0;
 	if (deadline == UINT64_MAX)
 		return -1;
 	return deadline <= now ? 0 : (int)((deadline - now + 999) / 1000);
@@ -175,9 +177,10 @@ static bool may_stop(const struct agent *a, const struct loop *l)
 static int run(struct agent *a, struct loop *l)
 {
 	struct epoll_event events[SOURCES];
+	bool busy = false;
 
 	while (!may_stop(a, l)) {
-		int n = epoll_wait(l->epoll, events, SOURCES, wait_ms(a));
+		int n = epoll_wait(l->epoll, events, SOURCES, wait_ms(a, busy));
 
 		if (n < 0 && errno != EINTR)
 			return -errno;
@@ -186,6 +189,7 @@ static int run(struct agent *a, struct loop *l)
 		channel_process(a->channel, now_us());
 		if (a->resync)
 			events_resync(a);
+		busy = member_work(a->member, now_us());
 		member_flush(a->member, now_us());
 		journal_commit(a->journal);
 		channel_process(a->channel, now_us()); /* what was sent goes off */

@@ -49,7 +49,6 @@ static void on_flushed(void *ctx, enum record_kind kind)
 	struct agent *a = ctx;
 
 	agent_say("somebody flushed the kernel's %s", kind == RECORD_SA ? "SAs" : "policies");
-	member_flushed(a->member, kind);
 	a->resync = true; /* what we installed since the flush is there all the same */
 }
 

@@ -27,16 +27,18 @@ static const char *name_of(const struct record_key *key)
 	return name;
 }
 
-static int op_install(void *ctx, const struct record_key *key, const struct record_facts *facts,
-	const void *body, size_t body_len, uint64_t oseq)
+static void op_install(void *ctx, struct record_install *list, unsigned int n)
 {
 	struct agent *a = ctx;
-	int r = xfrm_install(a->xfrm, key, facts, body, body_len, oseq);
 
-	if (r < 0)
-		agent_say(
-			"the kernel refuses %s of another member: %s", name_of(key), strerror(-r));
-	return r;
+	for (unsigned int i = 0; i < n; i++) {
+		struct record_install *r = &list[i];
+
+		r->result = xfrm_install(a->xfrm, r->key, r->facts, r->body, r->body_len, r->oseq);
+		if (r->result < 0)
+			agent_say("the kernel refuses %s of another member: %s", name_of(r->key),
+				strerror(-r->result));
+	}
 }
 
 static void op_remove(void *ctx, const struct record_key *key)

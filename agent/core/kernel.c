@@ -279,14 +279,37 @@ void member_added(struct member *m, const struct member_record *record)
 		added_sa(m, record);
 }
 
-/* Is it ours to say that an SA is over? Its IKE SA is where it was created or where it is owned; in
- * a life without a view yet we may have owned it before. */
+/*
+ * Is it ours to say that a record is over? Its IKE SA is where it was created or where it is owned;
+ * in a life without a view yet we may have owned it before. A policy goes with its pair's SAs.
+ */
 static bool speaks_for(const struct member *m, const struct record *r)
 {
-	uint8_t owner = m->owner[r->bucket];
+	const struct record *sa = r;
+	uint8_t owner;
 
-	return r->key.kind == RECORD_POLICY || r->creator == m->config.self ||
-	       owner == m->config.self || owner == ESPALIER_NOBODY;
+	if (r->key.kind == RECORD_POLICY) {
+		sa = pair_sa(m, r->facts.pair, ESPALIER_OUT);
+		if (!sa || r->author == m->config.self)
+			return true;
+	}
+	owner = m->owner[sa->bucket];
+	return sa->creator == m->config.self || owner == m->config.self || owner == ESPALIER_NOBODY;
+}
+
+/* A copy was taken away behind our back: another member brings an SA again, by the next comparison
+ * at the latest. */
+static void lost(struct member *m, struct record *r)
+{
+	sequence_reset(m, r);
+	m->counters.missing++;
+	if (r->key.kind == RECORD_POLICY) {
+		sequence_install(m, r, NULL, 0);
+	} else {
+		sequence_bar(m, r);
+		sequence_guard(m, r);
+	}
+	table_changed(&m->table, r);
 }
 
 void member_removed(struct member *m, const struct record_key *key)
@@ -295,23 +318,16 @@ void member_removed(struct member *m, const struct record_key *key)
 
 	if (!r || !r->installed)
 		return;
-	if (speaks_for(m, r)) {
+	if (speaks_for(m, r))
 		member_end(m, r);
-		return;
-	}
-	/* A copy was taken away behind our back. The next comparison brings it again. */
-	sequence_reset(m, r);
-	sequence_bar(m, r);
-	sequence_guard(m, r);
-	table_changed(&m->table, r);
+	else
+		lost(m, r);
 }
 
-void member_flushed(struct member *m, enum record_kind kind)
+void member_missing(struct member *m, const struct record_key *key)
 {
-	for (uint32_t slot = 0; slot < m->table.high; slot++) {
-		struct record *r = table_at(&m->table, slot);
+	struct record *r = table_find(&m->table, key);
 
-		if (r && r->key.kind == kind)
-			member_removed(m, &r->key);
-	}
+	if (r && r->installed)
+		lost(m, r);
 }

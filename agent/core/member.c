@@ -61,14 +61,7 @@ void member_free(struct member *m)
 		stream_free(&m->others[id].stream);
 		free(m->others[id].queue.slots);
 	}
-	for (uint32_t i = 0; i < m->entering_count; i++) {
-		struct entering *e = &m->entering[(m->entering_head + i) % m->entering_size];
-
-		if (e->body)
-			explicit_bzero(e->body, e->body_len);
-		free(e->body);
-	}
-	free(m->entering);
+	work_free_all(m);
 	table_free(&m->table);
 	free(m);
 }
@@ -120,6 +113,7 @@ static void heartbeat(struct member *m)
 		.knows = known_macs(m),
 		.settings = m->config.settings,
 		.journal = m->config.journal,
+		.records = m->table.present,
 		.synced = m->synced,
 		.flags = m->flags,
 		.view = m->view,
@@ -210,11 +204,11 @@ static void reap(struct member *m)
 static void compare(struct member *m)
 {
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
-		struct other *o = &m->others[id];
+		const struct asking *a = &m->others[id].asking;
 
-		if (o->alive && o->answered == o->asked &&
-			(!(m->synced >> id & 1) || m->now_us >= o->pull_due_us))
-			replica_pull(m, (uint8_t)id);
+		if (m->others[id].alive && a->answered == a->asked &&
+			(!(m->synced >> id & 1) || m->now_us >= a->due_us))
+			compare_pull(m, (uint8_t)id);
 	}
 }
 
@@ -231,6 +225,7 @@ void member_tick(struct member *m, uint64_t now_us)
 		heartbeat(m);
 	compare(m);
 	sequence_tick(m);
+	miss_tick(m);
 	reap(m);
 	member_flush(m, now_us);
 }
@@ -257,7 +252,7 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 	if (!o->alive) {
 		o->alive = true;
 		m->synced &= (uint16_t)~member_bit(from);
-		replica_pull(m, from); /* not answered by what was asked before we lost it */
+		compare_pull(m, from); /* not answered by what was asked before we lost it */
 	}
 	o->told = true;
 	o->knows_us = o->hears_us && h->knows >> m->config.self & 1;
@@ -269,20 +264,17 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 	takeover_adopt(m, from);
 }
 
-static void messages(
-	struct member *m, uint8_t from, const uint8_t *payload, size_t len, bool in_stream)
+/* What comes outside the stream. */
+static void hear(struct member *m, uint8_t from, struct reader *r)
 {
-	struct reader r = {.at = payload, .end = payload + len};
 	struct wire_message message;
 	int n;
 
-	while ((n = wire_get(&r, &message)) > 0) {
-		if (in_stream != (message.kind != WIRE_HEARTBEAT))
-			continue;
+	while ((n = wire_get(r, &message)) > 0) {
 		if (message.kind == WIRE_HEARTBEAT)
 			hear_heartbeat(m, from, &message.heartbeat);
-		else
-			replica_message(m, from, &message);
+		else if (message.kind == WIRE_ASK || message.kind == WIRE_LACK)
+			miss_heard(m, from, &message);
 	}
 	if (n < 0)
 		m->counters.malformed++;
@@ -294,7 +286,6 @@ void member_datagram(
 	struct reader r = {.at = datagram, .end = (const uint8_t *)datagram + len};
 	struct other *o = &m->others[from < ESPALIER_MEMBERS ? from : 0];
 	struct wire_header h;
-	const uint8_t *payload;
 
 	m->now_us = now_us;
 	notice_sleep(m);
@@ -313,24 +304,21 @@ void member_datagram(
 		/* fallthrough */
 	case STREAM_NEW:
 		m->synced &= (uint16_t)~member_bit(from);
-		o->answered = o->asked;
+		compare_forget(m, from);
 		break;
 	case STREAM_GOES_ON:
 		break;
 	}
 	o->hears_us = h.ack_stream == o->stream.id;
 	if (!h.segment) {
-		messages(m, from, r.at, (size_t)(r.end - r.at), false);
+		hear(m, from, &r);
 		return;
 	}
 	if (!o->alive)
 		return; /* not acknowledged: it comes again when we have heard that it agrees with
 			   us */
 	stream_arrived(&o->stream, h.seq, r.at, (size_t)(r.end - r.at));
-	while ((payload = stream_take(&o->stream, &len))) {
-		messages(m, from, payload, len, true);
-		stream_taken(&o->stream);
-	}
+	replica_take(m, from);
 }
 
 /* Looking in. */
@@ -377,5 +365,6 @@ void member_other(const struct member *m, uint8_t id, struct member_other *ret)
 		.flags = o->heartbeat.flags,
 		.resent = o->stream.resent,
 		.queued = o->queue.count,
+		.records = o->heartbeat.records,
 	};
 }

@@ -7,9 +7,9 @@
  * member_ops`; the agent (espalierd.c) carries it out on a real kernel and network, the simulator
  * (tests/sim) on made-up ones.
  *
- * Five files make it up: member.c (time, heartbeats, datagrams), takeover.c (views), kernel.c (what
- * our kernel holds), replica.c (records to and from other members), sequence.c (which numbers this
- * member may emit).
+ * Seven files make it up: member.c (time, heartbeats, datagrams), takeover.c (views), kernel.c
+ * (what our kernel holds), replica.c (records to and from other members), sequence.c (which numbers
+ * this member may emit), work.c (what is to be done in our kernel), miss.c (SAs that ESP asks for).
  *
  * Times are microseconds of a clock that never goes back.
  */
@@ -55,9 +55,8 @@ struct member_ops {
 	/* To another member; best effort. */
 	void (*send)(void *ctx, uint8_t to, const void *datagram, size_t len);
 
-	/* The kernel: install an SA (outbound: last used number `oseq`) or policy; 0 or -errno. */
-	int (*install)(void *ctx, const struct record_key *key, const struct record_facts *facts,
-		const void *body, size_t body_len, uint64_t oseq);
+	/* The kernel: install these, in this order. */
+	void (*install)(void *ctx, struct record_install *list, unsigned int n);
 	void (*remove)(void *ctx, const struct record_key *key);
 	/* Moves the counter forward, never back, to `oseq` at least. 0 or -errno, also if it took
 	 * so long that the kernel may have counted on past `oseq` between looking and moving; then
@@ -99,7 +98,10 @@ void member_started(struct member *m);
 /* Kernel events that are not echoes of our own ops. */
 void member_added(struct member *m, const struct member_record *record);
 void member_removed(struct member *m, const struct record_key *key);
-void member_flushed(struct member *m, enum record_kind kind);
+/* The kernel lacks it, and has told nobody. */
+void member_missing(struct member *m, const struct record_key *key);
+/* ESP came for this SA, and the kernel has none. */
+void member_missed(struct member *m, const struct record_key *key);
 
 void member_link(struct member *m, bool up); /* outer and inner links carry traffic */
 void member_leave(struct member *m); /* others are to take over, we are being stopped */
@@ -121,6 +123,9 @@ void member_datagram(
 void member_tick(struct member *m, uint64_t now_us);
 void member_flush(struct member *m, uint64_t now_us);
 
+/* Does a bounded part of what waits to be done in the kernel. True: more can be done at once. */
+bool member_work(struct member *m, uint64_t now_us);
+
 /* For status, tests and the simulator. */
 struct member_counters {
 	uint64_t malformed; /* datagrams refused by the decoder */
@@ -128,6 +133,10 @@ struct member_counters {
 	uint64_t repaired; /* records sent because a comparison found a difference */
 	uint64_t install_failed; /* the kernel refused an SA or policy */
 	uint64_t refused; /* records not taken: the table is full */
+	uint64_t missing; /* records that the kernel lacked without a word */
+	uint64_t misses; /* SAs that ESP came for and the kernel lacked; found at another member, or
+			  * not */
+	uint64_t misses_found, misses_unknown;
 	uint64_t takeovers; /* views that took a member out */
 	uint64_t slept; /* times that we were not run for longer than others wait for us */
 };
@@ -138,6 +147,7 @@ struct member_other {
 	uint8_t flags; /* enum wire_flags, as it last said */
 	uint64_t resent;
 	uint32_t queued; /* records waiting to be sent to it */
+	uint32_t records; /* that it has in its kernel, as it last said */
 };
 
 const struct table *member_table(const struct member *m);

@@ -1,21 +1,44 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* member_state.h - shared by member.c, kernel.c, replica.c, sequence.c and takeover.c only. */
+/* member_state.h - shared by the files that make up a member (member.h) only. */
 #ifndef MEMBER_STATE_H
 #define MEMBER_STATE_H
 
 #include "core/member.h"
 #include "core/stream.h"
 
-/* Slots of records to be sent to a member, in order, each at most once; or a QUEUE_ value. */
+/* What is to be sent to a member, in order, each at most once: slots of records, or a QUEUE_ value.
+ */
 struct queue {
 	uint32_t *slots;
 	uint32_t size, head, count;
 };
 
-#define QUEUE_DIGEST 0xfffffff0U /* + part */
-#define QUEUE_PULL 0xfffffff8U
-#define QUEUE_PULLED 0xfffffff9U
-#define QUEUE_SPECIAL QUEUE_DIGEST
+#define QUEUE_SPECIAL 0xff000000U /* no slot from here on */
+#define QUEUE_DIGEST 0xff000000U /* + part */
+#define QUEUE_PULL 0xff000010U
+#define QUEUE_LEAVES_END 0xff000011U
+#define QUEUE_HAVE_END 0xff000012U
+#define QUEUE_PULLED 0xff000013U
+#define QUEUE_LEAVES 0xff010000U /* + range */
+#define QUEUE_HAVE 0xff020000U /* + leaf */
+
+/* One side of a comparison: we asked. */
+struct asking {
+	uint32_t asked, answered; /* by number: the last one counts */
+	uint64_t due_us; /* when to compare again */
+	uint32_t leaves; /* in the queue: never more than there are */
+	bool pulled; /* all has been sent to us; ... */
+	uint64_t pulled_work; /* ... and is in our kernel when this work has been done */
+};
+
+/* The other side: it asked for what differs from its digests. */
+struct serving {
+	uint64_t digests[TABLE_RANGES];
+	uint32_t number;
+	bool walking; /* through our table, for what it has nothing of */
+	bool narrowing; /* it has yet to say what it has in the leaves that differ */
+	uint32_t cursor;
+};
 
 struct other {
 	bool alive;
@@ -28,23 +51,35 @@ struct other {
 	bool knows_us; /* and has said that it knows our MACs */
 	struct stream stream;
 	struct queue queue;
-	uint64_t pull_due_us; /* when to compare records with it again */
-	uint32_t asked, answered; /* comparisons, by number: the last one counts */
-	/* It asked for what differs from these. */
-	uint64_t digests[TABLE_RANGES];
-	bool serving;
-	uint32_t serving_number;
-	uint32_t cursor;
+	struct asking asking;
+	struct serving serving;
 };
 
-/* A block on its way through the journal. */
-struct entering {
+/*
+ * Work in our kernel that waits its turn: to install a record, or to move an SA's counter. What
+ * enters a block waits until that is in the journal.
+ */
+struct work {
+	uint64_t id; /* rises */
 	uint64_t ticket; /* the journal op it waits for */
 	uint32_t slot;
-	uint64_t birth, block;
-	uint8_t *body; /* to be installed when it is entered; NULL: is in the kernel already */
+	bool installs;
+	bool enters; /* `block` */
+	uint64_t block;
+	uint8_t *body; /* of an SA to be installed; a policy's is in its record */
 	size_t body_len;
 };
+
+#define WORK_MAX 4096 /* so much of it, and nothing more is taken from the others' streams */
+
+/* ESP came for an SA that our kernel lacks: who has it? */
+struct miss {
+	struct record_key key; /* kind 0: free */
+	uint64_t first_us, asked_us; /* asked first, last */
+	uint16_t waiting; /* for these members' answers */
+};
+
+#define MISSES 64 /* asked for at a time */
 
 struct member {
 	struct member_config config;
@@ -64,9 +99,12 @@ struct member {
 	uint32_t journals[ESPALIER_MEMBERS]; /* as last heard */
 	uint32_t barred;
 
-	struct entering *entering; /* ring */
-	uint32_t entering_size, entering_head, entering_count;
-	uint64_t tickets;
+	struct work *work; /* ring; its size is a power of two */
+	uint32_t work_size, work_head, work_count;
+	uint32_t work_released; /* so much of it waits for nothing but its turn */
+	uint64_t work_ids;
+	uint64_t tickets, committed; /* journal ops: asked for, durable */
+	struct miss misses[MISSES];
 
 	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
 	uint64_t sweep_due_us; /* when to sweep again; 0: only if something happens */
@@ -92,23 +130,52 @@ static inline bool record_is_outbound_sa(const struct record *r)
 /* replica.c */
 void replica_mark(struct member *m, struct record *r); /* all of it, to all */
 void replica_mark_state(struct member *m, struct record *r); /* top, seq, upto, to all */
-void replica_pull(struct member *m, uint8_t from);
-void replica_message(struct member *m, uint8_t from, const struct wire_message *message);
+void replica_mark_position(struct member *m, struct record *r); /* seq, to all */
+void replica_mark_for(struct member *m, struct record *r, unsigned int id); /* all of it, to one */
+void replica_queue(struct member *m, uint8_t to, uint32_t what); /* a QUEUE_ value */
 void replica_flush(struct member *m, uint8_t to);
+void replica_take(struct member *m, uint8_t from); /* what has arrived in order */
+void replica_worked(struct member *m); /* some work has been done: what waited for that? */
 void replica_forget(struct member *m, uint8_t id); /* it restarted: what was on its way is void */
 void replica_send(struct member *m, uint8_t to, const uint8_t *payload, size_t len); /* once */
+
+/* compare.c */
+void compare_pull(struct member *m, uint8_t from);
+void compare_go_on(struct member *m, uint8_t with);
+void compare_forget(struct member *m, uint8_t with); /* its stream began anew */
+void compare_heard(struct member *m, uint8_t from, const struct wire_message *message);
+void compare_put(struct member *m, uint8_t to, struct writer *w, uint32_t what);
+void compare_worked(struct member *m, uint8_t with);
 
 /* sequence.c */
 void sequence_consider(struct member *m, struct record *r); /* enter a block if one is needed */
 void sequence_look(struct member *m, struct record *r); /* what is known of it, or who owns it, has
 							   changed */
 void sequence_install(struct member *m, struct record *r, const void *body, size_t body_len);
+void sequence_announce(struct member *m, struct record *r, uint64_t block);
+void sequence_installed(struct member *m, struct record *r, const struct work *w);
+void sequence_move(struct member *m, struct record *r, uint64_t block);
 void sequence_adopt(
 	struct member *m, struct record *r, uint64_t oseq); /* it is in our kernel already */
 void sequence_guard(struct member *m, const struct record *r);
 void sequence_bar(struct member *m, struct record *r); /* sets or lifts `barred` */
 void sequence_reset(struct member *m, struct record *r);
 void sequence_tick(struct member *m);
+
+/* work.c */
+/*
+ * Adds work for a record, taking a copy of the body. NULL: something waits to be done for it
+ * already, or no memory; it will be tried again.
+ */
+struct work *work_add(
+	struct member *m, struct record *r, uint64_t block, const void *body, size_t body_len);
+bool work_busy(const struct member *m); /* WORK_MAX waits */
+void work_free_all(struct member *m);
+
+/* miss.c */
+void miss_heard(struct member *m, uint8_t from, const struct wire_message *message);
+void miss_installed(struct member *m, const struct record_key *key);
+void miss_tick(struct member *m);
 
 /* kernel.c */
 void member_apply_pair(struct member *m, uint64_t pair); /* buckets of policies follow their SAs' */

@@ -42,7 +42,7 @@ struct record_facts {
 		remote; /* outbound policy, IPv4: its remote selector; else prefixlen 0 */
 };
 
-#define RECORD_BODY_MAX 960 /* bytes; the largest SA or policy the adapter makes or takes */
+#define RECORD_BODY_MAX 944 /* bytes; the largest SA or policy the adapter makes or takes */
 
 /* A record of another member for our kernel. */
 struct record_install {

@@ -6,17 +6,12 @@
  * stream has room, the record is encoded as it is then. So memory is bounded, a record that changes
  * often is sent seldom, and a change, an announcement, a snapshot for a newcomer and the repair of
  * a loss are all the same thing.
- *
- * Comparison: the one that wants to know ("pull") sends the digests of its table by ranges of keys;
- * the other sends what it has in the ranges that differ, and says when that was all.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/member_state.h"
-
-#define SERVE_SLOTS 4096 /* looked at in one call */
 
 static int queue_push(struct queue *q, uint32_t slot)
 {
@@ -41,33 +36,59 @@ static void queue_pop(struct queue *q)
 	q->count--;
 }
 
-static void mark_for(struct member *m, struct record *r, unsigned int id, bool all)
+/* Records stand in a queue once; of the rest, another member must not make us keep any amount. */
+void replica_queue(struct member *m, uint8_t to, uint32_t what)
 {
-	uint16_t bit = (uint16_t)(1U << id);
+	struct queue *q = &m->others[to].queue;
 
-	if (all)
-		r->dirty |= bit;
-	else
-		r->dirty_state |= bit;
+	if (q->count < m->config.capacity + 2 * TABLE_LEAVES)
+		(void)queue_push(q, what);
+}
+
+static void mark(struct member *m, struct record *r, unsigned int id, uint16_t *dirty)
+{
+	uint16_t bit = member_bit(id);
+
+	*dirty |= bit;
 	if (!(r->queued & bit) && queue_push(&m->others[id].queue, r->slot) == 0)
 		r->queued |= bit;
 }
 
-static void mark(struct member *m, struct record *r, bool all)
+static void mark_all(struct member *m, struct record *r, uint16_t *dirty)
 {
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
 		if (member_is_other(m, id) && m->others[id].stream.heard_id)
-			mark_for(m, r, id, all);
+			mark(m, r, id, dirty);
 }
 
 void replica_mark(struct member *m, struct record *r)
 {
-	mark(m, r, true);
+	mark_all(m, r, &r->dirty);
 }
 
 void replica_mark_state(struct member *m, struct record *r)
 {
-	mark(m, r, false);
+	mark_all(m, r, &r->dirty_state);
+}
+
+void replica_mark_position(struct member *m, struct record *r)
+{
+	mark_all(m, r, &r->dirty_position);
+}
+
+void replica_mark_for(struct member *m, struct record *r, unsigned int id)
+{
+	mark(m, r, id, &r->dirty);
+}
+
+static void unmark(struct record *r, uint8_t id)
+{
+	uint16_t others = (uint16_t)~member_bit(id);
+
+	r->queued &= others;
+	r->dirty &= others;
+	r->dirty_state &= others;
+	r->dirty_position &= others;
 }
 
 void replica_forget(struct member *m, uint8_t id)
@@ -77,39 +98,14 @@ void replica_forget(struct member *m, uint8_t id)
 	for (; o->queue.count; queue_pop(&o->queue)) {
 		struct record *r = table_at(&m->table, o->queue.slots[o->queue.head]);
 
-		if (!r)
-			continue;
-		r->queued &= (uint16_t) ~(1U << id);
-		r->dirty &= (uint16_t) ~(1U << id);
-		r->dirty_state &= (uint16_t) ~(1U << id);
+		if (r)
+			unmark(r, id);
 	}
 	stream_restart(&o->stream);
-	o->serving = false;
-	o->answered = o->asked;
-}
-
-void replica_pull(struct member *m, uint8_t from)
-{
-	struct other *o = &m->others[from];
-
-	o->asked++;
-	for (uint32_t part = 0; part < TABLE_RANGES / WIRE_DIGESTS; part++)
-		(void)queue_push(&o->queue, QUEUE_DIGEST + part);
-	(void)queue_push(&o->queue, QUEUE_PULL);
+	compare_forget(m, id);
 }
 
 /* Sending. */
-
-static void put_special(struct member *m, uint8_t to, struct writer *w, uint32_t what)
-{
-	if (what == QUEUE_PULL)
-		wire_put_number(w, WIRE_PULL, m->others[to].asked);
-	else if (what == QUEUE_PULLED)
-		wire_put_number(w, WIRE_PULLED, m->others[to].serving_number);
-	else
-		wire_put_digest(w, m->table.digests,
-			(uint16_t)((what - QUEUE_DIGEST) * WIRE_DIGESTS), WIRE_DIGESTS);
-}
 
 static void put_record(struct member *m, struct writer *w, const struct record *r)
 {
@@ -130,11 +126,11 @@ static void put_record(struct member *m, struct writer *w, const struct record *
 static bool put_first(struct member *m, uint8_t to, struct writer *w)
 {
 	uint32_t slot = m->others[to].queue.slots[m->others[to].queue.head];
-	uint16_t bit = (uint16_t)(1U << to);
+	uint16_t bit = member_bit(to);
 	struct record *r;
 
 	if (slot >= QUEUE_SPECIAL) {
-		put_special(m, to, w, slot);
+		compare_put(m, to, w, slot);
 		return !w->failed;
 	}
 	r = table_at(&m->table, slot);
@@ -146,11 +142,11 @@ static bool put_first(struct member *m, uint8_t to, struct writer *w)
 		put_record(m, w, r);
 	else if (r->dirty_state & bit && r->key.kind == RECORD_SA)
 		wire_put_state(w, r);
+	else if (r->dirty_position & bit)
+		wire_put_position(w, table_name(r), r->seq);
 	if (w->failed)
 		return false;
-	r->queued &= (uint16_t)~bit;
-	r->dirty &= (uint16_t)~bit;
-	r->dirty_state &= (uint16_t)~bit;
+	unmark(r, to);
 	return true;
 }
 
@@ -170,29 +166,6 @@ static void fill(struct member *m, uint8_t to)
 			break;
 	}
 	explicit_bzero(payload, sizeof(payload));
-}
-
-/* Looks for what the other asked for, a bounded number of records at a time. */
-static void serve(struct member *m, uint8_t to)
-{
-	struct other *o = &m->others[to];
-
-	for (unsigned int i = 0; i < SERVE_SLOTS && o->cursor < m->table.high; i++, o->cursor++) {
-		struct record *r = table_at(&m->table, o->cursor);
-		uint32_t range;
-
-		if (!r || !r->known)
-			continue;
-		range = table_range(&r->key);
-		if (o->digests[range] == m->table.digests[range])
-			continue;
-		m->counters.repaired++;
-		mark_for(m, r, to, true);
-	}
-	if (o->cursor >= m->table.high) {
-		o->serving = false;
-		(void)queue_push(&o->queue, QUEUE_PULLED);
-	}
 }
 
 static void put_datagram(
@@ -224,8 +197,7 @@ void replica_flush(struct member *m, uint8_t to)
 
 	if (!o->alive)
 		return;
-	if (o->serving)
-		serve(m, to);
+	compare_go_on(m, to);
 	fill(m, to);
 	while (stream_next(&o->stream, m->now_us, &seq, &payload, &len))
 		put_datagram(
@@ -238,13 +210,10 @@ void replica_flush(struct member *m, uint8_t to)
 
 static void apply_policy(struct member *m, struct record *r, const struct wire_message *message)
 {
-	if (r->alive && message->body_len &&
-		table_set_body(r, message->body, message->body_len) == 0 &&
-		m->ops->install(m->ctx, &r->key, &r->facts, r->body, r->body_len, 0) == 0) {
-		r->installed = true;
-	} else if (r->alive) {
-		m->counters.install_failed++;
-	} else if (r->installed) {
+	if (r->alive && message->body_len) {
+		if (table_set_body(r, message->body, message->body_len) == 0)
+			sequence_install(m, r, NULL, 0);
+	} else if (!r->alive && r->installed) {
 		m->ops->remove(m->ctx, &r->key);
 		member_died(m, r);
 	}
@@ -328,7 +297,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	old_pair = r->facts.pair;
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)
-		mark_for(m, r, from, true);
+		replica_mark_for(m, r, from);
 	if (r->key.kind == RECORD_SA && r->alive && !contest(m, r))
 		return;
 	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
@@ -358,10 +327,16 @@ static void receive_state(struct member *m, const struct record *heard)
 	sequence_look(m, r);
 }
 
-void replica_message(struct member *m, uint8_t from, const struct wire_message *message)
+static void receive_position(struct member *m, uint64_t name, uint64_t seq)
 {
-	struct other *o = &m->others[from];
+	struct record *r = table_find_name(&m->table, name);
 
+	if (r && r->key.kind == RECORD_SA && seq > r->seq)
+		r->seq = seq;
+}
+
+static void receive(struct member *m, uint8_t from, const struct wire_message *message)
+{
 	switch (message->kind) {
 	case WIRE_RECORD:
 		receive_record(m, from, message);
@@ -369,23 +344,48 @@ void replica_message(struct member *m, uint8_t from, const struct wire_message *
 	case WIRE_STATE:
 		receive_state(m, &message->record);
 		break;
-	case WIRE_DIGEST:
-		memcpy(&o->digests[message->digest.first], message->digest.values,
-			message->digest.count * sizeof(uint64_t));
-		break;
-	case WIRE_PULL:
-		o->serving = true;
-		o->serving_number = message->number;
-		o->cursor = 0;
-		break;
-	case WIRE_PULLED:
-		if (message->number != o->asked)
-			break;
-		o->answered = o->asked;
-		o->pull_due_us = m->now_us + m->config.repair_us;
-		m->synced |= (uint16_t)(1U << from);
+	case WIRE_POSITION:
+		receive_position(m, message->position.name, message->position.seq);
 		break;
 	case WIRE_HEARTBEAT:
-		break;
+	case WIRE_ASK:
+	case WIRE_LACK:
+		break; /* do not come in the stream */
+	default:
+		compare_heard(m, from, message);
 	}
+}
+
+static void receive_segment(struct member *m, uint8_t from, const uint8_t *payload, size_t len)
+{
+	struct reader r = {.at = payload, .end = payload + len};
+	struct wire_message message;
+	int n;
+
+	while ((n = wire_get(&r, &message)) > 0)
+		receive(m, from, &message);
+	if (n < 0)
+		m->counters.malformed++;
+	explicit_bzero(&message, sizeof(message));
+}
+
+void replica_take(struct member *m, uint8_t from)
+{
+	struct stream *s = &m->others[from].stream;
+	const uint8_t *payload;
+	size_t len;
+
+	while (!work_busy(m) && (payload = stream_take(s, &len))) {
+		receive_segment(m, from, payload, len);
+		stream_taken(s);
+	}
+}
+
+void replica_worked(struct member *m)
+{
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (member_is_other(m, id)) {
+			replica_take(m, (uint8_t)id);
+			compare_worked(m, (uint8_t)id);
+		}
 }

@@ -13,8 +13,6 @@
  *
  * Block 0 is the creator's without being entered: a new SA emits from it before we have seen it.
  */
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/member_state.h"
@@ -53,7 +51,7 @@ void sequence_reset(struct member *m, struct record *r)
 	if (r->barred)
 		m->barred--;
 	r->barred = r->installed = r->expire_asked = false;
-	r->entering = r->windows[0] = r->windows[1] = r->position = r->jump_us = r->retry_us = 0;
+	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = r->retry_us = 0;
 }
 
 static struct espalier_window window(const struct member *m, uint64_t block_plus_one)
@@ -80,48 +78,20 @@ void sequence_guard(struct member *m, const struct record *r)
 	m->ops->guard(m->ctx, &r->key, &sa);
 }
 
-static struct entering *entering_at(struct member *m, uint32_t index)
-{
-	return &m->entering[(m->entering_head + index) &
-			    (m->entering_size - 1)]; /* a power of two */
-}
-
-static int entering_grow(struct member *m)
-{
-	uint32_t size = m->entering_size ? 2 * m->entering_size : 64;
-	struct entering *ring;
-
-	if (m->entering_count < m->entering_size)
-		return 0;
-	ring = calloc(size, sizeof(*ring));
-	if (!ring)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < m->entering_count; i++)
-		ring[i] = *entering_at(m, i);
-	free(m->entering);
-	m->entering = ring;
-	m->entering_size = size;
-	m->entering_head = 0;
-	return 0;
-}
-
 static void enter(
 	struct member *m, struct record *r, uint64_t block, const void *body, size_t body_len)
 {
-	struct entering e = {
-		.slot = r->slot, .birth = r->facts.birth, .block = block, .body_len = body_len};
+	struct work *w;
 
-	if (r->entering || !block_exists(&m->rule, block, r->facts.esn) || entering_grow(m) < 0)
+	if (!block_exists(&m->rule, block, r->facts.esn))
 		return;
-	if (body) {
-		e.body = malloc(body_len);
-		if (!e.body)
-			return;
-		memcpy(e.body, body, body_len);
-	}
+	w = work_add(m, r, block, body, body_len);
+	if (!w)
+		return;
+	w->enters = true;
+	w->installs = body != NULL;
+	w->ticket = ++m->tickets;
 	m->ops->journal(m->ctx, &r->key, r->facts.birth, block);
-	r->entering = e.ticket = ++m->tickets;
-	*entering_at(m, m->entering_count++) = e;
 }
 
 static void sweep_at(struct member *m, uint64_t us)
@@ -135,7 +105,7 @@ void sequence_consider(struct member *m, struct record *r)
 	bool owner = is_owner(m, r), jump = owner && r->upto[m->config.self] < r->top;
 	uint64_t block;
 
-	if (!record_is_outbound_sa(r) || !r->alive || !r->installed || r->entering || r->barred ||
+	if (!record_is_outbound_sa(r) || !r->alive || !r->installed || r->work || r->barred ||
 		m->now_us < r->retry_us || (jump && m->now_us < r->jump_us))
 		return;
 	if (!block_need(&m->rule, owner, r->upto[m->config.self], r->top, r->position, &block))
@@ -147,34 +117,23 @@ void sequence_consider(struct member *m, struct record *r)
 	enter(m, r, block, NULL, 0);
 }
 
-/* The guard knows it before the kernel has it, and lets nothing of it out yet. */
-static void install(
-	struct member *m, struct record *r, const void *body, size_t body_len, uint64_t oseq)
-{
-	int error;
-
-	sequence_guard(m, r);
-	error = m->ops->install(m->ctx, &r->key, &r->facts, body, body_len, oseq);
-	r->installed = error == 0;
-	r->position = oseq;
-	if (error < 0)
-		m->counters.install_failed++;
-	table_changed(&m->table, r);
-}
-
 void sequence_install(struct member *m, struct record *r, const void *body, size_t body_len)
 {
 	uint64_t upto = r->upto[m->config.self];
+	struct work *w;
 
-	if (r->facts.direction == ESPALIER_IN)
-		install(m, r, body, body_len, 0);
-	else if (r->barred) /* shut in the guard; not in block 0, where it would be taken for new
-			       after a restart */
-		install(m, r, body, body_len, block_first(&m->rule, 1));
-	else /* always a new block: a copy that is installed again must not start where it started
-		before */
+	if (record_is_outbound_sa(r) && !r->barred) {
+		/* Always a new block: a copy that is installed again must not start where it
+		 * started before. */
 		enter(m, r, block_own(&m->rule, max(upto, r->top + m->rule.modulus)), body,
 			body_len);
+		return;
+	}
+	/* A barred one is shut in the guard; not in block 0, where it would be taken for new after
+	 * a restart. */
+	w = work_add(m, r, r->barred ? 1 : 0, body, body_len);
+	if (w)
+		w->installs = true;
 }
 
 void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
@@ -204,25 +163,11 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 	table_changed(&m->table, r);
 }
 
-/* The record that an entry was made for, if it still wants it. */
-static struct record *entering_record(struct member *m, const struct entering *e)
+void sequence_announce(struct member *m, struct record *r, uint64_t block)
 {
-	struct record *r = table_at(&m->table, e->slot);
+	uint64_t *upto = &r->upto[m->config.self];
 
-	if (!r || !r->known || !r->alive || r->facts.birth != e->birth || r->entering != e->ticket)
-		return NULL;
-	return r;
-}
-
-static void announce(struct member *m, const struct entering *e)
-{
-	struct record *r = entering_record(m, e);
-	uint64_t *upto;
-
-	if (!r)
-		return;
-	upto = &r->upto[m->config.self];
-	*upto = max(*upto, e->block + 1);
+	*upto = max(*upto, block + 1);
 	if (is_owner(m, r))
 		r->top = max(r->top, *upto);
 	r->journaled = true;
@@ -233,69 +178,45 @@ static void announce(struct member *m, const struct entering *e)
 
 static void open_block(struct member *m, struct record *r, uint64_t block)
 {
-	if (!r->installed)
-		return;
 	r->windows[1] = r->windows[0];
 	r->windows[0] = block + 1;
 	sequence_guard(m, r);
 }
 
-static void move_and_open(struct member *m, struct record *r, uint64_t block)
+/* In the block that has been announced: by being installed there, or by being moved. */
+static void entered(struct member *m, struct record *r, uint64_t block)
+{
+	open_block(m, r, block);
+	if (is_owner(m, r) && block_late(&m->rule, block, r->facts.esn) && !r->expire_asked) {
+		r->expire_asked = true;
+		m->ops->expire(m->ctx, &r->key);
+	}
+	sequence_consider(m, r);
+}
+
+void sequence_installed(struct member *m, struct record *r, const struct work *w)
+{
+	r->position = block_first(&m->rule, w->block);
+	if (w->enters)
+		entered(m, r, w->block);
+}
+
+void sequence_move(struct member *m, struct record *r, uint64_t block)
 {
 	uint64_t oseq = block_first(&m->rule, block);
 
-	if (m->ops->move(m->ctx, &r->key, oseq) < 0) {
-		/* Given up; as if it were behind us, so that another one is entered. */
-		m->counters.install_failed++;
-		r->position = block_first(&m->rule, block + 1);
-		r->retry_us = m->now_us + RETRY_US;
-		sweep_at(m, r->retry_us);
+	if (!r->installed)
+		return;
+	if (m->ops->move(m->ctx, &r->key, oseq) == 0) {
+		r->position = max(r->position, oseq);
+		entered(m, r, block);
 		return;
 	}
-	r->position = max(r->position, oseq);
-	open_block(m, r, block);
-}
-
-static void entered(struct member *m, struct entering *e)
-{
-	struct record *r = entering_record(m, e);
-
-	if (r) {
-		r->entering = 0;
-		if (e->body) {
-			install(m, r, e->body, e->body_len, block_first(&m->rule, e->block));
-			open_block(m, r, e->block);
-		} else {
-			move_and_open(m, r, e->block);
-		}
-		if (is_owner(m, r) && block_late(&m->rule, e->block, r->facts.esn) &&
-			!r->expire_asked) {
-			r->expire_asked = true;
-			m->ops->expire(m->ctx, &r->key);
-		}
-		sequence_consider(m, r);
-	}
-	if (e->body)
-		explicit_bzero(e->body, e->body_len);
-	free(e->body);
-}
-
-void member_committed(struct member *m, uint64_t done)
-{
-	uint32_t n = 0;
-
-	while (n < m->entering_count && entering_at(m, n)->ticket <= done)
-		announce(m, entering_at(m, n++));
-	if (n == 0)
-		return;
-	member_flush(m, m->now_us); /* told before it is used */
-	for (; n; n--) {
-		struct entering e = *entering_at(m, 0);
-
-		m->entering_head = (m->entering_head + 1) % m->entering_size;
-		m->entering_count--;
-		entered(m, &e);
-	}
+	/* Given up; as if it were behind us, so that another one is entered. */
+	m->counters.install_failed++;
+	r->position = block_first(&m->rule, block + 1);
+	r->retry_us = m->now_us + RETRY_US;
+	sweep_at(m, r->retry_us);
 }
 
 static void raise_top(struct member *m, struct record *r, uint64_t top)
@@ -322,7 +243,7 @@ void member_position(struct member *m, uint32_t slot, uint64_t seq)
 		sequence_consider(m, r);
 	} else if (seq > r->seq && is_owner(m, r)) {
 		r->seq = seq;
-		replica_mark_state(m, r);
+		replica_mark_position(m, r);
 	}
 }
 
@@ -373,6 +294,8 @@ static void sweep(struct member *m)
 	for (unsigned int i = 0; i < SWEEP_SLOTS && m->sweep < m->table.high; i++, m->sweep++) {
 		struct record *r = table_at(&m->table, m->sweep);
 
+		if (work_busy(m))
+			return;
 		if (r)
 			sequence_look(m, r);
 	}

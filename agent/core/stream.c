@@ -191,5 +191,6 @@ const uint8_t *stream_take(struct stream *s, size_t *ret_len)
 void stream_taken(struct stream *s)
 {
 	s->heard++;
+	s->ack_due = true;
 	drop(&s->early[s->heard % STREAM_WINDOW]);
 }

@@ -13,21 +13,33 @@
 
 static uint64_t hash_key(const struct record_key *key)
 {
-	return hash_bytes(0, key, sizeof(*key));
+	uint64_t words[sizeof(*key) / 8], hash = 0;
+
+	memcpy(words, key, sizeof(words));
+	for (unsigned int i = 0; i < sizeof(words) / sizeof(*words); i++)
+		hash = hash_add(hash, words[i]);
+	return hash;
+}
+
+/* By the upper bits, as ranges and leaves are. */
+static uint32_t *chain(const struct table *t, const struct record_key *key)
+{
+	return &t->buckets[hash_key(key) >> (64 - t->hash_bits)];
 }
 
 int table_init(struct table *t, uint32_t capacity)
 {
-	uint32_t size = 16;
+	uint32_t size;
 
-	*t = (struct table){.capacity = capacity, .free_head = TABLE_NONE};
-	while (size < capacity && size < 1U << 24)
-		size <<= 1;
-	t->hash_mask = size - 1;
+	*t = (struct table){.capacity = capacity, .free_head = TABLE_NONE, .hash_bits = 4};
+	while (1U << t->hash_bits < capacity && t->hash_bits < 24)
+		t->hash_bits++;
+	size = 1U << t->hash_bits;
 	t->chunks = calloc((capacity + CHUNK - 1) / CHUNK, sizeof(*t->chunks));
 	t->buckets = malloc(size * sizeof(*t->buckets));
 	t->pairs = malloc(size * sizeof(*t->pairs));
-	if (!t->chunks || !t->buckets || !t->pairs) {
+	t->leaves = calloc(TABLE_LEAVES, sizeof(*t->leaves));
+	if (!t->chunks || !t->buckets || !t->pairs || !t->leaves) {
 		table_free(t);
 		return -ENOMEM;
 	}
@@ -55,12 +67,13 @@ void table_free(struct table *t)
 	free(t->chunks);
 	free(t->buckets);
 	free(t->pairs);
+	free(t->leaves);
 	*t = (struct table){0};
 }
 
 static struct record *first_of(const struct table *t, const struct record_key *key)
 {
-	uint32_t slot = t->buckets[hash_key(key) & t->hash_mask];
+	uint32_t slot = *chain(t, key);
 
 	return slot == TABLE_NONE ? NULL : slot_at(t, slot);
 }
@@ -134,7 +147,7 @@ struct record *table_add(struct table *t, const struct record_key *key, uint64_t
 	if (slot == TABLE_NONE)
 		return NULL;
 	r = slot_at(t, slot);
-	head = &t->buckets[hash_key(key) & t->hash_mask];
+	head = chain(t, key);
 	*r = (struct record){
 		.key = *key,
 		.facts.birth = birth,
@@ -150,7 +163,7 @@ struct record *table_add(struct table *t, const struct record_key *key, uint64_t
 
 static uint32_t *pair_head(const struct table *t, uint64_t pair)
 {
-	return &t->pairs[hash_mix(pair) & t->hash_mask];
+	return &t->pairs[hash_mix(pair) >> (64 - t->hash_bits)];
 }
 
 static void pair_unlink(struct table *t, struct record *r)
@@ -167,13 +180,14 @@ static void pair_unlink(struct table *t, struct record *r)
 
 void table_drop(struct table *t, struct record *r)
 {
-	uint32_t *link = &t->buckets[hash_key(&r->key) & t->hash_mask], slot = r->slot;
+	uint32_t *link = chain(t, &r->key), slot = r->slot;
 
 	pair_unlink(t, r);
 	while (*link != slot)
 		link = &slot_at(t, *link)->hash_next;
 	*link = r->hash_next;
-	t->digests[table_range(&r->key)] ^= r->digest;
+	r->known = false;
+	table_changed(t, r);
 	free(r->body);
 	*r = (struct record){.slot = slot, .hash_next = t->free_head};
 	t->free_head = slot;
@@ -231,12 +245,59 @@ int table_set_body(struct record *r, const void *body, size_t len)
 	return 0;
 }
 
-uint32_t table_range(const struct record_key *key)
+uint32_t table_leaf(const struct record_key *key)
 {
-	return hash_key(key) >> 32 & (TABLE_RANGES - 1);
+	return (uint32_t)(hash_key(key) >> (64 - TABLE_LEAF_BITS));
 }
 
-/* Everything replicated but `seq`, which travels on its own clock. */
+uint32_t table_range(const struct record_key *key)
+{
+	return table_leaf(key) / TABLE_FANOUT;
+}
+
+struct record *table_leaf_next(const struct table *t, uint32_t leaf, const struct record *r)
+{
+	uint64_t first = (uint64_t)leaf << (64 - TABLE_LEAF_BITS);
+	uint32_t bucket = (uint32_t)(first >> (64 - t->hash_bits));
+	uint32_t last = (uint32_t)((first | (~0ULL >> TABLE_LEAF_BITS)) >> (64 - t->hash_bits));
+	uint32_t slot = TABLE_NONE;
+
+	if (r) {
+		bucket = (uint32_t)(chain(t, &r->key) - t->buckets) + 1;
+		slot = r->hash_next;
+	}
+	for (;;) {
+		for (; slot != TABLE_NONE; slot = slot_at(t, slot)->hash_next) {
+			struct record *found = slot_at(t, slot);
+
+			if (found->digest && table_leaf(&found->key) == leaf)
+				return found;
+		}
+		if (bucket > last)
+			return NULL;
+		slot = t->buckets[bucket++];
+	}
+}
+
+uint64_t table_name(const struct record *r)
+{
+	return (hash_key(&r->key) & ~0ULL << 32) | (uint32_t)r->facts.birth;
+}
+
+struct record *table_find_name(const struct table *t, uint64_t name)
+{
+	uint32_t slot = t->buckets[name >> (64 - t->hash_bits)];
+
+	for (; slot != TABLE_NONE; slot = slot_at(t, slot)->hash_next) {
+		struct record *r = slot_at(t, slot);
+
+		if (r->known && r->alive && table_name(r) == name)
+			return r;
+	}
+	return NULL;
+}
+
+/* Everything replicated but `seq`, which travels on its own clock. Never 0. */
 static uint64_t digest(const struct record *r)
 {
 	uint64_t h = hash_key(&r->key);
@@ -245,19 +306,34 @@ static uint64_t digest(const struct record *r)
 	h = hash_add(h, r->version << 8 | r->author);
 	h = hash_add(h, (uint64_t)r->bucket << 16 | (uint64_t)r->creator << 8 | r->alive);
 	h = hash_add(h, r->top);
-	h = hash_bytes(h, r->upto, sizeof(r->upto));
-	return hash_bytes(h, r->journals, sizeof(r->journals));
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
+		if (r->upto[i] || r->journals[i])
+			h = hash_add(hash_add(h, r->upto[i]), (uint64_t)r->journals[i] << 8 | i);
+	return h ? h : 1;
 }
 
+static void count(struct table *t, struct record *r)
+{
+	bool counts = r->known && r->alive;
+
+	if (r->counted != counts)
+		*(r->key.kind == RECORD_SA ? &t->sas : &t->policies) += counts ? 1U : -1U;
+	r->counted = counts;
+}
+
+/* The dead do not count in the digests, so that they may be forgotten at different times; nor what
+ * this kernel lacks. */
 void table_changed(struct table *t, struct record *r)
 {
-	uint64_t *range = &t->digests[table_range(&r->key)];
+	uint64_t was = r->digest, is = r->known && r->alive && r->installed ? digest(r) : 0;
+	uint32_t leaf = table_leaf(&r->key);
 
-	*range ^= r->digest;
-	/* The dead do not count, so that they may be forgotten at different times; nor what this
-	 * kernel lacks. */
-	r->digest = r->known && r->alive && r->installed ? digest(r) : 0;
-	*range ^= r->digest;
+	t->digests[leaf / TABLE_FANOUT] ^= was ^ is;
+	t->leaves[leaf] ^= was ^ is;
+	if (!was != !is)
+		t->present += is ? 1U : -1U;
+	r->digest = is;
+	count(t, r);
 }
 
 bool table_newer(const struct record *a, const struct record *b)

@@ -21,8 +21,12 @@
 
 #define TABLE_NONE UINT32_MAX
 
-/* Records are compared between members in this many ranges of their keys' hash. */
-#define TABLE_RANGES 512
+/* Records are compared between members by ranges of their keys' hash, and those by leaves. */
+#define TABLE_RANGE_BITS 9
+#define TABLE_RANGES (1U << TABLE_RANGE_BITS)
+#define TABLE_LEAF_BITS 15
+#define TABLE_LEAVES (1U << TABLE_LEAF_BITS)
+#define TABLE_FANOUT (TABLE_LEAVES / TABLE_RANGES) /* leaves in a range */
 
 /* record.journals: the value for "its creator and others disagree"; that member may never enter a
  * block of it */
@@ -60,7 +64,8 @@ struct record {
 	bool expire_asked; /* XFRM_MSG_EXPIRE has been sent */
 	bool selector_set; /* policy: `selector_bucket` is in the datapath */
 	uint16_t selector_bucket;
-	uint64_t entering; /* ticket of the block on its way through the journal; 0: none */
+	uint64_t work; /* id of what waits to be done for it in our kernel (sequence.c); 0: nothing
+			*/
 	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
 	uint64_t position; /* outbound: where this member's counter is known to be */
 	uint64_t jump_us; /* do not get above another owner again before */
@@ -68,6 +73,7 @@ struct record {
 	uint64_t died_us;
 	uint16_t dirty; /* members that must be sent all of it */
 	uint16_t dirty_state; /* members that must be sent top, seq and upto */
+	uint16_t dirty_position; /* members that must be sent seq */
 	uint16_t queued; /* members in whose queue this slot stands */
 
 	uint8_t *body; /* policies; SAs' are read from the kernel when sent */
@@ -75,16 +81,20 @@ struct record {
 
 	uint32_t slot;
 	uint32_t hash_next, pair_next;
-	uint64_t digest; /* as it stands in table.digests */
+	uint64_t digest; /* as it stands in table.digests and .leaves; 0: does not count */
+	bool counted; /* in table.sas or .policies */
 };
 
 struct table {
 	uint32_t capacity, used, high; /* records; slots below `high` have been in use */
+	uint32_t sas, policies; /* known and alive */
+	uint32_t present; /* and in this kernel */
 	struct record **chunks;
-	uint32_t *buckets, *pairs; /* hash chains */
-	uint32_t hash_mask;
+	uint32_t *buckets, *pairs; /* hash chains; a leaf is a run of `buckets` */
+	unsigned int hash_bits;
 	uint32_t free_head;
-	uint64_t digests[TABLE_RANGES];
+	uint64_t digests[TABLE_RANGES]; /* XOR of the digests of what is present */
+	uint64_t *leaves; /* likewise, TABLE_LEAVES of them */
 };
 
 /* capacity: the most records there can be. -ENOMEM. */
@@ -117,7 +127,17 @@ int table_set_body(struct record *r, const void *body, size_t len);
 /* To be called after each change of a replicated field or of `installed`. */
 void table_changed(struct table *t, struct record *r);
 
+uint32_t table_leaf(const struct record_key *key);
 uint32_t table_range(const struct record_key *key);
+
+/*
+ * Walks the records whose digests count in a leaf; r: NULL for the first one. NULL: no more.
+ */
+struct record *table_leaf_next(const struct table *t, uint32_t leaf, const struct record *r);
+
+/* A short name of an SA, the same on all members: half of it is its key's, half its birth's. */
+uint64_t table_name(const struct record *r);
+struct record *table_find_name(const struct table *t, uint64_t name); /* known and alive, or NULL */
 
 /* Is a's content newer than b's? */
 bool table_newer(const struct record *a, const struct record *b);

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "core/wire.h"
 
+#include <assert.h>
 #include <errno.h>
+
+#include "core/pack.h"
 
 /* Every message begins with its kind (1 byte) and the length of what follows (2 bytes). */
 #define MESSAGE_HEADER 3
+
+static_assert(MESSAGE_HEADER + PACK_MAX(WIRE_RECORD_MAX) <= WIRE_PAYLOAD, "any record fits");
+static_assert(RECORD_BODY_MAX % 8 == 0, "netlink's alignment");
 
 void wire_put_header(struct writer *w, const struct wire_header *h)
 {
@@ -65,6 +71,7 @@ void wire_put_heartbeat(struct writer *w, const struct wire_heartbeat *h)
 
 	write_uint(w, h->settings, 8);
 	write_uint(w, h->journal, 4);
+	write_uint(w, h->records, 4);
 	write_uint(w, h->synced, 2);
 	write_uint(w, h->knows, 2);
 	write_uint(w, h->flags, 1);
@@ -80,6 +87,7 @@ static void get_heartbeat(struct reader *r, struct wire_heartbeat *h)
 {
 	h->settings = read_uint(r, 8);
 	h->journal = (uint32_t)read_uint(r, 4);
+	h->records = (uint32_t)read_uint(r, 4);
 	h->synced = (uint16_t)read_uint(r, 2);
 	h->knows = (uint16_t)read_uint(r, 2);
 	h->flags = (uint8_t)read_uint(r, 1);
@@ -154,56 +162,73 @@ static void get_state(struct reader *r, struct record *ret)
 		ret->upto[i] = set >> i & 1 ? read_uint(r, 8) : 0;
 }
 
-void wire_put_state(struct writer *w, const struct record *r)
+/* What is packed: an SA's name and numbers, of WIRE_STATE all there is. */
+static void put_numbers(struct writer *w, const struct record *r)
 {
-	struct writer start = begin(w, WIRE_STATE);
-
 	put_key(w, &r->key);
 	write_uint(w, r->facts.birth, 8);
 	put_state(w, r);
-	end(w, &start);
 }
 
-static void get_state_message(struct reader *r, struct record *ret)
+static void get_numbers(struct reader *r, struct record *ret)
 {
 	get_key(r, &ret->key);
 	ret->facts.birth = read_uint(r, 8);
 	get_state(r, ret);
 }
 
+static void put_packed(
+	struct writer *w, enum wire_kind kind, const uint8_t *bytes, const struct writer *written)
+{
+	struct writer start = begin(w, kind);
+
+	if (written->failed)
+		w->failed = true;
+	pack(w, bytes, (size_t)(written->at - bytes));
+	end(w, &start);
+}
+
+void wire_put_state(struct writer *w, const struct record *r)
+{
+	uint8_t plain[WIRE_RECORD_MAX];
+	struct writer p = {.at = plain, .end = plain + sizeof(plain)};
+
+	put_numbers(&p, r);
+	put_packed(w, WIRE_STATE, plain, &p);
+}
+
 enum record_flags { RECORD_ALIVE = 1, RECORD_ESN = 2, RECORD_PAIRED = 4 };
 
 void wire_put_record(struct writer *w, const struct record *r, const void *body, size_t body_len)
 {
-	struct writer start = begin(w, WIRE_RECORD);
+	uint8_t plain[WIRE_RECORD_MAX];
+	struct writer p = {.at = plain, .end = plain + sizeof(plain)};
 
-	put_key(w, &r->key);
-	write_uint(w, r->facts.birth, 8);
-	put_state(w, r);
-	write_uint(w, r->facts.pair, 8);
-	write_uint(w, r->facts.direction, 1);
-	write_uint(w,
+	put_numbers(&p, r);
+	write_uint(&p, r->facts.pair, 8);
+	write_uint(&p, r->facts.direction, 1);
+	write_uint(&p,
 		(r->alive ? RECORD_ALIVE : 0) | (r->facts.esn ? RECORD_ESN : 0) |
 			(r->paired ? RECORD_PAIRED : 0),
 		1);
-	write_uint(w, r->facts.remote.prefixlen, 1);
-	write_bytes(w, &r->facts.remote.addr, 4);
-	write_uint(w, r->version, 8);
-	write_uint(w, r->author, 1);
-	write_uint(w, r->creator, 1);
-	write_uint(w, r->bucket, 2);
-	put_sparse(w, get_journal, r, 4);
-	write_bytes(w, body, body_len);
-	end(w, &start);
+	write_uint(&p, r->facts.remote.prefixlen, 1);
+	write_bytes(&p, &r->facts.remote.addr, 4);
+	write_uint(&p, r->version, 8);
+	write_uint(&p, r->author, 1);
+	write_uint(&p, r->creator, 1);
+	write_uint(&p, r->bucket, 2);
+	put_sparse(&p, get_journal, r, 4);
+	write_bytes(&p, body, body_len);
+	put_packed(w, WIRE_RECORD, plain, &p);
+	explicit_bzero(plain, sizeof(plain));
 }
 
-static void get_record(struct reader *r, struct wire_message *m)
+static void get_rest(struct reader *r, struct wire_message *m)
 {
 	struct record *ret = &m->record;
 	uint16_t set;
 	uint8_t flags;
 
-	get_state_message(r, ret);
 	ret->facts.pair = read_uint(r, 8);
 	ret->facts.direction = (uint8_t)read_uint(r, 1);
 	flags = (uint8_t)read_uint(r, 1);
@@ -228,29 +253,72 @@ static void get_record(struct reader *r, struct wire_message *m)
 		r->failed = true;
 }
 
-void wire_put_digest(struct writer *w, const uint64_t *values, uint16_t first, uint16_t count)
+/* WIRE_STATE or WIRE_RECORD. */
+static void get_packed(struct reader *r, struct wire_message *m)
 {
-	struct writer start = begin(w, WIRE_DIGEST);
+	size_t len = unpack(r, m->unpacked, sizeof(m->unpacked));
+	struct reader plain = {.at = m->unpacked, .end = m->unpacked + len};
 
-	write_uint(w, first, 2);
-	for (unsigned int i = 0; i < count; i++)
-		write_uint(w, values[first + i], 8);
+	m->record = (struct record){0};
+	get_numbers(&plain, &m->record);
+	if (m->kind == WIRE_RECORD)
+		get_rest(&plain, m);
+	if (plain.failed || plain.at != plain.end)
+		r->failed = true;
+}
+
+void wire_put_position(struct writer *w, uint64_t name, uint64_t seq)
+{
+	struct writer start = begin(w, WIRE_POSITION);
+	unsigned int width = 1;
+
+	while (width < 8 && seq >> (8 * width))
+		width++;
+	write_uint(w, name, 8);
+	write_uint(w, seq, width);
 	end(w, &start);
 }
 
-static void get_digest(struct reader *r, struct wire_digest *d)
+static void get_position(struct reader *r, struct wire_message *m)
 {
-	size_t len = (size_t)(r->end - r->at);
+	size_t width;
+
+	m->position.name = read_uint(r, 8);
+	width = (size_t)(r->end - r->at);
+	if (width < 1 || width > 8)
+		r->failed = true;
+	else
+		m->position.seq = read_uint(r, (unsigned int)width);
+}
+
+void wire_put_digest(struct writer *w, enum wire_kind kind, uint16_t first, const uint64_t *values,
+	uint16_t count)
+{
+	struct writer start = begin(w, kind);
+
+	write_uint(w, first, 2);
+	for (unsigned int i = 0; i < count; i++)
+		write_uint(w, values[i], 8);
+	end(w, &start);
+}
+
+static void get_digest(struct reader *r, enum wire_kind kind, struct wire_digest *d)
+{
+	uint32_t ranges = kind == WIRE_DIGEST ? TABLE_RANGES : TABLE_LEAVES;
+	uint32_t span;
+	size_t len;
 
 	d->first = (uint16_t)read_uint(r, 2);
-	if (len < 2 || (len - 2) % 8 || (len - 2) / 8 > WIRE_DIGESTS) {
+	len = (size_t)(r->end - r->at);
+	if (len % 8 || len / 8 > WIRE_DIGESTS) {
 		r->failed = true;
 		return;
 	}
-	d->count = (uint16_t)((len - 2) / 8);
+	d->count = (uint16_t)(len / 8);
 	for (unsigned int i = 0; i < d->count; i++)
 		d->values[i] = read_uint(r, 8);
-	if (d->first + d->count > TABLE_RANGES)
+	span = kind == WIRE_HAVE ? 1 : d->count;
+	if (d->first + span > ranges)
 		r->failed = true;
 }
 
@@ -262,6 +330,47 @@ void wire_put_number(struct writer *w, enum wire_kind kind, uint32_t number)
 	end(w, &start);
 }
 
+void wire_put_key(struct writer *w, enum wire_kind kind, const struct record_key *key)
+{
+	struct writer start = begin(w, kind);
+
+	put_key(w, key);
+	end(w, &start);
+}
+
+static void get_content(struct reader *r, struct wire_message *m)
+{
+	switch (m->kind) {
+	case WIRE_HEARTBEAT:
+		get_heartbeat(r, &m->heartbeat);
+		break;
+	case WIRE_RECORD:
+	case WIRE_STATE:
+		get_packed(r, m);
+		break;
+	case WIRE_POSITION:
+		get_position(r, m);
+		break;
+	case WIRE_DIGEST:
+	case WIRE_LEAVES:
+	case WIRE_HAVE:
+		get_digest(r, m->kind, &m->digest);
+		break;
+	case WIRE_PULL:
+	case WIRE_LEAVES_END:
+	case WIRE_HAVE_END:
+	case WIRE_PULLED:
+		m->number = (uint32_t)read_uint(r, 4);
+		break;
+	case WIRE_ASK:
+	case WIRE_LACK:
+		get_key(r, &m->key);
+		break;
+	default:
+		r->failed = true;
+	}
+}
+
 int wire_get(struct reader *r, struct wire_message *ret)
 {
 	struct reader in;
@@ -269,31 +378,12 @@ int wire_get(struct reader *r, struct wire_message *ret)
 
 	if (r->at == r->end)
 		return 0;
-	*ret = (struct wire_message){.kind = (enum wire_kind)read_uint(r, 1)};
+	ret->kind = (enum wire_kind)read_uint(r, 1);
 	len = (size_t)read_uint(r, 2);
 	in.at = reader_take(r, len);
 	if (r->failed)
 		return -EBADMSG;
 	in = (struct reader){.at = in.at, .end = in.at + len};
-	switch (ret->kind) {
-	case WIRE_HEARTBEAT:
-		get_heartbeat(&in, &ret->heartbeat);
-		break;
-	case WIRE_RECORD:
-		get_record(&in, ret);
-		break;
-	case WIRE_STATE:
-		get_state_message(&in, &ret->record);
-		break;
-	case WIRE_DIGEST:
-		get_digest(&in, &ret->digest);
-		break;
-	case WIRE_PULL:
-	case WIRE_PULLED:
-		ret->number = (uint32_t)read_uint(&in, 4);
-		break;
-	default:
-		return -EBADMSG;
-	}
+	get_content(&in, ret);
 	return in.failed || in.at != in.end ? -EBADMSG : 1;
 }

@@ -22,7 +22,8 @@
 #define WIRE_MAX 1280 /* bytes of a datagram */
 #define WIRE_HEADER 36 /* bytes */
 #define WIRE_PAYLOAD (WIRE_MAX - WIRE_HEADER)
-#define WIRE_DIGESTS 128 /* ranges in one WIRE_DIGEST message */
+#define WIRE_DIGESTS 128 /* values in one message of digests */
+#define WIRE_RECORD_MAX (RECORD_BODY_MAX + 280) /* bytes, before packing */
 
 struct wire_header {
 	uint8_t from, to; /* member ids */
@@ -37,11 +38,20 @@ struct wire_header {
 
 enum wire_kind {
 	WIRE_HEARTBEAT = 1, /* struct wire_heartbeat */
-	WIRE_RECORD = 2, /* all of a record, with its body */
-	WIRE_STATE = 3, /* a record's top, seq and upto */
-	WIRE_DIGEST = 4, /* some of the digests of the sender's table */
-	WIRE_PULL = 5, /* send me what differs from the digests just sent */
-	WIRE_PULLED = 6, /* that was all, for the PULL of this number */
+	WIRE_RECORD = 2, /* all of a record, with its body; packed */
+	WIRE_STATE = 3, /* an SA's top, seq and upto; packed */
+	WIRE_POSITION = 4, /* an inbound SA's seq */
+	/* A comparison (replica.c). */
+	WIRE_DIGEST = 5, /* digests of ranges of the sender's table */
+	WIRE_PULL = 6, /* send me what differs from the digests just sent */
+	WIRE_LEAVES = 7, /* these ranges differ: the digests of their leaves */
+	WIRE_LEAVES_END = 8, /* those were all */
+	WIRE_HAVE = 9, /* this leaf differs: the digests of my records in it */
+	WIRE_HAVE_END = 10, /* those were all */
+	WIRE_PULLED = 11, /* you have been sent all, for the PULL of this number */
+	/* Outside the stream, as heartbeats are. */
+	WIRE_ASK = 12, /* do you have the SA of this key? */
+	WIRE_LACK = 13, /* no */
 };
 
 enum wire_flags {
@@ -54,6 +64,7 @@ enum wire_flags {
 struct wire_heartbeat {
 	uint64_t settings; /* hash of the cluster-wide settings: members must agree */
 	uint32_t journal; /* id of the sender's journal */
+	uint32_t records; /* alive and in the sender's kernel */
 	uint16_t synced; /* members whose records the sender has */
 	uint16_t knows; /* members whose MACs, as their present life told them, the sender has */
 	uint8_t flags; /* enum wire_flags */
@@ -62,19 +73,30 @@ struct wire_heartbeat {
 };
 
 struct wire_digest {
-	uint16_t first, count;
+	uint16_t first; /* DIGEST, LEAVES: of which range or leaf the first value is; HAVE: leaf */
+	uint16_t count;
 	uint64_t values[WIRE_DIGESTS];
 };
 
-/* One decoded message. Pointers lead into the datagram. */
+/* One decoded message; what does not belong to its kind is undefined. */
 struct wire_message {
 	enum wire_kind kind;
-	struct wire_heartbeat heartbeat;
-	struct wire_digest digest;
-	uint32_t number; /* PULL and PULLED: which comparison */
-	struct record record; /* RECORD and STATE: the replicated fields */
-	const uint8_t *body;
-	size_t body_len;
+	union {
+		struct wire_heartbeat heartbeat;
+		struct wire_digest digest;
+		uint32_t number; /* of a comparison: PULL, the ENDs and PULLED */
+		struct record_key key; /* ASK, LACK */
+		struct {
+			uint64_t name; /* table_name() */
+			uint64_t seq;
+		} position;
+		struct {
+			struct record record; /* RECORD and STATE: the replicated fields */
+			const uint8_t *body; /* in `unpacked` */
+			size_t body_len;
+			uint8_t unpacked[WIRE_RECORD_MAX]; /* may hold keys: to be wiped */
+		};
+	};
 };
 
 void wire_put_header(struct writer *w, const struct wire_header *h);
@@ -84,10 +106,14 @@ int wire_get_header(struct reader *r, struct wire_header *ret); /* -EBADMSG */
 void wire_put_heartbeat(struct writer *w, const struct wire_heartbeat *h);
 void wire_put_record(struct writer *w, const struct record *r, const void *body, size_t body_len);
 void wire_put_state(struct writer *w, const struct record *r);
-void wire_put_digest(struct writer *w, const uint64_t *values, uint16_t first, uint16_t count);
+void wire_put_position(struct writer *w, uint64_t name, uint64_t seq);
+/* DIGEST, LEAVES or HAVE; count: at most WIRE_DIGESTS. */
+void wire_put_digest(struct writer *w, enum wire_kind kind, uint16_t first, const uint64_t *values,
+	uint16_t count);
+void wire_put_key(struct writer *w, enum wire_kind kind, const struct record_key *key);
 void wire_put_number(struct writer *w, enum wire_kind kind, uint32_t number);
 
-/* 1: a message, 0: the end, -EBADMSG. */
+/* 1: a message, 0: the end, -EBADMSG. Wipe *ret when done with all: it may have held keys. */
 int wire_get(struct reader *r, struct wire_message *ret);
 
 #endif

@@ -62,11 +62,11 @@ static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
 	memcpy(queue[at].bytes, datagram, len);
 }
 
-static int op_install(void *ctx, const struct record_key *key, const struct record_facts *facts,
-	const void *body, size_t body_len, uint64_t oseq)
+static void op_install(void *ctx, struct record_install *list, unsigned int n)
 {
-	(void)ctx, (void)key, (void)facts, (void)body, (void)body_len, (void)oseq;
-	return 0;
+	(void)ctx;
+	for (unsigned int i = 0; i < n; i++)
+		list[i].result = 0;
 }
 
 static void op_remove(void *ctx, const struct record_key *key)
@@ -184,6 +184,8 @@ static void run(uint64_t us)
 			ends[i].decided_ns = now_ns();
 			member_tick(ends[i].member, now_us);
 			member_committed(ends[i].member, ends[i].tickets);
+			while (member_work(ends[i].member, now_us))
+				;
 		}
 		for (unsigned int i = 0; i < 8; i++) {
 			deliver();

@@ -2,7 +2,39 @@
 /* faults.c - what goes wrong, and how it ends. */
 #include <string.h>
 
+#include "core/member_state.h"
 #include "world.h"
+
+/* An SA is gone from a kernel, and nobody is told. */
+static void vanish(struct world *w, unsigned int id)
+{
+	unsigned int child = (unsigned int)world_random(w, w->n_children);
+	struct machine *machine = &w->machines[id];
+
+	if (!machine->agent || !w->n_children || !machine->sas[child].present)
+		return;
+	machine->sas[child].present = false;
+	world_say(w, "SA %u vanishes from %u", child, id);
+}
+
+/* What waits to be told to another member is taken for told. */
+static void lose_news(struct world *w, unsigned int id)
+{
+	unsigned int to = (unsigned int)world_random(w, w->members);
+	struct member *m = w->machines[id].agent;
+
+	if (!m || to == id)
+		return;
+	for (uint32_t slot = 0; slot < m->table.high; slot++) {
+		struct record *r = table_at(&m->table, slot);
+
+		if (r)
+			r->dirty &= (uint16_t)~member_bit(to),
+				r->dirty_state &= (uint16_t)~member_bit(to);
+	}
+	w->lost_us[id][to][0] = w->lost_us[id][to][1] = w->now_us;
+	world_say(w, "news of %u for %u are lost", id, to);
+}
 
 static void cut_in_two(struct world *w)
 {
@@ -25,7 +57,7 @@ void faults_happen(struct world *w)
 	w->previous_fault_us = w->fault_us;
 	w->fault_us = w->now_us;
 	w->faults_made++;
-	switch (world_random(w, 7)) {
+	switch (world_random(w, 10)) {
 	case 0:
 		if (!machine->agent || machine->frozen)
 			return;
@@ -66,6 +98,13 @@ void faults_happen(struct world *w)
 		world_say(w, "freeze %u", id);
 		machine->frozen = true;
 		machine->back_us = back_us;
+		break;
+	case 7:
+	case 8:
+		vanish(w, id);
+		break;
+	case 9:
+		lose_news(w, id);
 		break;
 	case 6:
 		if (!machine->agent || machine->frozen)

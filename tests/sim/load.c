@@ -139,8 +139,10 @@ void load_traffic(struct world *w)
 		to = steer(w, at,
 			(uint16_t)espalier_bucket(
 				__builtin_bswap32(w->children[out - 1].key.spi), w->hash));
-		if (to < w->members && w->machines[to].up && w->machines[to].sas[out - 1].present)
+		if (to < w->members && w->machines[to].sas[out - 1].present)
 			w->delivered++;
+		else if (to < w->members)
+			machine_miss(w, to, out - 1);
 		/* Outbound: the clear packet goes by the bucket that its selector names. */
 		if (!w->machines[at].sas[out].guarded)
 			continue;

@@ -6,6 +6,8 @@
 
 #include "world.h"
 
+#define AUDIT_US 500000
+
 static struct machine_context contexts[ESPALIER_MEMBERS];
 
 /* Life and death. */
@@ -55,9 +57,9 @@ void machine_start_agent(struct world *w, unsigned int id)
 		.block_bits = BLOCK_BITS,
 		.heartbeat_us = HEARTBEAT_US,
 		.dead = 3,
-		.repair_us = 200000,
+		.repair_us = REPAIR_US,
 		.start_us = 4 * DEAD_US,
-		.tombstone_us = 20000000,
+		.tombstone_us = w->seed % 2 ? 1000000 : 20000000,
 		.capacity = 256,
 		.journal = machine->journal_id,
 		.life = draw_id(w),
@@ -230,6 +232,46 @@ void machine_end(struct world *w, unsigned int id, unsigned int child)
 	tell(w, id, child, false);
 }
 
+/* What is in the kernel, and what the agent thinks is. As the real one, it first hears what it has
+ * been told. */
+static void audit(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+	const struct table *t = member_table(machine->agent);
+	uint8_t body[RECORD_BODY_MAX];
+
+	machine->audit_us = w->now_us + AUDIT_US;
+	for (unsigned int i = 0; i < machine->n_events; i++)
+		machine->events[i].due_us = w->now_us;
+	run_events(w, id);
+	for (uint32_t slot = 0; slot < t->high; slot++) {
+		const struct record *r = table_at(t, slot);
+
+		if (r && r->known && r->alive && r->installed && r->key.kind == RECORD_SA &&
+			machine_child(w, machine, &r->key) < 0)
+			member_missing(machine->agent, &r->key);
+	}
+	for (unsigned int i = 0; i < w->n_children; i++) {
+		const struct record *r = table_find(t, &w->children[i].key);
+		struct member_record record = kernel_record(w, id, i, body);
+
+		if (machine->sas[i].present && !(r && r->installed))
+			member_added(machine->agent, &record);
+	}
+}
+
+void machine_miss(struct world *w, unsigned int id, unsigned int child)
+{
+	struct machine *machine = &w->machines[id];
+
+	if (!machine->agent || machine->frozen || w->now_us < machine->missed_us + 20000)
+		return;
+	machine->missed_us = w->now_us;
+	w->misses++;
+	run_events(w, id);
+	member_missed(machine->agent, &w->children[child].key);
+}
+
 bool machines_split(const struct world *w)
 {
 	for (unsigned int bucket = 0; bucket < ESPALIER_BUCKETS; bucket++) {
@@ -272,6 +314,10 @@ void machine_run(struct world *w, unsigned int id)
 		member_tick(machine->agent, w->now_us);
 		machine->alive_us = w->now_us;
 	}
+	if (w->now_us >= machine->audit_us)
+		audit(w, id);
+	while (member_work(machine->agent, w->now_us))
+		;
 	member_flush(machine->agent, w->now_us);
 	if (machine->ops_left == 1) {
 		world_say(w, "agent %u dies in the middle of something", id);

@@ -56,12 +56,10 @@ static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
 	network_send(c->world, (uint8_t)c->id, to, datagram, len);
 }
 
-static int op_install(void *ctx, const struct record_key *key, const struct record_facts *facts,
-	const void *body, size_t body_len, uint64_t oseq)
+static int install(struct world *w, unsigned int id, const struct record_install *r)
 {
-	struct machine_context *c = ctx;
-	struct world *w = c->world;
-	struct machine *machine = &w->machines[c->id];
+	struct machine *machine = &w->machines[id];
+	const struct record_key *key = r->key;
 	uint8_t expected[RECORD_BODY_MAX];
 	unsigned int index;
 
@@ -71,15 +69,15 @@ static int op_install(void *ctx, const struct record_key *key, const struct reco
 		machine->policies[key->addr[0]] = true;
 		return 0;
 	}
-	memcpy(&index, body, sizeof(index));
+	memcpy(&index, r->body, sizeof(index));
 	if (index >= w->n_children ||
-		machine_body(&w->children[index], index, expected) != body_len ||
-		memcmp(body, expected, body_len) != 0) {
-		world_fail(w, "member %u installs an SA whose body is torn", c->id);
+		machine_body(&w->children[index], index, expected) != r->body_len ||
+		memcmp(r->body, expected, r->body_len) != 0) {
+		world_fail(w, "member %u installs an SA whose body is torn", id);
 		return -EINVAL;
 	}
 	/* As the adapter: the sender's kernel had another SA of this key already. */
-	if (w->children[index].facts.birth != facts->birth)
+	if (w->children[index].facts.birth != r->facts->birth)
 		return -EBADMSG;
 	if (world_chance(w, 5))
 		return -ENOMEM;
@@ -87,11 +85,19 @@ static int op_install(void *ctx, const struct record_key *key, const struct reco
 		if (i != index && memcmp(&w->children[i].key, key, sizeof(*key)) == 0)
 			machine->sas[i].present = false;
 	if (machine->sas[index].present)
-		world_fail(w, "member %u installs SA %u twice", c->id, index);
+		world_fail(w, "member %u installs SA %u twice", id, index);
 	machine->sas[index].present = true;
-	machine->sas[index].oseq = oseq;
-	world_say(w, "member %u installs SA %u at %llu", c->id, index, (unsigned long long)oseq);
+	machine->sas[index].oseq = r->oseq;
+	world_say(w, "member %u installs SA %u at %llu", id, index, (unsigned long long)r->oseq);
 	return 0;
+}
+
+static void op_install(void *ctx, struct record_install *list, unsigned int n)
+{
+	struct machine_context *c = ctx;
+
+	for (unsigned int i = 0; i < n; i++)
+		list[i].result = install(c->world, c->id, &list[i]);
 }
 
 static void op_remove(void *ctx, const struct record_key *key)

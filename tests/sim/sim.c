@@ -25,6 +25,7 @@
 #define FAULTS_US 9000000
 #define SETTLE_US 4000000
 #define STEP_US 1000
+#define ROUNDS 4 /* of comparisons, within which all members agree */
 
 uint64_t world_random(struct world *w, uint64_t below)
 {
@@ -95,6 +96,69 @@ static void check_agreement(struct world *w)
 	}
 }
 
+static bool all_hear(const struct world *w)
+{
+	for (unsigned int id = 0; id < w->members; id++)
+		for (unsigned int other = 0; other < w->members; other++)
+			if (!w->machines[id].agent ||
+				(id != other && !w->machines[id].agent->others[other].alive))
+				return false;
+	return true;
+}
+
+/* Over the records that it has, but for the numbers that traffic moves. */
+static uint64_t content(const struct member *m)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t slot = 0; slot < m->table.high; slot++) {
+		const struct record *r = table_at(&m->table, slot);
+		uint64_t h;
+
+		if (!r || !r->digest)
+			continue;
+		h = hash_bytes(0, &r->key, sizeof(r->key));
+		h = hash_add(h, r->facts.birth);
+		h = hash_add(h, r->version << 8 | r->author);
+		sum += hash_add(h, (uint64_t)r->bucket << 8 | r->creator);
+	}
+	return sum;
+}
+
+static bool all_agree(const struct world *w)
+{
+	for (unsigned int id = 1; id < w->members; id++)
+		if (content(w->machines[id].agent) != content(w->machines[0].agent))
+			return false;
+	return true;
+}
+
+/* In how many rounds of comparisons do they come to agree, from when all hear each other? */
+static void watch_agreement(struct world *w)
+{
+	if (!all_hear(w)) {
+		w->settled_us = w->now_us;
+		w->agreed_us = 0;
+	} else if (!all_agree(w)) {
+		w->agreed_us = 0;
+	} else if (!w->agreed_us) {
+		w->agreed_us = w->now_us;
+	}
+}
+
+static void check_rounds(struct world *w)
+{
+	uint64_t from_us = w->settled_us > w->quiet_us ? w->settled_us : w->quiet_us;
+
+	if (!w->agreed_us)
+		world_fail(w, "I6: the members' records differ");
+	else if (w->agreed_us > from_us)
+		w->rounds = (w->agreed_us - from_us) / REPAIR_US + 1;
+	if (w->rounds > ROUNDS)
+		world_fail(w, "I6: the members agree after %llu rounds of comparisons only",
+			(unsigned long long)w->rounds);
+}
+
 static void watch_for_splits(struct world *w)
 {
 	bool split;
@@ -162,7 +226,7 @@ static void check_traffic(struct world *w)
 
 static void begin(struct world *w, uint64_t seed, bool verbose)
 {
-	static const unsigned int losses[] = {0, 0, 10, 50, 200, 400};
+	static const unsigned int losses[] = {0, 0, 10, 50, 200, 500};
 
 	*w = (struct world){
 		.seed = seed, .random = hash_mix(seed + 1), .verbose = verbose, .now_us = 1000000};
@@ -194,8 +258,10 @@ static void describe(struct world *w)
 			if (other != id)
 				world_say(w, "  of %u: %s asked %u serving %d queued %u unacked %u",
 					other, m->others[other].alive ? "alive" : "dead",
-					m->others[other].asked - m->others[other].answered,
-					m->others[other].serving, m->others[other].queue.count,
+					m->others[other].asking.asked -
+						m->others[other].asking.answered,
+					m->others[other].serving.walking,
+					m->others[other].queue.count,
 					m->others[other].stream.next -
 						m->others[other].stream.acked - 1);
 	}
@@ -210,7 +276,7 @@ static bool run(uint64_t seed, bool verbose, struct world *total)
 	begin(w, seed, verbose);
 	start = w->now_us;
 	/* What is made or ended last must have time to get to all members, too. */
-	w->quiet_us = start + WARM_UP_US + FAULTS_US + SETTLE_US / 2;
+	w->quiet_us = start + WARM_UP_US + FAULTS_US + (seed % 2 ? 0 : SETTLE_US / 2);
 	while (w->now_us < start + WARM_UP_US && !w->failure[0])
 		step(w);
 	w->faults = true;
@@ -218,10 +284,14 @@ static bool run(uint64_t seed, bool verbose, struct world *total)
 		step(w);
 	if (!w->failure[0])
 		faults_heal(w);
-	while (w->now_us < start + WARM_UP_US + FAULTS_US + SETTLE_US && !w->failure[0])
+	while (w->now_us < start + WARM_UP_US + FAULTS_US + SETTLE_US && !w->failure[0]) {
 		step(w);
+		watch_agreement(w);
+	}
 	if (!w->failure[0])
 		check_agreement(w);
+	if (!w->failure[0])
+		check_rounds(w);
 	if (!w->failure[0])
 		check_traffic(w);
 	if (w->failure[0])
@@ -234,6 +304,8 @@ static bool run(uint64_t seed, bool verbose, struct world *total)
 	total->hops += w->hops;
 	total->datagrams += w->datagrams;
 	total->faults_made += w->faults_made;
+	total->misses += w->misses;
+	total->rounds = w->rounds > total->rounds ? w->rounds : total->rounds;
 	total->n_children += w->n_children;
 	for (unsigned int id = 0; id < w->members; id++) {
 		if (w->machines[id].agent)
@@ -272,13 +344,15 @@ int main(int argc, char **argv)
 	printf("%llu worlds: %llu faults, %llu takeovers seen, %u SAs, %llu packets out, %llu "
 	       "stopped by the guard, "
 	       "%llu behind the peer's window (none in %llu calm takeovers of an SA), %llu in, "
-	       "%llu hops, %llu datagrams\n",
+	       "%llu hops, %llu datagrams, %llu SAs missed by ESP; all agree after %llu rounds at "
+	       "most\n",
 		(unsigned long long)seeds, (unsigned long long)total.faults_made,
 		(unsigned long long)total.takeovers, total.n_children,
 		(unsigned long long)total.emitted, (unsigned long long)total.blocked,
 		(unsigned long long)total.rejected, (unsigned long long)total.calm_takeovers,
 		(unsigned long long)total.delivered, (unsigned long long)total.hops,
-		(unsigned long long)total.datagrams);
+		(unsigned long long)total.datagrams, (unsigned long long)total.misses,
+		(unsigned long long)total.rounds);
 	printf("%llu passed, %llu failed\n", (unsigned long long)(seeds - failed),
 		(unsigned long long)failed);
 	return failed != 0;

@@ -17,6 +17,7 @@
 #define BLOCK_BITS 6
 #define HEARTBEAT_US 10000
 #define DEAD_US (3 * HEARTBEAT_US)
+#define REPAIR_US 200000 /* a round of comparisons */
 
 /* An SA as IKE made it: both ends agree on it. Its key is reused now and then, with another birth.
  */
@@ -83,6 +84,8 @@ struct machine {
 	uint32_t life_start; /* entries at the start of this life */
 	uint64_t tick_us;
 	uint64_t alive_us; /* when the agent last said that it lives */
+	uint64_t audit_us; /* when to compare the kernel with the agent's table */
+	uint64_t missed_us; /* when ESP without an SA woke the agent last */
 	bool link_up;
 };
 
@@ -118,6 +121,8 @@ struct world {
 	unsigned int fault_every_ms; /* on average */
 	uint64_t fault_us, previous_fault_us; /* the last two */
 	uint64_t quiet_us; /* IKE makes and ends no more */
+	uint64_t settled_us; /* since when all members hear each other */
+	uint64_t agreed_us; /* since when all have the same records; 0: they do not */
 	bool views_changed, views_split;
 	uint64_t split_us; /* when last somebody could hold itself for an owner that is not */
 	bool verbose;
@@ -125,7 +130,7 @@ struct world {
 	/* Results. */
 	char failure[200];
 	uint64_t emitted, blocked, unowned, accepted, rejected, delivered, hops, takeovers,
-		calm_takeovers, datagrams, faults_made;
+		calm_takeovers, datagrams, faults_made, rounds, misses;
 };
 
 uint64_t world_random(struct world *w, uint64_t below);
@@ -159,6 +164,8 @@ void machine_add(struct world *w, unsigned int id, unsigned int child);
 /* Whether two members both hold themselves for the owner of a bucket. */
 bool machines_split(const struct world *w);
 void machine_end(struct world *w, unsigned int id, unsigned int child);
+/* ESP for this SA is here, and the kernel has none. */
+void machine_miss(struct world *w, unsigned int id, unsigned int child);
 /* guard.c */
 /* The kernel encrypts `count` packets (a GSO packet if more than one) for this SA; the guard
  * decides. */

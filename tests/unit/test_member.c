@@ -99,24 +99,25 @@ static void check_durable(const struct sa *sa, uint64_t oseq)
 		assert_true(sa->journaled > oseq >> BITS);
 }
 
-static int op_install(void *ctx, const struct record_key *key, const struct record_facts *facts,
-	const void *body, size_t body_len, uint64_t oseq)
+static void op_install(void *ctx, struct record_install *list, unsigned int n)
 {
-	struct sa *sa = sa_of(ctx, key);
+	for (unsigned int i = 0; i < n; i++) {
+		struct sa *sa = sa_of(ctx, list[i].key);
 
-	note(ctx, 'i');
-	assert_int_equal(body_len, 8);
-	assert_memory_equal(body, &facts->birth, 8);
-	assert_false(sa->present);
-	if (sa->guard.open[0].first <= sa->guard.open[0].last)
-		check_durable(sa, oseq);
-	*sa = (struct sa){.present = true,
-		.birth = facts->birth,
-		.oseq = oseq,
-		.guard = sa->guard,
-		.guarded = sa->guarded,
-		.journaled = sa->journaled};
-	return 0;
+		note(ctx, 'i');
+		assert_int_equal(list[i].body_len, 8);
+		assert_memory_equal(list[i].body, &list[i].facts->birth, 8);
+		assert_false(sa->present);
+		if (sa->guard.open[0].first <= sa->guard.open[0].last)
+			check_durable(sa, list[i].oseq);
+		*sa = (struct sa){.present = true,
+			.birth = list[i].facts->birth,
+			.oseq = list[i].oseq,
+			.guard = sa->guard,
+			.guarded = sa->guarded,
+			.journaled = sa->journaled};
+		list[i].result = 0;
+	}
 }
 
 static void op_remove(void *ctx, const struct record_key *key)
@@ -291,6 +292,8 @@ static void step(void)
 				sa->journaled = entries[id][g->durable].block + 1;
 		}
 		member_committed(g->m, g->durable);
+		while (member_work(g->m, now_us))
+			;
 		if (now_us % (HEARTBEAT_US / 2) == 0)
 			member_tick(g->m, now_us);
 		member_flush(g->m, now_us);

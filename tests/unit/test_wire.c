@@ -81,6 +81,7 @@ static size_t all_kinds(uint8_t *payload, size_t size, const struct record *r, c
 	struct writer w = {.at = payload, .end = payload + size};
 	struct wire_heartbeat h = {.settings = 7,
 		.journal = 8,
+		.records = 1000000,
 		.synced = 0x102,
 		.knows = 0x8001,
 		.flags = WIRE_STARTED,
@@ -90,11 +91,27 @@ static size_t all_kinds(uint8_t *payload, size_t size, const struct record *r, c
 	wire_put_heartbeat(&w, &h);
 	wire_put_record(&w, r, body, body_len);
 	wire_put_state(&w, r);
-	wire_put_digest(&w, digests, 40, 3);
+	wire_put_position(&w, 0x1122334455667788, 0x12345);
+	wire_put_digest(&w, WIRE_DIGEST, 40, digests + 40, 3);
+	wire_put_digest(&w, WIRE_LEAVES, TABLE_LEAVES - 2, digests, 2);
+	wire_put_digest(&w, WIRE_HAVE, TABLE_LEAVES - 1, digests, 9);
+	wire_put_key(&w, WIRE_ASK, &r->key);
 	wire_put_number(&w, WIRE_PULL, 11);
 	wire_put_number(&w, WIRE_PULLED, 12);
 	assert_false(w.failed);
 	return (size_t)(w.at - payload);
+}
+
+static void got_digests(struct reader *in, enum wire_kind kind, unsigned int first,
+	const uint64_t *values, unsigned int count)
+{
+	struct wire_message m;
+
+	assert_int_equal(wire_get(in, &m), 1);
+	assert_int_equal(m.kind, kind);
+	assert_int_equal(m.digest.first, first);
+	assert_int_equal(m.digest.count, count);
+	assert_memory_equal(m.digest.values, values, count * sizeof(*values));
 }
 
 static void test_round_trip(void **state)
@@ -119,6 +136,7 @@ static void test_round_trip(void **state)
 		assert_int_equal(m.kind, WIRE_HEARTBEAT);
 		assert_int_equal(m.heartbeat.settings, 7);
 		assert_int_equal(m.heartbeat.journal, 8);
+		assert_int_equal(m.heartbeat.records, 1000000);
 		assert_int_equal(m.heartbeat.synced, 0x102);
 		assert_int_equal(m.heartbeat.knows, 0x8001);
 		assert_int_equal(m.heartbeat.flags, WIRE_STARTED);
@@ -136,10 +154,15 @@ static void test_round_trip(void **state)
 		assert_int_equal(m.kind, WIRE_STATE);
 		same_state(&m.record, &r);
 		assert_int_equal(wire_get(&in, &m), 1);
-		assert_int_equal(m.kind, WIRE_DIGEST);
-		assert_int_equal(m.digest.first, 40);
-		assert_int_equal(m.digest.count, 3);
-		assert_memory_equal(m.digest.values, digests + 40, 24);
+		assert_int_equal(m.kind, WIRE_POSITION);
+		assert_int_equal(m.position.name, 0x1122334455667788);
+		assert_int_equal(m.position.seq, 0x12345);
+		got_digests(&in, WIRE_DIGEST, 40, digests + 40, 3);
+		got_digests(&in, WIRE_LEAVES, TABLE_LEAVES - 2, digests, 2);
+		got_digests(&in, WIRE_HAVE, TABLE_LEAVES - 1, digests, 9);
+		assert_int_equal(wire_get(&in, &m), 1);
+		assert_int_equal(m.kind, WIRE_ASK);
+		assert_memory_equal(&m.key, &r.key, sizeof(r.key));
 		assert_int_equal(wire_get(&in, &m), 1);
 		assert_int_equal(m.kind, WIRE_PULL);
 		assert_int_equal(m.number, 11);
@@ -202,6 +225,9 @@ static int read_all(const uint8_t *bytes, size_t len)
 		assert_true(m.kind != WIRE_RECORD || m.body_len <= RECORD_BODY_MAX);
 		assert_true(
 			m.kind != WIRE_DIGEST || m.digest.first + m.digest.count <= TABLE_RANGES);
+		assert_true(
+			m.kind != WIRE_LEAVES || m.digest.first + m.digest.count <= TABLE_LEAVES);
+		assert_true(m.kind != WIRE_HAVE || m.digest.first < TABLE_LEAVES);
 		for (size_t i = 0; m.kind == WIRE_RECORD && i < m.body_len; i++)
 			(void)*(const volatile uint8_t *)&m.body[i];
 	}
@@ -221,7 +247,7 @@ static void test_truncated(void **state)
 	(void)state;
 	for (size_t cut = 0; cut <= len; cut++)
 		whole += read_all(payload, cut) == 0;
-	assert_int_equal(whole, 7);
+	assert_int_equal(whole, 11);
 }
 
 static void test_damaged(void **state)
@@ -251,7 +277,7 @@ static void test_random(void **state)
 	for (unsigned int round = 0; round < 20000; round++) {
 		for (unsigned int i = 0; i < sizeof(bytes); i++)
 			bytes[i] = (uint8_t)draw();
-		bytes[0] = (uint8_t)(draw() % 8);
+		bytes[0] = (uint8_t)(draw() % 16);
 		bytes[1] = 0;
 		(void)read_all(bytes, draw() % sizeof(bytes));
 	}
