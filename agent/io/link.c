@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "io/link.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <linux/rtnetlink.h>
@@ -171,7 +172,7 @@ struct announcement {
 	struct ether_arp arp;
 } __attribute__((packed));
 
-static int send_announcement(int fd, const struct link_state *state, struct in_addr address)
+static int send_announcement(int fd, const struct link_state *state, const uint8_t *address)
 {
 	const struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)state->ifindex};
 	struct announcement a = {
@@ -186,14 +187,14 @@ static int send_announcement(int fd, const struct link_state *state, struct in_a
 	memset(a.ethernet.ether_dhost, 0xff, sizeof(a.ethernet.ether_dhost));
 	memcpy(a.ethernet.ether_shost, state->mac, sizeof(state->mac));
 	memcpy(a.arp.arp_sha, state->mac, sizeof(state->mac));
-	memcpy(a.arp.arp_spa, &address, sizeof(address));
-	memcpy(a.arp.arp_tpa, &address, sizeof(address));
+	memcpy(a.arp.arp_spa, address, sizeof(a.arp.arp_spa));
+	memcpy(a.arp.arp_tpa, address, sizeof(a.arp.arp_tpa));
 	if (sendto(fd, &a, sizeof(a), 0, (const struct sockaddr *)&to, sizeof(to)) < 0)
 		return -errno;
 	return 0;
 }
 
-int link_announce(const struct link_state *state, const struct in_addr *addresses, unsigned int n)
+int link_announce(const struct link_state *state, const struct address *addresses, unsigned int n)
 {
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0),
 	    r = 0; /* protocol 0: receives nothing */
@@ -201,7 +202,8 @@ int link_announce(const struct link_state *state, const struct in_addr *addresse
 	if (fd < 0)
 		return -errno;
 	for (unsigned int i = 0; i < n && r == 0; i++)
-		r = send_announcement(fd, state, addresses[i]);
+		if (addresses[i].family == AF_INET)
+			r = send_announcement(fd, state, addresses[i].bytes);
 	close(fd);
 	return r;
 }

@@ -6,9 +6,10 @@
 #ifndef LINK_H
 #define LINK_H
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "core/address.h"
 
 #define LINK_WATCHED 4 /* most interfaces that one watches */
 
@@ -31,9 +32,9 @@ void link_close(struct link *l);
 int link_fd(const struct link *l); /* readable: call link_process() */
 int link_process(struct link *l); /* 0 or -errno */
 
-/* Tells the whole link that the addresses are at this MAC address: an ARP announcement for each. 0
- * or -errno. */
-int link_announce(const struct link_state *state, const struct in_addr *addresses, unsigned int n);
+/* Tells the whole link that the addresses are at this MAC address: an ARP announcement for each
+ * IPv4 address of the list. 0 or -errno. */
+int link_announce(const struct link_state *state, const struct address *addresses, unsigned int n);
 
 /*
  * The arp_announce in effect (the kernel's ip-sysctl.rst). With less than 2, this member's ARP

@@ -128,7 +128,8 @@ static void test_announcement(void **state)
 		0x08, 0x06, /* ARP */
 		0, 1, 0x08, 0x00, 6, 4, 0, 1, /* request */
 		2, 0, 0, 0, 0, 1, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 192, 0, 2, 7};
-	const struct in_addr addresses[] = {{htonl(0xc0000206)}, {htonl(0xc0000207)}};
+	const struct address addresses[] = {{AF_INET, {192, 0, 2, 6}},
+		{AF_INET6, {0x20, 1, 0xd, 0xb8}}, {AF_INET, {192, 0, 2, 7}}};
 	struct sockaddr_ll on = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ARP)};
 	struct timeval patience = {.tv_sec = 5};
 	struct told told = {0};
@@ -145,7 +146,7 @@ static void test_announcement(void **state)
 	fd = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ARP));
 	assert_int_equal(bind(fd, (struct sockaddr *)&on, sizeof(on)), 0);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	assert_int_equal(link_announce(&told.state[0], addresses, 2), 0);
+	assert_int_equal(link_announce(&told.state[0], addresses, 3), 0);
 	assert_int_equal(recv(fd, frame, sizeof(frame), 0), sizeof(expected));
 	assert_int_equal(frame[31], 6);
 	assert_int_equal(recv(fd, frame, sizeof(frame), 0), sizeof(expected));
