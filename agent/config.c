@@ -90,23 +90,38 @@ static int parse_id(struct parser *p, const struct key *key, const char *value)
 	return read_number(p, "member id", value, 0, ESPALIER_MEMBERS - 1, field(p, key));
 }
 
-/* Milliseconds, with or without "ms". */
+static int fail_duration(struct parser *p, const struct key *key, const char *value, const char *is)
+{
+	return fail(p, "%s '%s' is %s: use %ums to %us", key->name, value, is, key->min,
+		key->max / 1000);
+}
+
+/* Milliseconds, seconds or minutes; a number alone is milliseconds. */
 static int parse_duration(struct parser *p, const struct key *key, const char *value)
 {
+	static const struct {
+		const char *name;
+		unsigned int ms;
+	} units[] = {{"", 1}, {"ms", 1}, {"s", 1000}, {"min", 60000}};
 	size_t length = strspn(value, "0123456789");
 	const char *unit = value + length + strspn(value + length, " \t");
-	unsigned int ms = 0;
-	char number[16];
+	unsigned int number;
+	char digits[256];
 
-	if (length >= sizeof(number) || (*unit && strcasecmp(unit, "ms") != 0))
-		return fail(p, "%s '%s' is not a time in milliseconds: use %ums to %ums", key->name,
-			value, key->min, key->max);
-	memcpy(number, value, length);
-	number[length] = '\0';
-	if (read_number(p, key->name, number, key->min, key->max, &ms) < 0)
-		return -EINVAL;
-	*(unsigned int *)field(p, key) = ms * 1000;
-	return 0;
+	snprintf(digits, sizeof(digits), "%.*s", (int)length, value);
+	if (parse_digits(digits, &number) < 0)
+		return fail_duration(p, key, value, "not a time");
+	for (unsigned int i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		uint64_t ms = (uint64_t)number * units[i].ms;
+
+		if (strcasecmp(unit, units[i].name) != 0)
+			continue;
+		if (ms < key->min || ms > key->max)
+			return fail_duration(p, key, value, "out of range");
+		*(unsigned int *)field(p, key) = (unsigned int)ms * 1000;
+		return 0;
+	}
+	return fail_duration(p, key, value, "not a time");
 }
 
 static int parse_word(struct parser *p, const struct key *key, const char *value)
@@ -148,18 +163,40 @@ static int parse_path(struct parser *p, const struct key *key, const char *value
 	return copy_text(p, key, value);
 }
 
-static int parse_address(struct parser *p, const char *name, const char *value, struct in_addr *ret)
+static bool is_unicast4(const uint8_t *address)
 {
-	struct in_addr address;
-	uint32_t host;
+	return address[0] != 0 && address[0] != IN_LOOPBACKNET && address[0] < 0xe0;
+}
 
-	if (inet_pton(AF_INET, value, &address) != 1)
-		return fail(
-			p, "%s '%s' is not an IPv4 address: write it like 192.0.2.1", name, value);
-	host = ntohl(address.s_addr);
-	if (host >> 24 == 0 || host >> 24 == IN_LOOPBACKNET || host >> 28 >= 0xe)
-		return fail(
-			p, "%s %s cannot be a host's address: use a unicast address", name, value);
+/* The same on every link, so not fe80::/10 either; an IPv4 address is to be written as one. */
+static bool is_unicast6(const struct in6_addr *address)
+{
+	return !IN6_IS_ADDR_UNSPECIFIED(address) && !IN6_IS_ADDR_LOOPBACK(address) &&
+	       !IN6_IS_ADDR_MULTICAST(address) && !IN6_IS_ADDR_LINKLOCAL(address) &&
+	       !IN6_IS_ADDR_V4MAPPED(address);
+}
+
+static int parse_address(struct parser *p, const char *name, const char *value, struct address *ret)
+{
+	struct address address = {.family = AF_INET};
+	struct in6_addr six;
+	bool unicast;
+
+	if (inet_pton(AF_INET, value, address.bytes) == 1) {
+		unicast = is_unicast4(address.bytes);
+	} else if (inet_pton(AF_INET6, value, &six) == 1) {
+		address.family = AF_INET6;
+		memcpy(address.bytes, &six, sizeof(six));
+		unicast = is_unicast6(&six);
+	} else {
+		return fail(p,
+			"%s '%s' is not an IP address: write it like 192.0.2.1 or 2001:db8::1",
+			name, value);
+	}
+	if (!unicast)
+		return fail(p, "%s %s cannot be a host's address%s address", name, value,
+			address.family == AF_INET ? ": use a unicast"
+						  : " on any link: use a global or unique local");
 	*ret = address;
 	return 0;
 }
@@ -178,7 +215,7 @@ static int parse_addresses(struct parser *p, const struct key *key, const char *
 				ESPALIER_ADDRESSES);
 		if (parse_address(p, key->name, item, &list->address[list->count]) < 0)
 			return -EINVAL;
-		list->count++;
+		list->line[list->count++] = p->line;
 	}
 	return 0;
 }
@@ -204,6 +241,7 @@ static int parse_member_id(struct parser *p, const struct key *key, const char *
 
 static int parse_member_sync(struct parser *p, const struct key *key, const char *value)
 {
+	struct address address = {0};
 	struct in_addr *sync;
 
 	if (p->member < 0)
@@ -211,7 +249,15 @@ static int parse_member_sync(struct parser *p, const struct key *key, const char
 	sync = &p->config.member_sync[p->member];
 	if (sync->s_addr)
 		return fail(p, "member %d has a Sync address already: remove one", p->member);
-	return parse_address(p, key->name, value, sync);
+	if (parse_address(p, key->name, value, &address) < 0)
+		return -EINVAL;
+	if (address.family != AF_INET)
+		return fail(p,
+			"%s %s is an IPv6 address: the sync channel is IPv4, write an address like "
+			"10.255.0.1",
+			key->name, value);
+	memcpy(sync, address.bytes, sizeof(*sync));
+	return 0;
 }
 
 static const char *const mode_words[] = {"load-sharing", "hot-standby", NULL};
@@ -251,6 +297,8 @@ static const struct key keys[CONFIG_KEYS] = {
 	[CONFIG_TRANSPORT] = {"Interface", "Transport", parse_word, FIELD(transport), 0, 0, transport_words, "auto"},
 	[CONFIG_COUNTERS] = {"Interface", "Counters", parse_word, FIELD(counters), 0, 0, counters_words, "auto"},
 	[CONFIG_MAX_SAS] = {"Interface", "MaxSAs", parse_number, FIELD(max_sas), 16, 1048576 * 4, NULL, "65536"},
+	[CONFIG_AUDIT] = {"Interface", "Audit", parse_duration, FIELD(audit_us), 1000, 3600000, NULL, "60s"},
+	[CONFIG_MISSES] = {"Interface", "Misses", parse_number, FIELD(misses_per_second), 1, 100000, NULL, "100"},
 	[CONFIG_MEMBER_ID] = {"Member", "Id", parse_member_id, 0, 0, 0, NULL, NULL},
 	[CONFIG_MEMBER_SYNC] = {"Member", "Sync", parse_member_sync, 0, 0, 0, NULL, NULL},
 };
@@ -280,7 +328,7 @@ static int set(struct parser *p, enum config_key i, const char *value)
 
 	if (value[0] == '\0')
 		return fail(p, "%s has no value: give one or remove the line", key->name);
-	if (i<CONFIG_MEMBER_ID && * line> 0)
+	if (*line > 0 && i < CONFIG_MEMBER_ID && key->parse != parse_addresses)
 		return fail(p, "%s was given already in line %u: remove one", key->name, *line);
 	*line = p->line;
 	return key->parse(p, key, value);
@@ -416,34 +464,44 @@ static int check_members(struct parser *p)
 }
 
 struct place {
-	struct in_addr address;
+	struct address address;
 	unsigned int line;
 };
+
+static struct place sync_place(const struct config *c, unsigned int id)
+{
+	struct place place = {{.family = AF_INET}, c->member_line[id]};
+
+	memcpy(place.address.bytes, &c->member_sync[id], sizeof(c->member_sync[id]));
+	return place;
+}
 
 /* One address, one use: cluster addresses and sync addresses are all different. */
 static int check_addresses(struct parser *p)
 {
 	const struct config *c = &p->config;
 	struct place places[2 * ESPALIER_ADDRESSES + ESPALIER_MEMBERS];
+	char text[INET6_ADDRSTRLEN];
 	unsigned int n = 0;
 
 	for (unsigned int i = 0; i < c->outer.count; i++)
-		places[n++] = (struct place){c->outer.address[i], c->line[CONFIG_ADDRESS]};
+		places[n++] = (struct place){c->outer.address[i], c->outer.line[i]};
 	for (unsigned int i = 0; i < c->inner.count; i++)
-		places[n++] = (struct place){c->inner.address[i], c->line[CONFIG_INNER_ADDRESS]};
+		places[n++] = (struct place){c->inner.address[i], c->inner.line[i]};
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
 		if (c->members >> id & 1)
-			places[n++] = (struct place){c->member_sync[id], c->member_line[id]};
+			places[n++] = sync_place(c, id);
 	for (unsigned int i = 0; i < n; i++) {
 		for (unsigned int j = 0; j < i; j++) {
 			const struct place *a = &places[i], *b = &places[j];
 			unsigned int first = a->line < b->line ? a->line : b->line;
 
-			if (a->address.s_addr != b->address.s_addr)
+			if (memcmp(&a->address, &b->address, sizeof(a->address)) != 0)
 				continue;
 			p->line = a->line > b->line ? a->line : b->line;
+			inet_ntop(a->address.family, a->address.bytes, text, sizeof(text));
 			return fail(p, "address %s was given already in line %u: use each one once",
-				inet_ntoa(a->address), first);
+				text, first);
 		}
 	}
 	return 0;
@@ -488,42 +546,4 @@ void config_wipe(struct config *config)
 {
 	if (config)
 		explicit_bzero(config, sizeof(*config));
-}
-
-static void digest_byte(uint64_t *hash, uint8_t byte)
-{
-	*hash = (*hash ^ byte) * 0x100000001b3ULL;
-}
-
-static void digest_number(uint64_t *hash, uint32_t value)
-{
-	for (unsigned int i = 0; i < 4; i++)
-		digest_byte(hash, (uint8_t)(value >> 8 * i));
-}
-
-static void digest_addresses(uint64_t *hash, const struct in_addr *address, unsigned int count)
-{
-	digest_number(hash, count);
-	for (unsigned int i = 0; i < count; i++)
-		digest_number(hash, ntohl(address[i].s_addr));
-}
-
-uint64_t config_cluster_digest(const struct config *config)
-{
-	uint64_t hash = 0xcbf29ce484222325ULL;
-
-	for (const char *c = config->name; *c; c++)
-		digest_byte(&hash, (uint8_t)*c);
-	digest_byte(&hash, 0);
-	digest_addresses(&hash, config->outer.address, config->outer.count);
-	digest_addresses(&hash, config->inner.address, config->inner.count);
-	digest_number(&hash, config->mode);
-	digest_number(&hash, config->hash);
-	digest_number(&hash, config->block_bits);
-	digest_number(&hash, config->heartbeat_us);
-	digest_number(&hash, config->dead_after);
-	digest_number(&hash, config->sync_port);
-	digest_number(&hash, config->members);
-	digest_addresses(&hash, config->member_sync, ESPALIER_MEMBERS);
-	return hash;
 }

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/address.h"
 #include "espalier.h"
 
 #define CONFIG_PATH_SIZE 192
@@ -50,13 +51,17 @@ enum config_key {
 	CONFIG_TRANSPORT,
 	CONFIG_COUNTERS,
 	CONFIG_MAX_SAS,
+	CONFIG_AUDIT,
+	CONFIG_MISSES,
 	CONFIG_MEMBER_ID,
 	CONFIG_MEMBER_SYNC,
 	CONFIG_KEYS
 };
 
+/* IPv4 and IPv6, as the file has them; the rest is zero. */
 struct config_addresses {
-	struct in_addr address[ESPALIER_ADDRESSES];
+	struct address address[ESPALIER_ADDRESSES];
+	unsigned int line[ESPALIER_ADDRESSES]; /* where each was said */
 	unsigned int count;
 };
 
@@ -91,6 +96,9 @@ struct config {
 	enum config_transport transport;
 	enum config_counters counters;
 	unsigned int max_sas;
+	unsigned int audit_us; /* how often the kernel's SAs and policies are compared with the
+				  table */
+	unsigned int misses_per_second; /* packets for unknown SPIs that may wake the agent */
 
 	/* [Member]: all members, this one too */
 	uint32_t members; /* bit i: member i is configured */

@@ -195,41 +195,57 @@ static int check_interface(const struct check *check, enum config_key key, const
 		"interface %s is not there: create it or name another", name);
 }
 
-static bool has_address(const struct check *check, const char *interface, struct in_addr address)
+static bool same_address(const struct sockaddr *sockaddr, const struct address *address)
+{
+	if (!sockaddr || sockaddr->sa_family != address->family)
+		return false;
+	if (address->family == AF_INET)
+		return memcmp(&((const struct sockaddr_in *)sockaddr)->sin_addr, address->bytes,
+			       sizeof(struct in_addr)) == 0;
+	return memcmp(&((const struct sockaddr_in6 *)sockaddr)->sin6_addr, address->bytes,
+		       sizeof(struct in6_addr)) == 0;
+}
+
+static bool has_address(
+	const struct check *check, const char *interface, const struct address *address)
 {
 	size_t length = strlen(interface);
 
 	for (const struct ifaddrs *a = check->addresses; a; a = a->ifa_next) {
-		if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET)
-			continue;
 		/* An address with a label: "lo:1" is on lo. */
-		if (strncmp(a->ifa_name, interface, length) != 0 ||
-			!strchr(":", a->ifa_name[length]))
-			continue;
-		if (((const struct sockaddr_in *)a->ifa_addr)->sin_addr.s_addr == address.s_addr)
+		if (strncmp(a->ifa_name, interface, length) == 0 &&
+			strchr(":", a->ifa_name[length]) && same_address(a->ifa_addr, address))
 			return true;
 	}
 	return false;
 }
 
-static int check_address(
-	const struct check *check, unsigned int line, const char *interface, struct in_addr address)
+static int check_address(const struct check *check, unsigned int line, const char *interface,
+	const struct address *address)
 {
-	char text[INET_ADDRSTRLEN];
+	char text[INET6_ADDRSTRLEN];
 
 	if (has_address(check, interface, address))
 		return 0;
-	inet_ntop(AF_INET, &address, text, sizeof(text));
+	inet_ntop(address->family, address->bytes, text, sizeof(text));
 	return fail(check, line, EADDRNOTAVAIL,
-		"address %s is not on %s: ip address add %s/32 dev %s", text, interface, text,
-		interface);
+		"address %s is not on %s: ip address add %s/%u dev %s", text, interface, text,
+		address->family == AF_INET ? 32 : 128, interface);
 }
 
-static int check_cluster_addresses(
-	const struct check *check, enum config_key key, const struct config_addresses *list)
+static int check_sync_address(const struct check *check)
+{
+	const struct config *c = check->config;
+	struct address address = {.family = AF_INET};
+
+	memcpy(address.bytes, &c->member_sync[c->id], sizeof(c->member_sync[c->id]));
+	return check_address(check, c->member_line[c->id], c->sync_interface, &address);
+}
+
+static int check_cluster_addresses(const struct check *check, const struct config_addresses *list)
 {
 	for (unsigned int i = 0; i < list->count; i++) {
-		int r = check_address(check, check->config->line[key], "lo", list->address[i]);
+		int r = check_address(check, list->line[i], "lo", &list->address[i]);
 
 		if (r < 0)
 			return r;
@@ -267,11 +283,9 @@ static int check_all(struct check *check)
 	if ((r = check_interface(check, CONFIG_OUTER, c->outer_interface)) < 0 ||
 		(r = check_interface(check, CONFIG_INNER, c->inner_interface)) < 0 ||
 		(r = check_interface(check, CONFIG_SYNC, c->sync_interface)) < 0 ||
-		(r = check_cluster_addresses(check, CONFIG_ADDRESS, &c->outer)) < 0 ||
-		(r = check_cluster_addresses(check, CONFIG_INNER_ADDRESS, &c->inner)) < 0 ||
-		(r = check_address(check, c->member_line[c->id], c->sync_interface,
-			 c->member_sync[c->id])) < 0 ||
-		(r = check_journal(check)) < 0)
+		(r = check_cluster_addresses(check, &c->outer)) < 0 ||
+		(r = check_cluster_addresses(check, &c->inner)) < 0 ||
+		(r = check_sync_address(check)) < 0 || (r = check_journal(check)) < 0)
 		return r;
 	return check_keys(check); /* last: it alone leaves something in the config */
 }

@@ -68,6 +68,34 @@ refused()
 	refused "*$CLUSTER_OUTER*lo*" espalierd "$config"
 }
 
+@test "an IPv6 cluster address that is not on lo, then is" {
+	in_member 0 sysctl -q -w net.ipv6.conf.lo.disable_ipv6=0
+	sed -i 's/^Address = .*/&, 2001:db8::1/' "$config"
+	refused "*espalier.conf:*: address 2001:db8::1 is not on lo: ip address add 2001:db8::1/128 dev lo" \
+		espalierd "$config"
+	in_member 0 ip address add 2001:db8::1/128 dev lo
+	run in_member 0 espalierd -t "$config"
+	[ "$output" = "$config: good" ]
+}
+
+@test "an IPv6 address that is of one link only" {
+	sed -i 's/^Address = .*/Address = fe80::1/' "$config"
+	refused "*espalier.conf:*: Address fe80::1 *global*" espalierd "$config"
+}
+
+@test "an IPv6 address for the sync channel" {
+	printf '[Member]\nId = 9\nSync = fd00::9\n' >>"$config"
+	refused "*espalier.conf:*: Sync fd00::9 is an IPv6 address: the sync channel is IPv4,*" \
+		espalierd "$config"
+}
+
+@test "a time that is too long" {
+	sed -i 's/^\[Interface\]/&\nAudit = 2h/' "$config"
+	refused "*espalier.conf:*: Audit '2h' is not a time: use *" espalierd "$config"
+	sed -i 's/^Audit = .*/Audit = 61 min/' "$config"
+	refused "*espalier.conf:*: Audit '61 min' is out of range: use *" espalierd "$config"
+}
+
 @test "no CAP_BPF" {
 	refused "*CAP_BPF*" setpriv --bounding-set -bpf,-sys_admin --inh-caps -bpf,-sys_admin \
 		espalierd "$config"

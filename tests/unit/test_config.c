@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/ipv6.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -73,9 +74,15 @@ static void assert_good(const char *text, struct config *ret)
 		fail_msg("%s", err);
 }
 
-static void assert_address(struct in_addr address, const char *text)
+static void assert_address(const struct address *address, const char *text)
 {
-	assert_string_equal(inet_ntoa(address), text);
+	static const uint8_t zero[12];
+	char buffer[INET6_ADDRSTRLEN];
+
+	inet_ntop(address->family, address->bytes, buffer, sizeof(buffer));
+	assert_string_equal(buffer, text);
+	if (address->family == AF_INET)
+		assert_memory_equal(address->bytes + 4, zero, sizeof(zero));
 }
 
 static void test_defaults(void **state)
@@ -86,7 +93,7 @@ static void test_defaults(void **state)
 	assert_good(GOOD, &c);
 	assert_string_equal(c.name, "espalier");
 	assert_int_equal(c.outer.count, 1);
-	assert_address(c.outer.address[0], "192.0.2.1");
+	assert_address(&c.outer.address[0], "192.0.2.1");
 	assert_int_equal(c.inner.count, 0);
 	assert_int_equal(c.mode, CONFIG_LOAD_SHARING);
 	assert_int_equal(c.hash, ESPALIER_HASH_PREFIX);
@@ -107,8 +114,10 @@ static void test_defaults(void **state)
 	assert_int_equal(c.transport, CONFIG_TRANSPORT_AUTO);
 	assert_int_equal(c.counters, CONFIG_COUNTERS_AUTO);
 	assert_int_equal(c.max_sas, 65536);
+	assert_int_equal(c.audit_us, 60000000);
+	assert_int_equal(c.misses_per_second, 100);
 	assert_int_equal(c.members, 1);
-	assert_address(c.member_sync[0], "10.0.0.1");
+	assert_string_equal(inet_ntoa(c.member_sync[0]), "10.0.0.1");
 }
 
 static void test_every_key(void **state)
@@ -119,22 +128,26 @@ static void test_every_key(void **state)
 	assert_good("\xef\xbb\xbf; a comment\n"
 		    "[cluster]  # one more\n"
 		    "  name = gw_1.a-b # not a part\n"
-		    "\tADDRESS=192.0.2.1 , 192.0.2.2,192.0.2.3\n"
-		    "InnerAddress: 10.1.0.1\n"
+		    "\tADDRESS=192.0.2.1 , 2001:DB8:0::2,192.0.2.3\n"
+		    "InnerAddress: fd00::1,10.1.0.1\naddress = 2001:db8::4\n"
 		    "Mode = Hot-Standby\nHash = mix\nBlockBits = 8\nHeartbeat = 250 ms\n"
 		    "Dead = 100\r\nSyncPort = 65535\n"
 		    "CertificateFile = /c\nPrivateKeyFile = /k\nCAFile = /ca\n"
 		    "\n[INTERFACE]\nId = 15\nOuter = a\nInner = b\nSync = c\nJournal = /j/j\n"
 		    "Pin = /p\nControl = /x\nTransport = udp\nCounters = events\n"
-		    "MaxSAs = 4194304\n"
+		    "MaxSAs = 4194304\nAudit = 60 MIN\nMisses = 100000\n"
 		    "[Member]\nId = 15\nSync = 10.0.0.15\n[Member]\nId = 2\nSync = 10.0.0.2",
 		&c);
 	assert_string_equal(c.name, "gw_1.a-b");
-	assert_int_equal(c.outer.count, 3);
-	assert_address(c.outer.address[1], "192.0.2.2");
-	assert_address(c.outer.address[2], "192.0.2.3");
-	assert_int_equal(c.inner.count, 1);
-	assert_address(c.inner.address[0], "10.1.0.1");
+	assert_int_equal(c.outer.count, 4);
+	assert_address(&c.outer.address[1], "2001:db8::2");
+	assert_address(&c.outer.address[2], "192.0.2.3");
+	assert_address(&c.outer.address[3], "2001:db8::4");
+	assert_int_equal(c.outer.line[2], 4);
+	assert_int_equal(c.outer.line[3], 6);
+	assert_int_equal(c.inner.count, 2);
+	assert_address(&c.inner.address[0], "fd00::1");
+	assert_address(&c.inner.address[1], "10.1.0.1");
 	assert_int_equal(c.mode, CONFIG_HOT_STANDBY);
 	assert_int_equal(c.hash, ESPALIER_HASH_MIX);
 	assert_int_equal(c.block_bits, 8);
@@ -155,9 +168,11 @@ static void test_every_key(void **state)
 	assert_int_equal(c.transport, CONFIG_TRANSPORT_UDP);
 	assert_int_equal(c.counters, CONFIG_COUNTERS_EVENTS);
 	assert_int_equal(c.max_sas, 4194304);
+	assert_true(c.audit_us == 3600000000U);
+	assert_int_equal(c.misses_per_second, 100000);
 	assert_int_equal(c.members, 1 << 15 | 1 << 2);
-	assert_address(c.member_sync[15], "10.0.0.15");
-	assert_address(c.member_sync[2], "10.0.0.2");
+	assert_string_equal(inet_ntoa(c.member_sync[15]), "10.0.0.15");
+	assert_string_equal(inet_ntoa(c.member_sync[2]), "10.0.0.2");
 }
 
 static void test_syntax(void **state)
@@ -177,7 +192,7 @@ static void test_syntax(void **state)
 	assert_bad("[Interface]\n\nKey = 1\nNonsense\n", 3,
 		"unknown key Key in [Interface]: use Id, Outer, Inner, Sync, Journal, Pin, "
 		"Control, "
-		"Transport, Counters, MaxSAs");
+		"Transport, Counters, MaxSAs, Audit, Misses");
 	assert_bad("[Cluster]\nName = a\nName = b\n", 3,
 		"Name was given already in line 2: remove one");
 	assert_bad(
@@ -206,13 +221,18 @@ static void test_values(void **state)
 	assert_bad(CLUSTER_KEY("BlockBits = 7"), 2, "BlockBits 7 is out of range: use 8 to 24");
 	assert_bad(CLUSTER_KEY("BlockBits = 25"), 2, "BlockBits 25 is out of range: use 8 to 24");
 	assert_bad(CLUSTER_KEY("BlockBits = -9"), 2, "BlockBits '-9' is not a number: use 8 to 24");
-	assert_bad(CLUSTER_KEY("Heartbeat = 10s"), 2,
-		"Heartbeat '10s' is not a time in milliseconds: use 1ms to 10000ms");
+	assert_bad(CLUSTER_KEY("Heartbeat = 10 h"), 2,
+		"Heartbeat '10 h' is not a time: use 1ms to 10s");
 	assert_bad(CLUSTER_KEY("Heartbeat = 10001ms"), 2,
-		"Heartbeat 10001 is out of range: use 1 to 10000");
-	assert_bad(CLUSTER_KEY("Heartbeat = 0"), 2, "Heartbeat 0 is out of range: use 1 to 10000");
+		"Heartbeat '10001ms' is out of range: use 1ms to 10s");
+	assert_bad(CLUSTER_KEY("Heartbeat = 11s"), 2,
+		"Heartbeat '11s' is out of range: use 1ms to 10s");
 	assert_bad(
-		CLUSTER_KEY("Heartbeat = ms"), 2, "Heartbeat '' is not a number: use 1 to 10000");
+		CLUSTER_KEY("Heartbeat = 0"), 2, "Heartbeat '0' is out of range: use 1ms to 10s");
+	assert_bad(
+		CLUSTER_KEY("Heartbeat = ms"), 2, "Heartbeat 'ms' is not a time: use 1ms to 10s");
+	assert_bad(CLUSTER_KEY("Heartbeat = 99999999999999999999999 min"), 2,
+		"Heartbeat '99999999999999999999999 min' is out of range: use 1ms to 10s");
 	assert_bad(CLUSTER_KEY("Dead = 1"), 2, "Dead 1 is out of range: use 2 to 100");
 	assert_bad(CLUSTER_KEY("SyncPort = 65536"), 2,
 		"SyncPort 65536 is out of range: use 1 to 65535");
@@ -230,6 +250,15 @@ static void test_values(void **state)
 	assert_bad(INTERFACE_KEY("Counters = none"), 2,
 		"Counters 'none' is unknown: use auto or events");
 	assert_bad(INTERFACE_KEY("MaxSAs = 15"), 2, "MaxSAs 15 is out of range: use 16 to 4194304");
+	assert_bad(INTERFACE_KEY("Audit = 999ms"), 2,
+		"Audit '999ms' is out of range: use 1000ms to 3600s");
+	assert_bad(INTERFACE_KEY("Audit = 61min"), 2,
+		"Audit '61min' is out of range: use 1000ms to 3600s");
+	assert_bad(
+		INTERFACE_KEY("Audit = 60"), 2, "Audit '60' is out of range: use 1000ms to 3600s");
+	assert_bad(INTERFACE_KEY("Misses = 0"), 2, "Misses 0 is out of range: use 1 to 100000");
+	assert_bad(INTERFACE_KEY("Misses = 100001"), 2,
+		"Misses 100001 is out of range: use 1 to 100000");
 	assert_bad(INTERFACE_KEY("Control = /"
 				 "1234567890123456789012345678901234567890123456789012345678901234"
 				 "56789012345678901234567890123456789012345678"),
@@ -238,13 +267,28 @@ static void test_values(void **state)
 
 static void test_addresses(void **state)
 {
+	static const char *const not_global[] = {
+		"::", "::1", "ff02::1", "fe80::1", "febf::1", "::ffff:192.0.2.1"};
+
 	(void)state;
 	assert_bad(CLUSTER_KEY("Address = 192.0.2.256"), 2,
-		"Address '192.0.2.256' is not an IPv4 address: write it like 192.0.2.1");
-	assert_bad(CLUSTER_KEY("Address = 2001:db8::1"), 2,
-		"Address '2001:db8::1' is not an IPv4 address: write it like 192.0.2.1");
+		"Address '192.0.2.256' is not an IP address: write it like 192.0.2.1 or "
+		"2001:db8::1");
+	assert_bad(CLUSTER_KEY("Address = 2001:db8::1/64"), 2,
+		"Address '2001:db8::1/64' is not an IP address: write it like 192.0.2.1 or "
+		"2001:db8::1");
 	assert_bad(CLUSTER_KEY("Address = 192.0.2.1,"), 2,
-		"Address '' is not an IPv4 address: write it like 192.0.2.1");
+		"Address '' is not an IP address: write it like 192.0.2.1 or 2001:db8::1");
+	for (size_t i = 0; i < sizeof(not_global) / sizeof(not_global[0]); i++) {
+		char text[64], sentence[256];
+
+		snprintf(text, sizeof(text), CLUSTER_KEY("Address = %s"), not_global[i]);
+		snprintf(sentence, sizeof(sentence),
+			"Address %s cannot be a host's address on any link: use a global or unique "
+			"local address",
+			not_global[i]);
+		assert_bad(text, 2, sentence);
+	}
 	assert_bad(CLUSTER_KEY("InnerAddress = 224.0.0.1"), 2,
 		"InnerAddress 224.0.0.1 cannot be a host's address: use a unicast address");
 	assert_bad(CLUSTER_KEY("Address = 127.0.0.1"), 2,
@@ -252,6 +296,12 @@ static void test_addresses(void **state)
 	assert_bad(CLUSTER_KEY("Address = 10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,"
 			       "10.0.0.7,10.0.0.8,10.0.0.9"),
 		2, "Address has too many addresses: use at most 8");
+	assert_bad(CLUSTER_KEY("Address = 10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,fd00::5,fd00::6\n"
+			       "Address = fd00::7,fd00::8,fd00::9"),
+		3, "Address has too many addresses: use at most 8");
+	assert_bad("[Cluster]\nAddress = fd00::1, 192.0.2.1\nName = x\nAddress = fd00:0::1\n"
+		   "PresharedKeyFile = /psk\n" INTERFACE MEMBER,
+		4, "address fd00::1 was given already in line 2: use each one once");
 	assert_bad("[Cluster]\nInnerAddress = 10.1.0.1\nAddress = 192.0.2.1, 10.1.0.1\n"
 		   "PresharedKeyFile = /psk\n" INTERFACE "Inner = i\n" MEMBER,
 		3, "address 10.1.0.1 was given already in line 2: use each one once");
@@ -260,7 +310,10 @@ static void test_addresses(void **state)
 	assert_bad(GOOD "[Member]\nId = 1\nSync = 192.0.2.1\n", 12,
 		"address 192.0.2.1 was given already in line 2: use each one once");
 	assert_bad(GOOD "[Member]\nId = 1\nSync = 10.0.0.1.2\n", 13,
-		"Sync '10.0.0.1.2' is not an IPv4 address: write it like 192.0.2.1");
+		"Sync '10.0.0.1.2' is not an IP address: write it like 192.0.2.1 or 2001:db8::1");
+	assert_bad(GOOD "[Member]\nId = 1\nSync = fd00::1\n", 13,
+		"Sync fd00::1 is an IPv6 address: the sync channel is IPv4, write an address like "
+		"10.255.0.1");
 }
 
 static void test_members(void **state)
@@ -314,6 +367,9 @@ static void test_digest(void **state)
 {
 	static const char *const others[] = {CLUSTER "Name = other\n" INTERFACE MEMBER,
 		"[Cluster]\nPresharedKeyFile = /psk\nAddress = 192.0.2.2\n" INTERFACE MEMBER,
+		"[Cluster]\nPresharedKeyFile = /psk\nAddress = c000:201::\n" INTERFACE MEMBER,
+		CLUSTER "Address = fd00::1\n" INTERFACE MEMBER,
+		CLUSTER "Address = fd00::2\n" INTERFACE MEMBER,
 		CLUSTER "InnerAddress = 10.1.0.1\n" INTERFACE "Inner = i\n" MEMBER,
 		CLUSTER "Mode = hot-standby\n" INTERFACE MEMBER,
 		CLUSTER "Hash = mix\n" INTERFACE MEMBER,
@@ -326,12 +382,17 @@ static void test_digest(void **state)
 
 	(void)state;
 	/* Of the program, not of the machine or the build: it is compared over the wire. */
-	assert_int_equal(same, 0x8b3ce285ce6fc117ULL);
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+	assert_int_equal(same, 0x61aee95f32200bcbULL);
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		assert_int_not_equal(digest(others[i]), same);
+		for (size_t j = 0; j < i; j++)
+			assert_int_not_equal(digest(others[i]), digest(others[j]));
+	}
 	/* What is of one member only, how it is written, and where the key lies do not count. */
-	assert_int_equal(digest("[Cluster]\nPresharedKeyFile = /x\nDead = 3\nAddress=192.0.2.1\n"
-				"[Interface]\nId = 0\nOuter = x\nSync = y\nMaxSAs = 99\n" MEMBER),
+	assert_int_equal(
+		digest("[Cluster]\nPresharedKeyFile = /x\nDead = 3\nAddress=192.0.2.1\n"
+		       "[Interface]\nId = 0\nOuter = x\nSync = y\nMaxSAs = 99\nAudit = 1s\n"
+		       "Misses = 1\n" MEMBER),
 		same);
 	assert_int_equal(digest(CLUSTER "[Interface]\nId = 1\nOuter = o\nSync = s\n" MEMBER
 					"[Member]\nId = 1\nSync = 10.0.0.2\n"),
@@ -366,8 +427,8 @@ static void test_example(void **state)
 }
 
 /*
- * The checks that need a machine: a network namespace of our own, where lo carries 192.0.2.1 and,
- * being the sync interface as well, 10.0.0.1.
+ * The checks that need a machine: a network namespace of our own, where lo carries 192.0.2.1,
+ * 2001:db8::1 and, being the sync interface as well, 10.0.0.1.
  */
 static int add_address(const char *label, const char *address)
 {
@@ -379,6 +440,17 @@ static int add_address(const char *label, const char *address)
 	sin = (struct sockaddr_in *)&request.ifr_addr;
 	sin->sin_family = AF_INET;
 	inet_pton(AF_INET, address, &sin->sin_addr);
+	r = ioctl(fd, SIOCSIFADDR, &request);
+	close(fd);
+	return r;
+}
+
+static int add_address6(const char *address)
+{
+	struct in6_ifreq request = {.ifr6_prefixlen = 128, .ifr6_ifindex = 1};
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
+
+	inet_pton(AF_INET6, address, &request.ifr6_addr);
 	r = ioctl(fd, SIOCSIFADDR, &request);
 	close(fd);
 	return r;
@@ -522,9 +594,14 @@ static void test_machine(void **state)
 	assert_check_fails(
 		m, ENODEV, 7, "interface nothere1 is not there: create it or name another");
 	m->config = good;
-	m->config.outer.address[0].s_addr = htonl(0xc0000209);
+	m->config.outer.address[0].bytes[3] = 9;
 	assert_check_fails(m, EADDRNOTAVAIL, 2,
 		"address 192.0.2.9 is not on lo: ip address add 192.0.2.9/32 dev lo");
+	configure(m, "Address = 2001:db8::1\nPresharedKeyFile = /dev/null");
+	assert_check_fails(m, EINVAL, 4, "key file /dev/null is not a regular file: name one");
+	configure(m, "Address = 2001:db8::2\nPresharedKeyFile = /dev/null");
+	assert_check_fails(m, EADDRNOTAVAIL, 3,
+		"address 2001:db8::2 is not on lo: ip address add 2001:db8::2/128 dev lo");
 	m->config = good;
 	m->config.member_sync[0].s_addr = htonl(0x0a000009);
 	assert_check_fails(m, EADDRNOTAVAIL, 10,
@@ -561,7 +638,8 @@ static int run_machine_tests(void)
 		printf("skipped, as no network namespace can be made: %s\n", strerror(errno));
 		return 0;
 	}
-	if (add_address("lo:1", "192.0.2.1") < 0 || add_address("lo:2", "10.0.0.1") < 0) {
+	if (add_address("lo:1", "192.0.2.1") < 0 || add_address("lo:2", "10.0.0.1") < 0 ||
+		add_address6("2001:db8::1") < 0) {
 		perror("SIOCSIFADDR");
 		return 1;
 	}
