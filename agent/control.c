@@ -51,11 +51,12 @@ static void add_member(struct json_object *o, const char *name, uint8_t id)
 static struct json_object *addresses(const struct config_addresses *list)
 {
 	struct json_object *array = json_object_new_array();
-	char text[INET_ADDRSTRLEN];
+	char text[INET6_ADDRSTRLEN];
 
-	for (unsigned int i = 0; i < list->count; i++)
-		json_object_array_add(array, json_object_new_string(inet_ntop(AF_INET,
-						     &list->address[i], text, sizeof(text))));
+	for (unsigned int i = 0; i < list->count; i++) {
+		inet_ntop(list->address[i].family, list->address[i].bytes, text, sizeof(text));
+		json_object_array_add(array, json_object_new_string(text));
+	}
 	return array;
 }
 

@@ -138,6 +138,19 @@ out:
 	return r;
 }
 
+/* The IPv4 addresses of the list, the rest zero; how many. */
+static unsigned int ipv4_of(
+	const struct config_addresses *list, struct in_addr ret[ESPALIER_ADDRESSES])
+{
+	unsigned int n = 0;
+
+	memset(ret, 0, ESPALIER_ADDRESSES * sizeof(*ret));
+	for (unsigned int i = 0; i < list->count; i++)
+		if (list->address[i].family == AF_INET)
+			memcpy(&ret[n++], list->address[i].bytes, sizeof(*ret));
+	return n;
+}
+
 static int start_datapath(struct agent *a, char *err, size_t err_size)
 {
 	const struct config *c = &a->config;
@@ -157,8 +170,8 @@ static int start_datapath(struct agent *a, char *err, size_t err_size)
 	memcpy(datapath.ifindex, a->ifindex, sizeof(datapath.ifindex));
 	if (c->transport == CONFIG_TRANSPORT_UDP)
 		datapath.ifindex[DATAPATH_SYNC] = 0;
-	memcpy(datapath.outer, c->outer.address, sizeof(datapath.outer));
-	memcpy(datapath.inner, c->inner.address, sizeof(datapath.inner));
+	(void)ipv4_of(&c->outer, datapath.outer);
+	(void)ipv4_of(&c->inner, datapath.inner);
 	return datapath_open(&datapath, &a->datapath, err, err_size);
 }
 
@@ -187,9 +200,10 @@ static int start_channel(struct agent *a, char *err, size_t err_size)
 
 static int start_xfrm(struct agent *a, char *err, size_t err_size)
 {
+	struct in_addr addresses[ESPALIER_ADDRESSES];
 	struct xfrm_config xfrm = {
-		.addresses = a->config.outer.address,
-		.n_addresses = a->config.outer.count,
+		.addresses = addresses,
+		.n_addresses = ipv4_of(&a->config.outer, addresses),
 		.events_for_counters = !datapath_counts_inbound(a->datapath, NULL),
 	};
 	int r = xfrm_open(&xfrm, &events_xfrm, a, &a->xfrm);
