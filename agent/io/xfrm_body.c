@@ -128,6 +128,7 @@ static const struct rule sa_rules[XFRM_BODY_ATTRS] = {
 	[XFRMA_REPLAY_ESN_VAL] = {sizeof(struct xfrm_replay_state_esn), false, check_esn},
 	[XFRMA_REPLAY_VAL] = {sizeof(struct xfrm_replay_state), true, NULL},
 	[XFRMA_LTIME_VAL] = {sizeof(struct xfrm_lifetime_cur), true, NULL},
+	[XFRMA_COADDR] = {sizeof(xfrm_address_t), false, NULL},
 	[XFRMA_TFCPAD] = {sizeof(uint32_t), false, NULL},
 	[XFRMA_MARK] = {sizeof(struct xfrm_mark), false, NULL},
 	[XFRMA_SET_MARK] = {sizeof(uint32_t), false, NULL},
@@ -233,9 +234,9 @@ static int check_policy(const struct xfrm_body *b)
 {
 	const struct xfrm_userpolicy_info *p = &b->policy;
 
-	if (p->dir > XFRM_POLICY_FWD || p->action != XFRM_POLICY_ALLOW || !b->attr[XFRMA_TMPL])
+	if (p->dir > XFRM_POLICY_FWD || !b->attr[XFRMA_TMPL])
 		return -EOPNOTSUPP;
-	if (p->share > XFRM_SHARE_UNIQUE)
+	if (p->action > XFRM_POLICY_BLOCK || p->share > XFRM_SHARE_UNIQUE)
 		return -EBADMSG;
 	return check_selector(&p->sel);
 }

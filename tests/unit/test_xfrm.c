@@ -73,6 +73,7 @@ static void test_everything_else_travels(void **state)
 {
 	const struct xfrm_encap_tmpl encap = {
 		.encap_type = 2, .encap_sport = htons(4500), .encap_dport = htons(1024)};
+	const xfrm_address_t coaddr = {.a6 = {1, 2, 3, 4}};
 	const struct xfrm_mark mark = {5, 255};
 	const uint8_t dir = 2;
 	_Alignas(8) uint8_t body[RECORD_BODY_MAX];
@@ -83,6 +84,7 @@ static void test_everything_else_travels(void **state)
 	make_sa(&p, true);
 	put(&p, XFRMA_ENCAP, &encap, sizeof(encap));
 	put(&p, XFRMA_MARK, &mark, sizeof(mark));
+	put(&p, XFRMA_COADDR, &coaddr, sizeof(coaddr));
 	put_u32(&p, XFRMA_TFCPAD, 1);
 	put_u32(&p, XFRMA_SA_EXTRA_FLAGS, 2);
 	put_u32(&p, XFRMA_SET_MARK, 3);
@@ -93,6 +95,7 @@ static void test_everything_else_travels(void **state)
 	put(&p, XFRM_BODY_SA_DIR, &dir, 1);
 	to_body(RECORD_SA, &p, body, &b);
 	assert_memory_equal(mnl_attr_get_payload(b.attr[XFRMA_ENCAP]), &encap, sizeof(encap));
+	assert_memory_equal(mnl_attr_get_payload(b.attr[XFRMA_COADDR]), &coaddr, sizeof(coaddr));
 	assert_int_equal(xfrm_body_mark(&b).v, 5);
 	assert_int_equal(xfrm_body_mark(&b).m, 255);
 	assert_int_equal(xfrm_body_u32(&b, XFRMA_TFCPAD), 1);
@@ -161,7 +164,8 @@ static void test_structs_are_checked(void **state)
 	};
 	static const struct change policy_changes[] = {
 		{"a socket's", POLICY_FIELD(dir), 3, -EOPNOTSUPP},
-		{"block", POLICY_FIELD(action), XFRM_POLICY_BLOCK, -EOPNOTSUPP},
+		{"block", POLICY_FIELD(action), XFRM_POLICY_BLOCK, 0},
+		{"an action to come", POLICY_FIELD(action), 2, -EBADMSG},
 		{"share", POLICY_FIELD(share), 9, -EBADMSG},
 		{"prefix", POLICY_FIELD(sel.prefixlen_d), 33, -EBADMSG},
 		{"interface", POLICY_FIELD(sel.ifindex), 2, -EOPNOTSUPP},
