@@ -21,7 +21,10 @@ static struct xfrm_place **find_link(const struct xfrm_index *index, const struc
 static int grow(struct xfrm_index *index)
 {
 	struct xfrm_index bigger = {
-		.n_heads = index->n_heads ? 2 * index->n_heads : 64, .n = index->n};
+		.n_heads = index->n_heads ? 2 * index->n_heads : 64,
+		.n = index->n,
+		.generation = index->generation,
+	};
 
 	bigger.heads = calloc(bigger.n_heads, sizeof(*bigger.heads));
 	if (!bigger.heads)
@@ -60,6 +63,7 @@ int xfrm_index_put(struct xfrm_index *index, const struct xfrm_place *place)
 	next = p->next;
 	*p = *place;
 	p->next = next;
+	p->generation = index->generation;
 	return 0;
 }
 
@@ -69,20 +73,42 @@ const struct xfrm_place *xfrm_index_find(
 	return index->n ? *find_link(index, key) : NULL;
 }
 
+static void unlink_place(struct xfrm_index *index, struct xfrm_place **link)
+{
+	struct xfrm_place *p = *link;
+
+	*link = p->next;
+	free(p);
+	index->n--;
+}
+
 bool xfrm_index_drop(struct xfrm_index *index, const struct record_key *key)
 {
-	struct xfrm_place **link, *p;
+	struct xfrm_place **link;
 
 	if (index->n == 0)
 		return false;
 	link = find_link(index, key);
-	p = *link;
-	if (!p)
+	if (!*link)
 		return false;
-	*link = p->next;
-	free(p);
-	index->n--;
+	unlink_place(index, link);
 	return true;
+}
+
+/* While an index grows, what is in chain i goes to i or to one behind all that were there: none is
+ * passed by. */
+bool xfrm_index_sweep(struct xfrm_index *index, size_t *at, size_t n)
+{
+	for (; n > 0 && *at < index->n_heads; n--, (*at)++) {
+		struct xfrm_place **link = &index->heads[*at];
+
+		while (*link)
+			if ((*link)->generation != index->generation)
+				unlink_place(index, link);
+			else
+				link = &(*link)->next;
+	}
+	return *at < index->n_heads;
 }
 
 void xfrm_index_clear(struct xfrm_index *index)
