@@ -12,8 +12,9 @@
 #define EVENT_READS 64 /* reads in one xfrm_process(): others want their turn */
 #define EVENT_BUFFER                                                                               \
 	(16 * 1024 * 1024) /* bytes the kernel may queue: some 20,000 SAs made at once */
+#define REQUEST_BUFFER (512 * 1024) /* bytes: the ends of several hundred requests */
 
-static struct mnl_socket *open_socket(void)
+struct mnl_socket *xfrm_socket_open(void)
 {
 	struct mnl_socket *s = mnl_socket_open2(NETLINK_XFRM, SOCK_CLOEXEC);
 
@@ -47,22 +48,33 @@ static int subscribe(struct mnl_socket *s, bool counters)
 	return 0;
 }
 
+/* The ends of a whole batch of requests are to fit, and none is to bring keys back. */
+static int prepare_requests(struct mnl_socket *s)
+{
+	int size = REQUEST_BUFFER, yes = 1;
+
+	(void)setsockopt(mnl_socket_get_fd(s), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+	return mnl_socket_setsockopt(s, NETLINK_CAP_ACK, &yes, sizeof(yes)) < 0 ? -errno : 0;
+}
+
 /* The events' socket first: it gets this process's id as port id, which others might put into their
  * requests, too; the others' are arbitrary. */
 static int open_sockets(struct xfrm *x, const struct xfrm_config *config)
 {
 	int r;
 
-	x->events = open_socket();
+	x->events = xfrm_socket_open();
 	if (!x->events)
 		return -errno;
 	r = subscribe(x->events, config->events_for_counters);
 	if (r < 0)
 		return r;
-	x->requests = open_socket();
-	x->dumps = open_socket();
-	if (!x->requests || !x->dumps)
+	x->requests = xfrm_socket_open();
+	if (!x->requests)
 		return -errno;
+	r = prepare_requests(x->requests);
+	if (r < 0)
+		return r;
 	x->portid = mnl_socket_get_portid(x->requests);
 	r = xfrm_socket_probe_direction(x);
 	if (r < 0)
@@ -115,11 +127,11 @@ int xfrm_fd(const struct xfrm *x)
 	return mnl_socket_get_fd(x->events);
 }
 
-/* 0: told; -EOPNOTSUPP, -EADDRNOTAVAIL: none of ours; or another -errno. */
-static int tell_added(struct xfrm *x, enum record_kind kind, const struct nlmsghdr *nlh)
+int xfrm_socket_tell(struct xfrm *x, enum record_kind kind, const struct nlmsghdr *nlh)
 {
 	_Alignas(8) uint8_t buf[RECORD_BODY_MAX];
 	struct xfrm_record record = {.body = buf};
+	struct xfrm_place place;
 	struct xfrm_body b;
 	int r;
 
@@ -129,7 +141,8 @@ static int tell_added(struct xfrm *x, enum record_kind kind, const struct nlmsgh
 		r = xfrm_facts_make(&b, x->addresses, x->n_addresses, &record.key, &record.facts);
 	if (r < 0)
 		return r;
-	r = xfrm_socket_remember(x, &record.key, &b);
+	place = xfrm_socket_place(&record.key, &b);
+	r = xfrm_socket_remember(x, &place);
 	if (r < 0)
 		return r;
 	r = xfrm_body_encode(&b, (uint64_t)time(NULL), buf, sizeof(buf));
@@ -150,6 +163,7 @@ static int tell_added(struct xfrm *x, enum record_kind kind, const struct nlmsgh
 static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 {
 	struct xfrm_answer answer;
+	struct xfrm_place place;
 	struct record_key key;
 	struct xfrm_body b;
 	int r;
@@ -159,11 +173,12 @@ static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 	if (r < 0)
 		return r;
 	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family, &key);
-	r = xfrm_socket_remember(x, &key, &b);
+	place = xfrm_socket_place(&key, &b);
+	r = xfrm_socket_remember(x, &place);
 	if (r == 0)
 		r = xfrm_socket_get(x, &key, &answer);
 	if (r == 0)
-		r = tell_added(x, RECORD_SA, (struct nlmsghdr *)answer.data);
+		r = xfrm_socket_tell(x, RECORD_SA, (struct nlmsghdr *)answer.data);
 	explicit_bzero(&answer, sizeof(answer));
 	return r == -ENOENT ? 0 : r;
 }
@@ -195,7 +210,7 @@ static int tell_policy_gone(struct xfrm *x, const struct xfrm_userpolicy_info *p
 /* One that now leads elsewhere is no longer the cluster's. */
 static int tell_policy(struct xfrm *x, const struct nlmsghdr *nlh)
 {
-	int r = tell_added(x, RECORD_POLICY, nlh);
+	int r = xfrm_socket_tell(x, RECORD_POLICY, nlh);
 
 	if (r != -EADDRNOTAVAIL && r != -EOPNOTSUPP)
 		return r;
@@ -284,7 +299,7 @@ static int dispatch(struct xfrm *x, const struct nlmsghdr *nlh)
 {
 	switch (nlh->nlmsg_type) {
 	case XFRM_MSG_NEWSA:
-		return tell_added(x, RECORD_SA, nlh);
+		return xfrm_socket_tell(x, RECORD_SA, nlh);
 	case XFRM_MSG_UPDSA:
 		return tell_updated(x, nlh);
 	case XFRM_MSG_DELSA:
@@ -317,11 +332,10 @@ struct run {
 	int error; /* the first that the agent should know of */
 };
 
-/* Whatever is not the cluster's, or cannot travel, is nobody's fault. */
-static void note_error(struct run *run, int r)
+void xfrm_socket_note(int *error, int r)
 {
-	if (r < 0 && r != -EADDRNOTAVAIL && r != -EOPNOTSUPP && run->error == 0)
-		run->error = r;
+	if (r < 0 && r != -EADDRNOTAVAIL && r != -EOPNOTSUPP && *error == 0)
+		*error = r;
 }
 
 static int on_event(const struct nlmsghdr *nlh, void *data)
@@ -329,17 +343,7 @@ static int on_event(const struct nlmsghdr *nlh, void *data)
 	struct run *run = data;
 
 	if (nlh->nlmsg_pid != run->x->portid)
-		note_error(run, dispatch(run->x, nlh));
-	return MNL_CB_OK;
-}
-
-static int on_dumped(const struct nlmsghdr *nlh, void *data)
-{
-	struct run *run = data;
-
-	note_error(
-		run, tell_added(run->x,
-			     nlh->nlmsg_type == XFRM_MSG_NEWSA ? RECORD_SA : RECORD_POLICY, nlh));
+		xfrm_socket_note(&run->error, dispatch(run->x, nlh));
 	return MNL_CB_OK;
 }
 
@@ -361,56 +365,4 @@ int xfrm_process(struct xfrm *x)
 		explicit_bzero(buf, (size_t)n);
 	}
 	return run.error;
-}
-
-static int read_dump(struct xfrm *x, struct run *run)
-{
-	_Alignas(8) char buf[XFRM_RECEIVE_SIZE];
-	int r = MNL_CB_OK;
-
-	while (r > MNL_CB_STOP) {
-		ssize_t n = mnl_socket_recvfrom(x->dumps, buf, sizeof(buf));
-
-		if (n < 0)
-			return -errno;
-		r = mnl_cb_run(buf, (size_t)n, x->dump_sequence, 0, on_dumped, run);
-		if (r < 0)
-			r = -errno;
-		explicit_bzero(buf, (size_t)n);
-	}
-	return r < 0 ? r : run->error;
-}
-
-/* What an earlier dump that failed has left. */
-static void drain(struct mnl_socket *s)
-{
-	char buf[XFRM_RECEIVE_SIZE];
-	ssize_t n;
-
-	while ((n = recv(mnl_socket_get_fd(s), buf, sizeof(buf), MSG_DONTWAIT)) >= 0)
-		explicit_bzero(buf, (size_t)n);
-}
-
-static int dump(struct xfrm *x, enum record_kind kind)
-{
-	struct run run = {.x = x};
-	struct nlmsghdr *nlh;
-	char buf[256];
-
-	drain(x->dumps);
-	nlh = mnl_nlmsg_put_header(buf);
-	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	nlh->nlmsg_seq = ++x->dump_sequence;
-	nlh->nlmsg_type = kind == RECORD_SA ? XFRM_MSG_GETSA : XFRM_MSG_GETPOLICY;
-	if (kind == RECORD_SA)
-		mnl_attr_put_u8(nlh, XFRMA_PROTO, IPPROTO_ESP);
-	xfrm_index_clear(&x->index[kind]);
-	return mnl_socket_sendto(x->dumps, nlh, nlh->nlmsg_len) < 0 ? -errno : read_dump(x, &run);
-}
-
-int xfrm_dump(struct xfrm *x)
-{
-	int r = dump(x, RECORD_SA);
-
-	return r < 0 ? r : dump(x, RECORD_POLICY);
 }

@@ -15,9 +15,9 @@
 #ifndef XFRM_H
 #define XFRM_H
 
-#include <netinet/in.h>
 #include <stddef.h>
 
+#include "core/address.h"
 #include "core/record.h"
 
 struct xfrm;
@@ -44,7 +44,7 @@ struct xfrm_handlers {
 };
 
 struct xfrm_config {
-	const struct in_addr *addresses; /* outer cluster addresses; copied */
+	const struct address *addresses; /* outer cluster addresses; copied */
 	unsigned int n_addresses;
 	bool events_for_counters; /* subscribe to async events (XFRMNLGRP_AEVENTS) */
 };
@@ -61,19 +61,32 @@ int xfrm_fd(const struct xfrm *x); /* readable: call xfrm_process() */
  */
 int xfrm_process(struct xfrm *x);
 
-/* Calls handlers->added for all that is there: SAs first, then policies. Errors as xfrm_process(),
- * after all is told. */
+/*
+ * Calls handlers->added for all that is there: SAs first, then policies. xfrm_dump_begin() starts
+ * it, over again if one is under way (in the network namespace of the calling thread). Each
+ * xfrm_dump_step() tells some hundred records and does not wait; handlers may call any of the
+ * functions here. Whether the dump tells what is made or changed meanwhile is left open: events
+ * tell what others do, and nothing tells what xfrm_install() does. 1: there is more; 0: all is
+ * told, or no dump is under way; -errno: the kernel could not be read to the end, and the dump is
+ * over.
+ */
+int xfrm_dump_begin(struct xfrm *x);
+int xfrm_dump_step(struct xfrm *x);
+/* Of the dump that is under way or was the last: the first of the errors as of xfrm_process(). */
+int xfrm_dump_error(const struct xfrm *x);
+/* All of it at once. -errno of xfrm_dump_step() or xfrm_dump_error(). */
 int xfrm_dump(struct xfrm *x);
 
 /*
- * Builds an SA or policy from a body of another member. For an outbound SA its counter starts at
- * `oseq` (the last number taken as used). An SA that is there already under this key is replaced if
- * it has another birth, else kept, and moved to `oseq`. -EBADMSG: the body is malformed, or does
- * not match key and facts; -EADDRNOTAVAIL: it leads to no cluster address of this member; -ENOSYS:
- * this kernel lacks an algorithm; or another error of the kernel's.
+ * Builds SAs and policies from bodies of other members, in the order given, and sets each `result`.
+ * An outbound SA's counter starts at `oseq`. An SA that is there already under this key is replaced
+ * if it has another birth; else it is kept, moved to `oseq`, and takes over what may change in a
+ * living SA (limits, ports of the encapsulation, output marks); what else differs under the same
+ * birth stays as it is. -EBADMSG: the body is malformed, or does not match key and facts;
+ * -EADDRNOTAVAIL: it leads to no cluster address of this member; -ENOSYS: this kernel lacks an
+ * algorithm; or another error of the kernel's.
  */
-int xfrm_install(struct xfrm *x, const struct record_key *key, const struct record_facts *facts,
-	const void *body, size_t body_len, uint64_t oseq);
+void xfrm_install(struct xfrm *x, struct record_install *list, unsigned int n);
 int xfrm_remove(struct xfrm *x, const struct record_key *key); /* -ENOENT: is not there */
 
 /*

@@ -113,15 +113,16 @@ static uint64_t pair(const struct xfrm_body *b, const struct ends *e)
 }
 
 static bool is_cluster_address(
-	uint16_t family, const xfrm_address_t *a, const struct in_addr *addresses, unsigned int n)
+	uint16_t family, const xfrm_address_t *a, const struct address *addresses, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++)
-		if (family == AF_INET && addresses[i].s_addr == a->a4)
+		if (addresses[i].family == family &&
+			memcmp(addresses[i].bytes, a, address_size(family)) == 0)
 			return true;
 	return false;
 }
 
-static int sa_ends(const struct xfrm_usersa_info *sa, const struct in_addr *addresses,
+static int sa_ends(const struct xfrm_usersa_info *sa, const struct address *addresses,
 	unsigned int n, struct ends *ret)
 {
 	*ret = (struct ends){ESPALIER_IN, sa->family, &sa->id.daddr, &sa->saddr, sa->reqid};
@@ -129,17 +130,6 @@ static int sa_ends(const struct xfrm_usersa_info *sa, const struct in_addr *addr
 		return 0;
 	*ret = (struct ends){ESPALIER_OUT, sa->family, &sa->saddr, &sa->id.daddr, sa->reqid};
 	return is_cluster_address(sa->family, &sa->saddr, addresses, n) ? 0 : -EADDRNOTAVAIL;
-}
-
-static const struct xfrm_user_tmpl *esp_template(const struct xfrm_body *b)
-{
-	const struct xfrm_user_tmpl *t = mnl_attr_get_payload(b->attr[XFRMA_TMPL]);
-	size_t n = mnl_attr_get_payload_len(b->attr[XFRMA_TMPL]) / sizeof(*t);
-
-	for (size_t i = 0; i < n; i++)
-		if (t[i].id.proto == IPPROTO_ESP)
-			return &t[i];
-	return NULL;
 }
 
 /* A transport mode template may leave the addresses to the packet, that is, to the policy's
@@ -157,22 +147,35 @@ static const xfrm_address_t *template_end(const struct xfrm_user_tmpl *t,
 										    : in_template;
 }
 
-static int policy_ends(const struct xfrm_body *b, const struct in_addr *addresses, unsigned int n,
-	struct ends *ret)
+static struct ends template_ends(
+	const struct xfrm_userpolicy_info *policy, const struct xfrm_user_tmpl *t)
 {
-	const struct xfrm_selector *sel = &b->policy.sel;
-	const struct xfrm_user_tmpl *t = esp_template(b);
+	const struct xfrm_selector *sel = &policy->sel;
 	const xfrm_address_t *src, *dst;
 
-	if (!t)
-		return -EOPNOTSUPP;
 	src = template_end(t, &t->saddr, sel, &sel->saddr, sel->prefixlen_s);
 	dst = template_end(t, &t->id.daddr, sel, &sel->daddr, sel->prefixlen_d);
-	if (b->policy.dir == XFRM_POLICY_OUT)
-		*ret = (struct ends){ESPALIER_OUT, t->family, src, dst, t->reqid};
-	else
-		*ret = (struct ends){ESPALIER_IN, t->family, dst, src, t->reqid};
-	return is_cluster_address(t->family, ret->local, addresses, n) ? 0 : -EADDRNOTAVAIL;
+	if (policy->dir == XFRM_POLICY_OUT)
+		return (struct ends){ESPALIER_OUT, t->family, src, dst, t->reqid};
+	return (struct ends){ESPALIER_IN, t->family, dst, src, t->reqid};
+}
+
+static int policy_ends(const struct xfrm_body *b, const struct address *addresses, unsigned int n,
+	struct ends *ret)
+{
+	const struct xfrm_user_tmpl *t = mnl_attr_get_payload(b->attr[XFRMA_TMPL]);
+	size_t n_templates = mnl_attr_get_payload_len(b->attr[XFRMA_TMPL]) / sizeof(*t);
+	int r = -EOPNOTSUPP;
+
+	for (size_t i = 0; i < n_templates; i++) {
+		if (t[i].id.proto != IPPROTO_ESP)
+			continue;
+		*ret = template_ends(&b->policy, &t[i]);
+		if (is_cluster_address(t[i].family, ret->local, addresses, n))
+			return 0;
+		r = -EADDRNOTAVAIL;
+	}
+	return r;
 }
 
 void xfrm_facts_sa_key(const xfrm_address_t *daddr, __be32 spi, uint8_t proto, uint16_t family,
@@ -207,7 +210,7 @@ void xfrm_facts_policy_key(const struct xfrm_body *b, struct record_key *ret)
 	digest(&in, ret->addr, sizeof(ret->addr));
 }
 
-int xfrm_facts_make(const struct xfrm_body *b, const struct in_addr *addresses,
+int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts)
 {
 	struct ends e;

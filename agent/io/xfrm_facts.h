@@ -6,11 +6,14 @@
 #ifndef XFRM_FACTS_H
 #define XFRM_FACTS_H
 
+#include "core/address.h"
 #include "io/xfrm_body.h"
 
-/* Of a parsed record. -EADDRNOTAVAIL: it leads to none of the addresses; -EOPNOTSUPP: a policy
- * without ESP. */
-int xfrm_facts_make(const struct xfrm_body *b, const struct in_addr *addresses,
+/*
+ * Of a parsed record. A policy with several ESP templates is named by the first that leads to one
+ * of the addresses. -EADDRNOTAVAIL: it leads to none of them; -EOPNOTSUPP: a policy without ESP.
+ */
+int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts);
 
 void xfrm_facts_sa_key(const xfrm_address_t *daddr, __be32 spi, uint8_t proto, uint16_t family,

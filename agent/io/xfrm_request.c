@@ -8,12 +8,7 @@
 
 #include "io/xfrm_facts.h"
 
-/* A request under construction: a header, a body and what is put to it. Wiped by transact(). */
-struct request {
-	_Alignas(8) char data[4096];
-};
-
-static void *begin(struct request *request, uint16_t type, uint16_t flags, size_t head)
+void *xfrm_socket_begin(struct xfrm_request *request, uint16_t type, uint16_t flags, size_t head)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(request->data);
 
@@ -22,7 +17,7 @@ static void *begin(struct request *request, uint16_t type, uint16_t flags, size_
 	return mnl_nlmsg_put_extra_header(nlh, head);
 }
 
-static void put(struct request *request, uint16_t type, const void *data, size_t len)
+void xfrm_socket_put(struct xfrm_request *request, uint16_t type, const void *data, size_t len)
 {
 	mnl_attr_put((struct nlmsghdr *)request->data, type, len, data);
 }
@@ -55,19 +50,19 @@ static int wait_for_end(struct xfrm *x, struct xfrm_answer *answer)
 	return r == -ESRCH ? -ENOENT : r;
 }
 
-/*
- * Sends a request and waits for its end, which the kernel has ready when sendto() returns. The
- * kernel puts the port id that we write here into what it tells the listeners: our own echoes are
- * known by it. 0 or -errno, -ENOENT for an SA or a policy that is not there.
- */
-static int transact(struct xfrm *x, struct request *request, struct xfrm_answer *answer)
+void xfrm_socket_address(struct xfrm *x, struct nlmsghdr *nlh)
+{
+	nlh->nlmsg_flags |= NLM_F_ACK;
+	nlh->nlmsg_seq = ++x->sequence;
+	nlh->nlmsg_pid = x->portid;
+}
+
+int xfrm_socket_transact(struct xfrm *x, struct xfrm_request *request, struct xfrm_answer *answer)
 {
 	struct nlmsghdr *nlh = (struct nlmsghdr *)request->data;
 	int r = 0;
 
-	nlh->nlmsg_flags |= NLM_F_ACK;
-	nlh->nlmsg_seq = ++x->sequence;
-	nlh->nlmsg_pid = x->portid;
+	xfrm_socket_address(x, nlh);
 	if (answer)
 		memset(answer, 0, sizeof(struct nlmsghdr));
 	if (mnl_socket_sendto(x->requests, nlh, nlh->nlmsg_len) < 0)
@@ -81,7 +76,7 @@ static int transact(struct xfrm *x, struct request *request, struct xfrm_answer 
 }
 
 /* What the key says of an SA, and its mark: the kernel finds an SA with a mark only by it. */
-static void name_sa(const struct xfrm *x, struct request *request, struct xfrm_usersa_id *id,
+static void name_sa(const struct xfrm *x, struct xfrm_request *request, struct xfrm_usersa_id *id,
 	const struct record_key *key)
 {
 	const struct xfrm_place *place = xfrm_index_find(&x->index[RECORD_SA], key);
@@ -91,45 +86,45 @@ static void name_sa(const struct xfrm *x, struct request *request, struct xfrm_u
 	id->family = key->family;
 	id->proto = key->proto;
 	if (place)
-		put(request, XFRMA_MARK, &place->mark, sizeof(place->mark));
+		xfrm_socket_put(request, XFRMA_MARK, &place->mark, sizeof(place->mark));
 }
 
-static int name_policy(
-	const struct xfrm *x, struct request *request, uint16_t type, const struct record_key *key)
+static int name_policy(const struct xfrm *x, struct xfrm_request *request, uint16_t type,
+	const struct record_key *key)
 {
 	const struct xfrm_place *place = xfrm_index_find(&x->index[RECORD_POLICY], key);
 	struct xfrm_userpolicy_id *id;
 
 	if (!place)
 		return -ENOENT;
-	id = begin(request, type, 0, sizeof(*id));
+	id = xfrm_socket_begin(request, type, 0, sizeof(*id));
 	id->sel = place->selector;
 	id->dir = key->proto;
 	if ((place->mark.v | place->mark.m) != 0)
-		put(request, XFRMA_MARK, &place->mark, sizeof(place->mark));
+		xfrm_socket_put(request, XFRMA_MARK, &place->mark, sizeof(place->mark));
 	if (place->if_id != 0)
-		put(request, XFRMA_IF_ID, &place->if_id, sizeof(place->if_id));
+		xfrm_socket_put(request, XFRMA_IF_ID, &place->if_id, sizeof(place->if_id));
 	return 0;
 }
 
-static int name(const struct xfrm *x, struct request *request, uint16_t sa_type,
+static int name(const struct xfrm *x, struct xfrm_request *request, uint16_t sa_type,
 	uint16_t policy_type, const struct record_key *key)
 {
 	struct xfrm_usersa_id *id;
 
 	if (key->kind == RECORD_POLICY)
 		return name_policy(x, request, policy_type, key);
-	id = begin(request, sa_type, 0, sizeof(*id));
+	id = xfrm_socket_begin(request, sa_type, 0, sizeof(*id));
 	name_sa(x, request, id, key);
 	return 0;
 }
 
 int xfrm_socket_get(struct xfrm *x, const struct record_key *key, struct xfrm_answer *ret)
 {
-	struct request request;
+	struct xfrm_request request;
 	int r = name(x, &request, XFRM_MSG_GETSA, XFRM_MSG_GETPOLICY, key);
 
-	return r < 0 ? r : transact(x, &request, ret);
+	return r < 0 ? r : xfrm_socket_transact(x, &request, ret);
 }
 
 /* The SA's counters, as an XFRM_MSG_NEWAE. */
@@ -138,12 +133,12 @@ static int get_aevent(struct xfrm *x, const struct record_key *key, struct xfrm_
 {
 	const struct nlmsghdr *nlh;
 	struct xfrm_aevent_id *ae;
-	struct request request;
+	struct xfrm_request request;
 	int r;
 
-	ae = begin(&request, XFRM_MSG_GETAE, 0, sizeof(*ae));
+	ae = xfrm_socket_begin(&request, XFRM_MSG_GETAE, 0, sizeof(*ae));
 	name_sa(x, &request, &ae->sa_id, key);
-	r = transact(x, &request, answer);
+	r = xfrm_socket_transact(x, &request, answer);
 	if (r < 0)
 		return r;
 	nlh = (const struct nlmsghdr *)answer->data;
@@ -167,7 +162,7 @@ int xfrm_counters(
  * The kernel's own replay state with another oseq. It takes a bitmap of the size it has only, and
  * silently nothing if the attribute is not the one of the SA's replay mode.
  */
-static int put_oseq(struct request *request, const struct xfrm_body *now, uint64_t oseq)
+static int put_oseq(struct xfrm_request *request, const struct xfrm_body *now, uint64_t oseq)
 {
 	const struct nlattr *a = now->attr[XFRMA_REPLAY_ESN_VAL];
 	uint16_t type = XFRMA_REPLAY_ESN_VAL;
@@ -179,7 +174,7 @@ static int put_oseq(struct request *request, const struct xfrm_body *now, uint64
 	}
 	if (!a)
 		return -EIO;
-	put(request, type, mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
+	xfrm_socket_put(request, type, mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
 	if (type == XFRMA_REPLAY_ESN_VAL) {
 		struct xfrm_replay_state_esn *esn = mnl_attr_get_payload(copy);
 
@@ -215,7 +210,7 @@ int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq)
 {
 	struct xfrm_answer answer, answer_after;
 	struct xfrm_aevent_id *ae;
-	struct request request;
+	struct xfrm_request request;
 	uint64_t now_oseq, now_seq, after_oseq, used = 0;
 	struct xfrm_body now, after;
 	int r = get_aevent(x, key, &answer, &now);
@@ -225,11 +220,11 @@ int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq)
 	xfrm_body_counters(&now, &now_oseq, &now_seq);
 	if (now_oseq >= oseq)
 		return 0;
-	ae = begin(&request, XFRM_MSG_NEWAE, NLM_F_REPLACE, sizeof(*ae));
+	ae = xfrm_socket_begin(&request, XFRM_MSG_NEWAE, NLM_F_REPLACE, sizeof(*ae));
 	name_sa(x, &request, &ae->sa_id, key);
 	r = put_oseq(&request, &now, oseq);
 	if (r == 0)
-		r = transact(x, &request, NULL);
+		r = xfrm_socket_transact(x, &request, NULL);
 	if (r == 0)
 		r = get_aevent(x, key, &answer_after, &after);
 	if (r == 0)
@@ -246,15 +241,15 @@ int xfrm_expire(struct xfrm *x, const struct record_key *key)
 {
 	struct xfrm_user_expire *e;
 	struct xfrm_usersa_id id;
-	struct request request;
+	struct xfrm_request request;
 
-	e = begin(&request, XFRM_MSG_EXPIRE, 0, sizeof(*e));
+	e = xfrm_socket_begin(&request, XFRM_MSG_EXPIRE, 0, sizeof(*e));
 	name_sa(x, &request, &id, key);
 	e->state.id.daddr = id.daddr;
 	e->state.id.spi = id.spi;
 	e->state.id.proto = id.proto;
 	e->state.family = id.family;
-	return transact(x, &request, NULL);
+	return xfrm_socket_transact(x, &request, NULL);
 }
 
 int xfrm_read(struct xfrm *x, const struct record_key *key, void *buf, size_t size)
@@ -276,210 +271,52 @@ int xfrm_read(struct xfrm *x, const struct record_key *key, void *buf, size_t si
 
 int xfrm_remove(struct xfrm *x, const struct record_key *key)
 {
-	struct request request;
+	struct xfrm_request request;
 	int r = name(x, &request, XFRM_MSG_DELSA, XFRM_MSG_DELPOLICY, key);
 
 	if (r == 0)
-		r = transact(x, &request, NULL);
+		r = xfrm_socket_transact(x, &request, NULL);
 	if (r == 0 || r == -ENOENT)
 		(void)xfrm_index_drop(&x->index[key->kind], key);
 	return r;
 }
 
-int xfrm_socket_remember(struct xfrm *x, const struct record_key *key, const struct xfrm_body *b)
+struct xfrm_place xfrm_socket_place(const struct record_key *key, const struct xfrm_body *b)
 {
 	struct xfrm_place place = {.key = *key, .mark = xfrm_body_mark(b)};
 
 	if (key->kind == RECORD_POLICY) {
 		place.selector = b->policy.sel;
 		place.if_id = xfrm_body_u32(b, XFRMA_IF_ID);
-	} else if (place.mark.v == 0) {
-		(void)xfrm_index_drop(&x->index[key->kind], key);
+	}
+	return place;
+}
+
+int xfrm_socket_remember(struct xfrm *x, const struct xfrm_place *place)
+{
+	struct xfrm_index *index = &x->index[place->key.kind];
+
+	if (place->key.kind == RECORD_SA && place->mark.v == 0) {
+		(void)xfrm_index_drop(index, &place->key);
 		return 0;
 	}
-	return xfrm_index_put(&x->index[key->kind], &place);
+	return xfrm_index_put(index, place);
 }
 
 int xfrm_socket_probe_direction(struct xfrm *x)
 {
 	struct xfrm_usersa_id *id;
-	struct request request;
+	struct xfrm_request request;
 	const uint8_t neither = 3;
 	int r;
 
 	/* Kernels with the attribute check its range before they look for the SA. */
-	id = begin(&request, XFRM_MSG_GETSA, 0, sizeof(*id));
+	id = xfrm_socket_begin(&request, XFRM_MSG_GETSA, 0, sizeof(*id));
 	id->family = AF_INET;
 	id->proto = IPPROTO_ESP;
-	put(&request, XFRM_BODY_SA_DIR, &neither, sizeof(neither));
-	r = transact(x, &request, NULL);
+	xfrm_socket_put(&request, XFRM_BODY_SA_DIR, &neither, sizeof(neither));
+	r = xfrm_socket_transact(x, &request, NULL);
 	if (r == -ENOENT)
 		return 0;
 	return r == -ERANGE || r == -EINVAL ? 1 : r;
-}
-
-/* A body is what its sender says only if the key and the facts follow from it. */
-static int check_install(const struct xfrm *x, const struct record_key *key,
-	const struct record_facts *facts, const struct xfrm_body *b)
-{
-	struct record_facts own;
-	struct record_key own_key;
-	int r = xfrm_facts_make(b, x->addresses, x->n_addresses, &own_key, &own);
-
-	if (r < 0)
-		return r;
-	if (memcmp(key, &own_key, sizeof(own_key)) != 0 || facts->birth != own.birth ||
-		facts->pair != own.pair || facts->direction != own.direction ||
-		facts->esn != own.esn || facts->remote.prefixlen != own.remote.prefixlen ||
-		facts->remote.addr != own.remote.addr)
-		return -EBADMSG;
-	return 0;
-}
-
-static void put_attrs(struct request *request, const struct xfrm_body *b)
-{
-	for (uint16_t type = 0; type < (uint16_t)XFRM_BODY_ATTRS; type++)
-		if (b->attr[type])
-			put(request, type, mnl_attr_get_payload(b->attr[type]),
-				mnl_attr_get_payload_len(b->attr[type]));
-}
-
-/*
- * The replay state of a new SA. Kernels without XFRMA_SA_DIR want a window in an outbound SA with
- * ESN too; kernels with it want none, and no counter of the other direction.
- */
-static int put_replay(struct request *request, const struct xfrm_body *b, uint64_t oseq)
-{
-	const struct xfrm_replay_state_esn *from;
-	struct xfrm_replay_state_esn esn = {
-		.oseq = (uint32_t)oseq, .oseq_hi = (uint32_t)(oseq >> 32)};
-
-	if (!b->attr[XFRMA_REPLAY_ESN_VAL]) {
-		struct xfrm_replay_state legacy = {.oseq = (uint32_t)oseq};
-
-		if (oseq > UINT32_MAX)
-			return -ERANGE;
-		put(request, XFRMA_REPLAY_VAL, &legacy, sizeof(legacy));
-		return 0;
-	}
-	from = mnl_attr_get_payload(b->attr[XFRMA_REPLAY_ESN_VAL]);
-	esn.bmp_len = from->bmp_len;
-	esn.replay_window = from->replay_window;
-	if (esn.replay_window == 0 && !b->attr[XFRM_BODY_SA_DIR]) {
-		esn.replay_window = 1;
-		esn.bmp_len = esn.bmp_len ? esn.bmp_len : 1;
-	}
-	put(request, XFRMA_REPLAY_ESN_VAL, &esn, sizeof(esn));
-	return 0;
-}
-
-static int new_sa(struct xfrm *x, struct xfrm_body b, uint64_t oseq)
-{
-	struct xfrm_lifetime_cur used = b.sa.curlft;
-	struct xfrm_usersa_info *sa;
-	struct request request;
-	uint64_t now = (uint64_t)time(NULL);
-	int r;
-
-	sa = begin(&request, XFRM_MSG_NEWSA, 0, sizeof(*sa));
-	*sa = b.sa;
-	memset(&sa->curlft, 0, sizeof(sa->curlft));
-	used.add_time = now > used.add_time ? now - used.add_time : 0;
-	put(&request, XFRMA_LTIME_VAL, &used, sizeof(used));
-	if (!x->knows_direction)
-		b.attr[XFRM_BODY_SA_DIR] = NULL;
-	r = put_replay(&request, &b, oseq);
-	b.attr[XFRMA_REPLAY_ESN_VAL] = NULL;
-	put_attrs(&request, &b);
-	if (r == 0)
-		return transact(x, &request, NULL);
-	explicit_bzero(&request, sizeof(request));
-	return r;
-}
-
-/* The birth of what the kernel has under this key; 0 for a larval SA, or -errno. */
-static int read_birth(struct xfrm *x, const struct record_key *key, uint64_t *ret)
-{
-	_Alignas(8) uint8_t buf[RECORD_BODY_MAX];
-	struct record_key other;
-	struct record_facts facts;
-	struct xfrm_body b;
-	int r = xfrm_read(x, key, buf, sizeof(buf));
-
-	*ret = 0;
-	if (r == -EOPNOTSUPP)
-		return 0;
-	if (r > 0)
-		r = xfrm_body_parse(RECORD_SA, buf, (size_t)r, XFRM_BODY_MEMBER, &b);
-	if (r == 0)
-		r = xfrm_facts_make(&b, x->addresses, x->n_addresses, &other, &facts);
-	if (r == 0)
-		*ret = facts.birth;
-	explicit_bzero(buf, sizeof(buf));
-	return r;
-}
-
-static int install_sa(struct xfrm *x, const struct record_key *key,
-	const struct record_facts *facts, const struct xfrm_body *b, uint64_t oseq)
-{
-	uint64_t first = facts->direction == ESPALIER_OUT ? oseq : 0, birth;
-	int r = new_sa(x, *b, first);
-
-	if (r != -EEXIST)
-		return r;
-	r = read_birth(x, key, &birth);
-	if (r < 0)
-		return r;
-	if (birth == facts->birth)
-		return facts->direction == ESPALIER_OUT ? xfrm_move(x, key, oseq) : 0;
-	r = xfrm_remove(x, key);
-	if (r == 0)
-		r = xfrm_socket_remember(x, key, b);
-	return r < 0 ? r : new_sa(x, *b, first);
-}
-
-static int install_policy(struct xfrm *x, const struct xfrm_body *b)
-{
-	struct xfrm_userpolicy_info *policy;
-	struct request request;
-
-	/* Unlike XFRM_MSG_NEWPOLICY it makes or replaces. */
-	policy = begin(&request, XFRM_MSG_UPDPOLICY, 0, sizeof(*policy));
-	*policy = b->policy;
-	policy->index = 0;
-	put_attrs(&request, b);
-	return transact(x, &request, NULL);
-}
-
-static int install(struct xfrm *x, const struct record_key *key, const struct record_facts *facts,
-	const struct xfrm_body *b, uint64_t oseq)
-{
-	bool known = xfrm_index_find(&x->index[key->kind], key);
-	int r = xfrm_socket_remember(x, key, b);
-
-	if (r == 0)
-		r = key->kind == RECORD_SA ? install_sa(x, key, facts, b, oseq)
-					   : install_policy(x, b);
-	if (r < 0 && !known)
-		(void)xfrm_index_drop(&x->index[key->kind], key);
-	return r;
-}
-
-int xfrm_install(struct xfrm *x, const struct record_key *key, const struct record_facts *facts,
-	const void *body, size_t body_len, uint64_t oseq)
-{
-	_Alignas(8) uint8_t buf[RECORD_BODY_MAX];
-	struct xfrm_body b;
-	int r;
-
-	if (body_len > sizeof(buf) || (key->kind != RECORD_SA && key->kind != RECORD_POLICY))
-		return -EBADMSG;
-	memcpy(buf, body, body_len);
-	r = xfrm_body_parse(key->kind, buf, body_len, XFRM_BODY_MEMBER, &b);
-	if (r == 0)
-		r = check_install(x, key, facts, &b);
-	if (r == 0)
-		r = install(x, key, facts, &b, oseq);
-	explicit_bzero(buf, sizeof(buf));
-	return r;
 }

@@ -12,6 +12,24 @@
 #include "xfrm_payload.h"
 #include "io/xfrm_index.h"
 
+static const uint8_t local6[16] = LOCAL6, remote6[16] = {0x20, 0x01, 0x0d, 0xb8, [7] = 2, [15] = 1};
+
+/* The same SA between the IPv6 addresses; what goes through it stays IPv4. */
+static void make_outer6(struct payload *p, bool outbound)
+{
+	struct xfrm_usersa_info *sa = content(p);
+
+	sa->family = AF_INET6;
+	memcpy(&sa->id.daddr, outbound ? remote6 : local6, 16);
+	memcpy(&sa->saddr, outbound ? local6 : remote6, 16);
+}
+
+static struct xfrm_user_tmpl *template(struct payload *p)
+{
+	return (struct xfrm_user_tmpl *)((char *)content(p) + sizeof(struct xfrm_userpolicy_info) +
+					 MNL_ATTR_HDRLEN);
+}
+
 static struct record_facts sa_facts(struct payload *p, struct record_key *key)
 {
 	struct record_facts f;
@@ -110,7 +128,7 @@ static void test_transport_policy_without_addresses(void **state)
 	policy->sel.daddr.a4 = remote;
 	policy->sel.saddr.a4 = local;
 	policy->sel.prefixlen_d = policy->sel.prefixlen_s = 32;
-	t = (struct xfrm_user_tmpl *)((char *)content(&p) + sizeof(*policy) + MNL_ATTR_HDRLEN);
+	t = template(&p);
 	t->mode = XFRM_MODE_TRANSPORT;
 	memset(&t->saddr, 0, sizeof(t->saddr));
 	memset(&t->id.daddr, 0, sizeof(t->id.daddr));
@@ -121,6 +139,76 @@ static void test_transport_policy_without_addresses(void **state)
 	policy->sel.prefixlen_s = 24;
 	assert_int_equal(parse(RECORD_POLICY, &p, XFRM_BODY_KERNEL, &b), 0);
 	assert_int_equal(facts(&b, &key, &f), -EADDRNOTAVAIL);
+}
+
+/* Between IPv6 addresses, what goes through it being IPv4. */
+static void test_ipv6_outside(void **state)
+{
+	struct record_facts in, out, f;
+	struct xfrm_user_tmpl *t;
+	struct record_key key;
+	struct payload p;
+
+	(void)state;
+	make_sa(&p, false);
+	make_outer6(&p, false);
+	in = sa_facts(&p, &key);
+	assert_int_equal(in.direction, ESPALIER_IN);
+	assert_int_equal(key.family, AF_INET6);
+	assert_memory_equal(key.addr, local6, 16);
+	make_sa(&p, true);
+	f = sa_facts(&p, &key);
+	make_outer6(&p, true);
+	out = sa_facts(&p, &key);
+	assert_int_equal(out.direction, ESPALIER_OUT);
+	assert_memory_equal(key.addr, remote6, 16);
+	assert_int_equal(in.pair, out.pair);
+	assert_int_not_equal(out.pair, f.pair);
+
+	make_policy(&p, XFRM_POLICY_OUT);
+	t = template(&p);
+	t->family = AF_INET6;
+	memcpy(&t->saddr, local6, 16);
+	memcpy(&t->id.daddr, remote6, 16);
+	f = policy_facts(&p, &key);
+	assert_int_equal(f.pair, out.pair);
+	assert_int_equal(key.family, AF_INET);
+	assert_int_equal(f.remote.prefixlen, 16);
+
+	/* IPv6 in IPv6: remote selectors are of IPv4 only. */
+	((struct xfrm_userpolicy_info *)content(&p))->sel.family = AF_INET6;
+	f = policy_facts(&p, &key);
+	assert_int_equal(f.pair, out.pair);
+	assert_int_equal(f.remote.prefixlen, 0);
+}
+
+/* The first ESP template may be of two hosts inside; the one of the cluster counts. */
+static void test_several_templates(void **state)
+{
+	struct xfrm_user_tmpl t[3];
+	struct record_facts one, f;
+	struct record_key key;
+	struct xfrm_body b;
+	struct payload p;
+
+	(void)state;
+	make_policy(&p, XFRM_POLICY_OUT);
+	one = policy_facts(&p, &key);
+	t[0] = t[1] = t[2] = *template(&p);
+	t[0].saddr.a4 = t[1].saddr.a4 = htonl(0x0a020001);
+	t[0].id.proto = IPPROTO_COMP;
+	t[0].optional = 1;
+	make_policy(&p, XFRM_POLICY_OUT);
+	message(&p)->nlmsg_len -= MNL_ATTR_HDRLEN + sizeof(*t);
+	put(&p, XFRMA_TMPL, t, sizeof(t));
+	f = policy_facts(&p, &key);
+	assert_int_equal(f.pair, one.pair);
+
+	memcpy(template(&p) + 2, t + 1, sizeof(*t));
+	assert_int_equal(parse(RECORD_POLICY, &p, XFRM_BODY_KERNEL, &b), 0);
+	assert_int_equal(facts(&b, &key, &f), -EADDRNOTAVAIL);
+	template(&p)[1].id.proto = template(&p)[2].id.proto = IPPROTO_AH;
+	assert_int_equal(facts(&b, &key, &f), -EOPNOTSUPP);
 }
 
 static void test_only_the_clusters(void **state)
@@ -214,6 +302,37 @@ static void test_policy_keys(void **state)
 	assert_memory_not_equal(&key, &one, sizeof(key));
 }
 
+/* What is put again stays, what is not goes, however the index grows meanwhile. */
+static void test_index_sweep(void **state)
+{
+	struct xfrm_index index = {0};
+	struct xfrm_place place = {0};
+	size_t at = 0;
+	uint32_t more = 100000;
+
+	(void)state;
+	assert_false(xfrm_index_sweep(&index, &at, 1));
+	place.key.kind = RECORD_POLICY;
+	for (place.key.spi = 0; place.key.spi < 1000; place.key.spi++)
+		assert_int_equal(xfrm_index_put(&index, &place), 0);
+	index.generation++;
+	for (place.key.spi = 0; place.key.spi < 1000; place.key.spi += 3)
+		assert_int_equal(xfrm_index_put(&index, &place), 0);
+	assert_int_equal(index.n, 1000);
+	while (xfrm_index_sweep(&index, &at, 7)) {
+		for (unsigned int i = 0; i < 20 && index.n_heads < 4096; i++) {
+			place.key.spi = more++;
+			assert_int_equal(xfrm_index_put(&index, &place), 0);
+		}
+	}
+	assert_int_equal(index.n_heads, 4096);
+	assert_int_equal(index.n, 334 + more - 100000);
+	for (place.key.spi = 0; place.key.spi < 1000; place.key.spi++)
+		assert_int_equal(
+			xfrm_index_find(&index, &place.key) != NULL, place.key.spi % 3 == 0);
+	xfrm_index_clear(&index);
+}
+
 static void test_index(void **state)
 {
 	struct xfrm_index index = {0};
@@ -257,7 +376,10 @@ int main(void)
 		cmocka_unit_test(test_only_the_clusters),
 		cmocka_unit_test(test_birth),
 		cmocka_unit_test(test_policy_keys),
+		cmocka_unit_test(test_ipv6_outside),
+		cmocka_unit_test(test_several_templates),
 		cmocka_unit_test(test_index),
+		cmocka_unit_test(test_index_sweep),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

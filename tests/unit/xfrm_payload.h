@@ -15,7 +15,17 @@
 #define SPI 0xc0000001U
 #define REQID 7U
 
-static const struct in_addr cluster[] = {{0x010200c0}, {0x020200c0}}; /* 192.0.2.1, 192.0.2.2 */
+#define LOCAL6                                                                                     \
+	{                                                                                          \
+		0x20, 0x01, 0x0d, 0xb8, [7] = 1, [15] = 1                                          \
+	} /* 2001:db8:0:1::1 */
+#define REMOTE6                                                                                    \
+	{                                                                                          \
+		0x20, 0x01, 0x0d, 0xb8, [7] = 2, [15] = 1                                          \
+	}
+
+static const struct address cluster[] = {
+	{AF_INET, {192, 0, 2, 1}}, {AF_INET, {192, 0, 2, 2}}, {AF_INET6, LOCAL6}};
 static const uint32_t local = 0x010200c0, remote = 0x016433c6; /* 198.51.100.1 */
 
 /* A payload as the kernel would tell it; the netlink header before it is only for libmnl's sake. */
@@ -43,7 +53,7 @@ static void put(struct payload *p, uint16_t type, const void *data, size_t len)
 	mnl_attr_put(message(p), type, len, data);
 }
 
-static void put_u32(struct payload *p, uint16_t type, uint32_t v)
+static inline void put_u32(struct payload *p, uint16_t type, uint32_t v)
 {
 	put(p, type, &v, sizeof(v));
 }
@@ -86,13 +96,13 @@ static void begin_sa(struct payload *p, bool outbound)
 	sa->seq = 99;
 }
 
-static void make_sa(struct payload *p, bool outbound)
+static inline void make_sa(struct payload *p, bool outbound)
 {
 	begin_sa(p, outbound);
 	put_algorithm(p, XFRMA_ALG_AEAD, "rfc4106(gcm(aes))", 160, 128, "abcdefghijklmnopqrst");
 }
 
-static void make_esn_sa(struct payload *p, bool outbound)
+static inline void make_esn_sa(struct payload *p, bool outbound)
 {
 	struct {
 		struct xfrm_replay_state_esn esn;
@@ -147,7 +157,7 @@ static int parse(enum record_kind kind, struct payload *p, enum xfrm_body_origin
 
 static int facts(const struct xfrm_body *b, struct record_key *key, struct record_facts *f)
 {
-	return xfrm_facts_make(b, cluster, 2, key, f);
+	return xfrm_facts_make(b, cluster, sizeof(cluster) / sizeof(*cluster), key, f);
 }
 
 #define SA_FIELD(field) offsetof(struct xfrm_usersa_info, field)

@@ -87,7 +87,7 @@ static void test_sas(void **state)
 	process(&b);
 	assert_int_equal(b.n_added, 0);
 
-	assert_int_equal(xfrm_dump(b.x), 0);
+	assert_int_equal(dump(&b), 0);
 	assert_int_equal(b.n_added, n);
 	for (unsigned int i = 0; i < n; i++) {
 		const struct xfrm_record *copy = &b.added[i].record, *from = NULL;
@@ -108,7 +108,7 @@ static void test_sas(void **state)
 	process(&b);
 	assert_int_equal(b.n_removed, 0);
 	b.n_added = 0;
-	assert_int_equal(xfrm_dump(b.x), 0);
+	assert_int_equal(dump(&b), 0);
 	assert_int_equal(b.n_added, 0);
 }
 
@@ -118,10 +118,10 @@ static void test_age(void **state)
 	(void)state;
 	add_sa(true, 0x100, "mode tunnel limit time-hard 100 " GCM);
 	sleep(3);
-	assert_int_equal(xfrm_dump(a.x), 0);
+	assert_int_equal(dump(&a), 0);
 	assert_in_range(((const struct xfrm_usersa_info *)last(&a)->body)->curlft.add_time, 2, 10);
 	assert_int_equal(install(&b, last(&a), 0), 0);
-	assert_int_equal(xfrm_dump(b.x), 0);
+	assert_int_equal(dump(&b), 0);
 	assert_in_range(((const struct xfrm_usersa_info *)last(&b)->body)->curlft.add_time, 2, 10);
 }
 
@@ -167,7 +167,7 @@ static void test_policies(void **state)
 	process(&a);
 	assert_int_equal(a.n_added, n);
 	a.n_added = 0;
-	assert_int_equal(xfrm_dump(a.x), 0);
+	assert_int_equal(dump(&a), 0);
 	assert_int_equal(a.n_added, n);
 
 	for (unsigned int i = 0; i < n; i++)
@@ -225,6 +225,74 @@ static void test_install_again(void **state)
 	assert_int_equal(b.n_added, 0);
 }
 
+/* What may change in a living SA changes in the copy, whose counter stays. */
+static void test_update_again(void **state)
+{
+	uint64_t oseq, seq;
+
+	(void)state;
+	add_sa(true, 0x100, "reqid 1 mode tunnel encap espinudp 4500 1024 0.0.0.0 " GCM);
+	assert_int_equal(install(&b, last(&a), 1000), 0);
+	run("ip xfrm state update src " LOCAL " dst " REMOTE
+	    " proto esp spi 0x100 reqid 1 mode tunnel encap espinudp 4500 2048 0.0.0.0 "
+	    "output-mark 0x7 limit time-hard 5000 limit packet-soft 70 " GCM);
+	process(&a);
+	assert_int_equal(a.n_added, 2);
+	assert_int_equal(a.added[0].record.facts.birth, a.added[1].record.facts.birth);
+	assert_int_equal(install(&b, last(&a), 500), 0);
+	assert_same("state");
+	assert_int_equal(xfrm_counters(b.x, &last(&a)->key, &oseq, &seq), 0);
+	assert_int_equal(oseq, 1000);
+	process(&b);
+	assert_int_equal(b.n_added, 0);
+}
+
+/* Many at once, of which some are there already, some are refused, and one key comes twice. */
+static void test_many_at_once(void **state)
+{
+	enum { MANY = 300 };
+	static struct record_install list[MANY + 1];
+	static struct xfrm_record records[MANY];
+	static _Alignas(8) uint8_t bodies[MANY][RECORD_BODY_MAX];
+	uint64_t oseq, seq;
+
+	(void)state;
+	for (unsigned int i = 0; i < MANY; i++) {
+		if (i % 32 == 0) {
+			run("for i in $(seq %u %u); do echo xfrm state add src " LOCAL
+			    " dst " REMOTE " proto esp spi $i reqid $i mode tunnel "
+			    "aead \"rfc4106(gcm(aes))\" "
+			    "0x0102030405060708090a0b0c0d0e0f10111213$((i %% 90 + 10)) 128; "
+			    "done | ip -batch -",
+				0x1000 + i, 0x1000 + i + 31);
+			process(&a);
+		}
+		records[i] = a.added[i % RECORDS].record;
+		memcpy(bodies[i], records[i].body, records[i].body_len);
+		list[i] = (struct record_install){
+			&records[i].key, &records[i].facts, bodies[i], records[i].body_len, i, 1};
+		assert_int_equal(records[i].key.spi, htonl(0x1000 + i));
+		if (i % 50 == 0)
+			assert_int_equal(install(&b, &records[i], 2 * i), 0);
+	}
+	list[77].body_len--;
+	list[MANY] = list[10];
+	list[MANY].oseq = 5000;
+	xfrm_install(b.x, list, MANY + 1);
+	for (unsigned int i = 0; i < MANY; i++) {
+		assert_int_equal(list[i].result, i == 77 ? -EBADMSG : 0);
+		assert_int_equal(
+			xfrm_counters(b.x, &records[i].key, &oseq, &seq), i == 77 ? -ENOENT : 0);
+		if (i != 77)
+			assert_int_equal(oseq, i == 10 ? 5000 : i % 50 == 0 ? 2 * i : i);
+	}
+	assert_int_equal(list[MANY].result, 0);
+	process(&b);
+	assert_int_equal(b.n_added, 0);
+	assert_int_equal(dump(&b), 0);
+	assert_int_equal(b.n_added, MANY - 1);
+}
+
 static void test_refused(void **state)
 {
 	struct xfrm_record r;
@@ -266,14 +334,13 @@ static void test_refused(void **state)
 	r = *last(&a);
 	memcpy(body + 1, r.body, r.body_len);
 	r.body = body + 1;
-	assert_int_equal(xfrm_dump(b.x), 0);
+	assert_int_equal(dump(&b), 0);
 	assert_int_equal(b.n_added, 0);
 	assert_int_equal(install(&b, &r, 0), 0);
 }
 
 static void test_unknown_algorithm(void **state)
 {
-	const struct in_addr address = {inet_addr(LOCAL)};
 	_Alignas(8) uint8_t body[RECORD_BODY_MAX];
 	struct xfrm_body parsed;
 	struct xfrm_record r;
@@ -287,7 +354,7 @@ static void test_unknown_algorithm(void **state)
 		xfrm_body_parse(RECORD_SA, body, r.body_len, XFRM_BODY_MEMBER, &parsed), 0);
 	memcpy(mnl_attr_get_payload(parsed.attr[XFRMA_ALG_AEAD]), "rfc9999", 7);
 	assert_int_equal(install(&b, &r, 0), -EBADMSG); /* of another birth */
-	assert_int_equal(xfrm_facts_make(&parsed, &address, 1, &r.key, &r.facts), 0);
+	assert_int_equal(xfrm_facts_make(&parsed, cluster, 1, &r.key, &r.facts), 0);
 	assert_int_equal(install(&b, &r, 0), -ENOSYS);
 }
 
@@ -335,7 +402,7 @@ static void test_direction(void **state)
 	assert_int_equal(xfrm_counters(b.x, &r.key, &oseq, &seq), 0);
 	assert_int_equal(oseq, 0x100000010);
 	assert_int_equal(xfrm_move(b.x, &r.key, 0x100000020), 0);
-	assert_int_equal(xfrm_dump(b.x), 0);
+	assert_int_equal(dump(&b), 0);
 	assert_int_equal(xfrm_body_parse(RECORD_SA, last(&b)->body, last(&b)->body_len,
 				 XFRM_BODY_MEMBER, &parsed),
 		0);
@@ -384,6 +451,8 @@ int main(void)
 		TEST(test_policies),
 		TEST(test_child_sa_is_a_pair),
 		TEST(test_install_again),
+		TEST(test_update_again),
+		TEST(test_many_at_once),
 		TEST(test_larval_copy),
 		TEST(test_refused),
 		TEST(test_unknown_algorithm),

@@ -137,7 +137,7 @@ static void test_larval(void **state)
 	run("ip xfrm state allocspi src " REMOTE " dst " LOCAL
 	    " proto esp mode tunnel reqid 1 min 0x300 max 0x300 >/dev/null");
 	process(&a);
-	assert_int_equal(xfrm_dump(a.x), 0);
+	assert_int_equal(dump(&a), 0);
 	assert_int_equal(a.n_added, 0);
 	run("ip xfrm state update src " REMOTE " dst " LOCAL
 	    " proto esp spi 0x300 reqid 1 mode tunnel " GCM);
@@ -320,7 +320,7 @@ static void test_overrun(void **state)
 	assert_true(a.n_overruns >= 1);
 	assert_true(a.n_added < 50);
 	a.n_added = 0;
-	assert_int_equal(xfrm_dump(a.x), 0);
+	assert_int_equal(dump(&a), 0);
 	assert_int_equal(a.n_added, 50);
 }
 

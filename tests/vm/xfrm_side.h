@@ -26,6 +26,8 @@
 
 #define LOCAL "192.0.2.1"
 #define REMOTE "198.51.100.1"
+#define LOCAL6 "2001:db8:1::1"
+#define REMOTE6 "2001:db8:2::1"
 #define RECORDS 64
 #define GCM "aead 'rfc4106(gcm(aes))' 0x0102030405060708090a0b0c0d0e0f1011121314 128"
 #define CBC                                                                                        \
@@ -100,11 +102,15 @@ static void enter(const struct side *s)
 	assert_int_equal(setns(s->ns, CLONE_NEWNET), 0);
 }
 
+static const struct address cluster[] = {
+	{AF_INET, {192, 0, 2, 1}}, /* LOCAL */
+	{AF_INET6, {0x20, 0x01, 0x0d, 0xb8, 0, 1, [15] = 1}}, /* LOCAL6 */
+};
+
 static struct xfrm *open_here(void *ctx)
 {
-	struct in_addr address = {inet_addr(LOCAL)};
 	struct xfrm_config config = {
-		.addresses = &address, .n_addresses = 1, .events_for_counters = true};
+		.addresses = cluster, .n_addresses = 2, .events_for_counters = true};
 	struct xfrm *x;
 
 	assert_int_equal(xfrm_open(&config, &handlers, ctx, &x), 0);
@@ -159,6 +165,16 @@ static void process(struct side *s)
 		assert_int_equal(xfrm_process(s->x), 0);
 }
 
+static int dump(struct side *s)
+{
+	int r;
+
+	enter(s);
+	r = xfrm_dump(s->x);
+	enter(&a);
+	return r;
+}
+
 static const struct xfrm_record *last(const struct side *s)
 {
 	assert_true(s->n_added > 0);
@@ -174,7 +190,10 @@ static void add_sa(bool outbound, uint32_t spi, const char *more)
 
 static int install(struct side *s, const struct xfrm_record *r, uint64_t oseq)
 {
-	return xfrm_install(s->x, &r->key, &r->facts, r->body, r->body_len, oseq);
+	struct record_install one = {&r->key, &r->facts, r->body, r->body_len, oseq, 1};
+
+	xfrm_install(s->x, &one, 1);
+	return one.result;
 }
 
 static const char *const policies[] = {
