@@ -9,8 +9,6 @@
 #include <linux/in.h>
 #include <bpf/bpf_endian.h>
 
-#define FAMILY_INET 2 /* AF_INET */
-
 /* The highest number so far. A legacy SA without a replay window keeps none: then this packet's. */
 static __always_inline __u64 highest(const struct xfrm_state *x, __be32 net_seq)
 {
@@ -26,16 +24,20 @@ int espalier_count(const __u64 *args)
 {
 	const struct xfrm_state *x = (void *)args[0];
 	__be32 net_seq = args[1];
-	struct espalier_sa_key key = {};
+	struct espalier_sa_key key = {.family = x->props.family, .spi = x->id.spi};
+	__be32 *daddr = (__be32 *)key.daddr;
 	struct espalier_counter *counter;
 	struct espalier_sa *sa;
 	__u64 seq;
 
-	if (x->xs_net.net->net_cookie != settings.netns_cookie || x->id.proto != IPPROTO_ESP ||
-		x->props.family != FAMILY_INET)
+	if (x->xs_net.net->net_cookie != settings.netns_cookie || x->id.proto != IPPROTO_ESP)
 		return 0;
-	*(__be32 *)key.daddr = x->id.daddr.a4;
-	key.spi = x->id.spi;
+	daddr[0] = x->id.daddr.a6[0];
+	if (key.family == FAMILY_INET6) {
+		daddr[1] = x->id.daddr.a6[1];
+		daddr[2] = x->id.daddr.a6[2];
+		daddr[3] = x->id.daddr.a6[3];
+	}
 	sa = bpf_map_lookup_elem(&sas, &key);
 	counter = sa ? bpf_map_lookup_elem(&counters, &sa->slot) : NULL;
 	if (!counter)

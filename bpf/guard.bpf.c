@@ -4,16 +4,21 @@
  * ESP packets pass as the peer gets them. A packet from a cluster address leaves only if this
  * member owns its SA and all of its sequence numbers lie in blocks that this member has entered.
  * The maps are pinned: this holds without the agent.
+ *
+ * ESP is looked for bare or in UDP, in IPv4 and IPv6, behind whatever the kernel may put before it:
+ * IPv6's extension headers, and AH, if a policy asks for both. Where that chain cannot be followed
+ * to its end (cut short, too long) there may be ESP: such a packet does not leave. The end is any
+ * other protocol. A tunnel is one: ESP that is routed into it leaves by the tunnel's interface, not
+ * by this one.
  */
 #include <linux/pkt_cls.h>
 #include "parse.h"
 
-#define NAT_T_PORT 4500 /* RFC 3948 */
-
-struct emitted {
-	struct espalier_sa_key key;
-	__u32 seq; /* of the first segment; the low 32 bits with ESN */
-	__u32 segments; /* how many numbers it uses: a GSO packet has not been cut yet */
+/* As far as the headers have been followed. */
+struct packet {
+	struct espalier_sa_key key; /* of its SA; the SPI comes last */
+	__u32 offset; /* of the next header, from the IP header on */
+	__u8 type; /* of that header, IPPROTO_... */
 };
 
 static __always_inline bool load(struct __sk_buff *skb, __u32 offset, void *buf, __u32 size)
@@ -21,27 +26,85 @@ static __always_inline bool load(struct __sk_buff *skb, __u32 offset, void *buf,
 	return !bpf_skb_load_bytes_relative(skb, offset, buf, size, BPF_HDR_START_NET);
 }
 
-/*
- * Offset of the ESP header from the IPv4 header, bare or in UDP (where SPI 0 marks IKE), or 0.
- * Later fragments have no ESP header; without their first one they are worth nothing.
- */
-static __always_inline __u32 find_esp(struct __sk_buff *skb, struct iphdr *ip)
+/* From a cluster address? FOUND_ESP: then it may be, the headers that follow tell. */
+static __always_inline enum found begin_ipv4(struct __sk_buff *skb, struct packet *ret)
+{
+	struct iphdr ip;
+
+	if (!load(skb, 0, &ip, sizeof(ip)) || !is_cluster_address(ip.saddr))
+		return FOUND_NOT_OURS;
+	if (parse_later_fragment(&ip)) /* without its first one it is worth nothing */
+		return FOUND_OTHER;
+	*ret = (struct packet){
+		.key.family = FAMILY_INET, .offset = ip.ihl * 4, .type = ip.protocol};
+	*(__be32 *)ret->key.daddr = ip.daddr;
+	return FOUND_ESP;
+}
+
+static __always_inline enum found begin_ipv6(struct __sk_buff *skb, struct packet *ret)
+{
+	struct ipv6hdr ip;
+
+	if (!load(skb, 0, &ip, sizeof(ip)) || !is_cluster_address6(&ip.saddr))
+		return FOUND_NOT_OURS;
+	*ret = (struct packet){
+		.key.family = FAMILY_INET6, .offset = sizeof(ip), .type = ip.nexthdr};
+	__builtin_memcpy(ret->key.daddr, &ip.daddr, sizeof(ret->key.daddr));
+	return FOUND_ESP;
+}
+
+/* Steps over what may stand before ESP. */
+static __always_inline enum found follow(struct __sk_buff *skb, struct packet *packet)
+{
+	struct extension extension;
+
+	for (int i = 0; i <= EXTENSIONS; i++) {
+		if (packet->type == IPPROTO_ESP || packet->type == IPPROTO_UDP)
+			return FOUND_ESP;
+		if (!parse_is_extension(packet->type) && packet->type != IPPROTO_AH)
+			return FOUND_OTHER;
+		if (!load(skb, packet->offset, &extension, sizeof(extension)))
+			return FOUND_BROKEN;
+		if (parse_later_fragment6(packet->type, &extension))
+			return FOUND_OTHER;
+		packet->offset += parse_extension_size(packet->type, &extension);
+		packet->type = extension.next;
+	}
+	return FOUND_BROKEN;
+}
+
+/* From the UDP header to ESP in it. SPI 0 marks IKE. */
+static __always_inline enum found enter_udp(struct __sk_buff *skb, struct packet *packet)
 {
 	struct udphdr udp;
-	__u32 offset;
 	__be32 spi;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) || !load(skb, 0, ip, sizeof(*ip)) ||
-		!is_cluster_address(ip->saddr) || parse_later_fragment(ip))
-		return 0;
-	offset = ip->ihl * 4;
-	if (ip->protocol == IPPROTO_ESP)
-		return offset;
-	if (ip->protocol != IPPROTO_UDP || !load(skb, offset, &udp, sizeof(udp)) ||
-		udp.source != bpf_htons(NAT_T_PORT))
-		return 0;
-	offset += sizeof(udp);
-	return load(skb, offset, &spi, sizeof(spi)) && spi ? offset : 0;
+	if (!load(skb, packet->offset, &udp, sizeof(udp)))
+		return FOUND_BROKEN;
+	if (udp.source != bpf_htons(NAT_T_PORT) || parse_udp_too_short(&udp))
+		return FOUND_OTHER;
+	packet->offset += sizeof(udp);
+	if (!load(skb, packet->offset, &spi, sizeof(spi)))
+		return FOUND_BROKEN;
+	return spi ? FOUND_ESP : FOUND_OTHER;
+}
+
+static __always_inline enum found find_esp(
+	struct __sk_buff *skb, struct packet *ret, struct esp *ret_esp)
+{
+	enum found found = FOUND_NOT_OURS;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		found = begin_ipv4(skb, ret);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		found = begin_ipv6(skb, ret);
+	if (found == FOUND_ESP)
+		found = follow(skb, ret);
+	if (found == FOUND_ESP && ret->type == IPPROTO_UDP)
+		found = enter_udp(skb, ret);
+	if (found == FOUND_ESP && !load(skb, ret->offset, ret_esp, sizeof(*ret_esp)))
+		found = FOUND_BROKEN;
+	return found;
 }
 
 /*
@@ -111,26 +174,27 @@ static __always_inline void account(const struct espalier_sa *sa, __u64 last, __
 static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 {
 	struct espalier_window block_0 = {.first = 0, .last = (1ULL << settings.block_bits) - 1};
-	struct espalier_sa_key key = {};
+	__u32 seq, segments, taken;
 	struct espalier_sa *found, sa;
-	__u32 offset, seq, segments, taken;
-	struct iphdr ip;
+	struct packet packet;
 	struct esp esp;
 	__u64 last = 0;
 
 	/* parse */
-	offset = find_esp(skb, &ip);
-	if (!offset)
-		return ESPALIER_UNGUARDED;
-	if (!load(skb, offset, &esp, sizeof(esp)))
+	switch (find_esp(skb, &packet, &esp)) {
+	case FOUND_ESP:
+		break;
+	case FOUND_BROKEN:
 		return ESPALIER_GUARD_MALFORMED;
+	default:
+		return ESPALIER_UNGUARDED;
+	}
 	seq = bpf_ntohl(esp.seq);
 	segments = skb->gso_segs ?: 1;
 
 	/* key */
-	*(__be32 *)key.daddr = ip.daddr;
-	key.spi = esp.spi;
-	found = bpf_map_lookup_elem(&sas, &key);
+	packet.key.spi = esp.spi;
+	found = bpf_map_lookup_elem(&sas, &packet.key);
 	if (!found) /* the agent has not seen it yet, so it is new, and was created here */
 		return window_take(&block_0, seq, segments, &last) == segments
 			       ? ESPALIER_EMITTED_NEW

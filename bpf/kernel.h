@@ -19,8 +19,7 @@ typedef struct {
 } possible_net_t;
 
 typedef union {
-	__be32 a4;
-	__be32 a6[4];
+	__be32 a6[4]; /* IPv4: in the first one, the rest is undefined */
 } xfrm_address_t;
 
 struct xfrm_id {

@@ -85,6 +85,9 @@ struct {
 	__type(value, __u32);
 } sync SEC(".maps");
 
+#define FAMILY_INET 2 /* AF_INET */
+#define FAMILY_INET6 10 /* AF_INET6 */
+
 static __always_inline void count(enum espalier_reason reason)
 {
 	__u32 zero = 0;

@@ -8,12 +8,15 @@
 
 #include <linux/if_ether.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/udp.h>
 #include <linux/in.h>
 #include <bpf/bpf_endian.h>
 #include "maps.h"
 
 #define VLAN_TAGS 2
+#define EXTENSIONS 6 /* RFC 8200 4.1 names five that may stand before ESP */
+#define NAT_T_PORT 4500 /* RFC 3948 */
 
 struct vlan_tag {
 	__be16 tci;
@@ -24,6 +27,21 @@ struct vlan_tag {
 struct esp {
 	__be32 spi;
 	__be32 seq;
+};
+
+/* How an IPv6 extension header begins (RFC 8200 4, RFC 6564), and AH. */
+struct extension {
+	__u8 next;
+	__u8 size; /* in units that depend on the type; not of a fragment header */
+	__be16 fragment; /* of a fragment header: offset and flags */
+};
+
+/* What the headers of a packet lead to. */
+enum found {
+	FOUND_NOT_OURS, /* not IP, or no cluster address */
+	FOUND_OTHER, /* no ESP, or a later fragment */
+	FOUND_ESP,
+	FOUND_BROKEN, /* cut short, or more headers than anybody needs: it may be ESP */
 };
 
 /* RFC 826, Ethernet and IPv4 */
@@ -82,20 +100,111 @@ static __always_inline struct iphdr *parse_ipv4(const struct frame *frame)
 	return ip;
 }
 
+/* NULL: not IPv6, or without a whole header. */
+static __always_inline struct ipv6hdr *parse_ipv6(const struct frame *frame)
+{
+	struct ipv6hdr *ip = frame->payload;
+
+	if (frame->protocol != bpf_htons(ETH_P_IPV6) || (void *)(ip + 1) > frame->end ||
+		ip->version != 6)
+		return NULL;
+	return ip;
+}
+
 /* Not the first fragment of a packet: there is no header behind IPv4's. */
 static __always_inline bool parse_later_fragment(const struct iphdr *ip)
 {
 	return ip->frag_off & bpf_htons(0x1fff);
 }
 
-/* The ESP header behind the IPv4 header and its options. NULL: cut short. */
-static __always_inline struct esp *parse_esp(const struct frame *frame, const struct iphdr *ip)
+/* The same for IPv6's fragment header. */
+static __always_inline bool parse_later_fragment6(__u8 type, const struct extension *extension)
 {
-	struct esp *esp = (void *)ip + ip->ihl * 4;
+	return type == IPPROTO_FRAGMENT && extension->fragment & bpf_htons(0xfff8);
+}
 
-	if (ip->ihl < 5 || (void *)(esp + 1) > frame->end)
-		return NULL;
-	return esp;
+/* Does the kernel put such a header before ESP, or take ESP behind it? */
+static __always_inline bool parse_is_extension(__u8 type)
+{
+	return type == IPPROTO_HOPOPTS || type == IPPROTO_ROUTING || type == IPPROTO_DSTOPTS ||
+	       type == IPPROTO_FRAGMENT;
+}
+
+/* In bytes; of AH too. */
+static __always_inline __u32 parse_extension_size(__u8 type, const struct extension *extension)
+{
+	if (type == IPPROTO_FRAGMENT)
+		return 8;
+	if (type == IPPROTO_AH)
+		return (extension->size + 2) * 4;
+	return (extension->size + 1) * 8;
+}
+
+/*
+ * Can a datagram not be ESP, by the length in its UDP header (0, in IPv6: up to the packet's end)?
+ * NAT keepalives have one byte, the kernel takes for ESP what has more than that header.
+ */
+static __always_inline bool parse_udp_too_short(const struct udphdr *udp)
+{
+	return udp->len && bpf_ntohs(udp->len) <= sizeof(*udp) + sizeof(struct esp);
+}
+
+/*
+ * ESP in UDP, for this machine. SPI 0 marks IKE. A datagram whose SPI is in another fragment, or
+ * nowhere, is broken: the kernel would put it together here, whoever owns the SA.
+ */
+static __always_inline enum found parse_esp_in_udp(
+	const struct frame *frame, const struct udphdr *udp, const struct esp **ret)
+{
+	const struct esp *esp = (const void *)(udp + 1);
+
+	if ((void *)(udp + 1) > frame->end)
+		return FOUND_BROKEN;
+	if (udp->dest != bpf_htons(NAT_T_PORT) || parse_udp_too_short(udp))
+		return FOUND_OTHER;
+	if ((void *)(esp + 1) > frame->end)
+		return FOUND_BROKEN;
+	*ret = esp;
+	return esp->spi ? FOUND_ESP : FOUND_OTHER;
+}
+
+/* ESP for this machine, bare or in UDP: what is behind the IP headers. */
+static __always_inline enum found parse_esp(
+	const struct frame *frame, void *payload, __u8 protocol, const struct esp **ret)
+{
+	const struct esp *esp = payload;
+
+	if (protocol == IPPROTO_UDP)
+		return parse_esp_in_udp(frame, payload, ret);
+	if (protocol != IPPROTO_ESP)
+		return FOUND_OTHER;
+	if ((void *)(esp + 1) > frame->end)
+		return FOUND_BROKEN;
+	*ret = esp;
+	return FOUND_ESP;
+}
+
+/* The same, behind an IPv6 header and its extension headers. */
+static __always_inline enum found parse_esp6(
+	const struct frame *frame, struct ipv6hdr *ip, const struct esp **ret)
+{
+	struct extension *extension = (void *)(ip + 1);
+	__u8 type = ip->nexthdr, before;
+
+	for (int i = 0; i <= EXTENSIONS; i++) {
+		if (type == IPPROTO_ESP || type == IPPROTO_UDP)
+			return parse_esp(frame, extension, type, ret);
+		if (!parse_is_extension(type))
+			return FOUND_OTHER;
+		if ((void *)(extension + 1) > frame->end)
+			return FOUND_BROKEN;
+		if (parse_later_fragment6(type, extension))
+			return FOUND_OTHER;
+		before = type;
+		type = extension->next;
+		extension = (void *)extension + parse_extension_size(before, extension);
+	}
+	return FOUND_BROKEN;
 }
 
 /* An ARP request for an IPv4 address, on Ethernet. NULL: anything else. */
@@ -115,8 +224,23 @@ static __always_inline bool is_cluster_address(__be32 addr)
 {
 #pragma unroll
 	for (int i = 0; i < ESPALIER_ADDRESSES; i++)
-		if (addr && settings.cluster[i] == addr)
+		if (settings.cluster[i] && settings.cluster[i] == addr)
 			return true;
+	return false;
+}
+
+/* addr: 16 bytes. The settings are constants to the verifier, so unused entries cost nothing. */
+static __always_inline bool is_cluster_address6(const void *addr)
+{
+	const __u64 *a = addr;
+
+#pragma unroll
+	for (int i = 0; i < ESPALIER_ADDRESSES; i++) {
+		const volatile __u64 *b = (const volatile __u64 *)settings.cluster6[i];
+
+		if ((b[0] || b[1]) && a[0] == b[0] && a[1] == b[1])
+			return true;
+	}
 	return false;
 }
 

@@ -1,15 +1,39 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * steer.bpf.c - XDP on the outer interface: each ESP packet for a cluster address goes to the
- * member that owns its SPI's bucket.
+ * steer.bpf.c - XDP on the outer interface: each ESP packet for a cluster address, bare or in UDP,
+ * goes to the member that owns its SPI's bucket.
  */
 #include "hop.h"
 
+static __always_inline enum found find_esp_in_ipv4(
+	const struct frame *frame, const struct esp **ret)
+{
+	struct iphdr *ip = parse_ipv4(frame);
+
+	if (!ip || !is_cluster_address(ip->daddr))
+		return FOUND_NOT_OURS;
+	if (parse_later_fragment(ip))
+		return FOUND_OTHER;
+	if (ip->ihl < 5)
+		return FOUND_BROKEN;
+	return parse_esp(frame, (void *)ip + ip->ihl * 4, ip->protocol, ret);
+}
+
+static __always_inline enum found find_esp_in_ipv6(
+	const struct frame *frame, const struct esp **ret)
+{
+	struct ipv6hdr *ip = parse_ipv6(frame);
+
+	if (!ip || !is_cluster_address6(&ip->daddr))
+		return FOUND_NOT_OURS;
+	return parse_esp6(frame, ip, ret);
+}
+
 static __always_inline enum espalier_reason steer(const struct xdp_md *ctx)
 {
+	const struct esp *esp = NULL;
 	struct frame frame;
-	struct iphdr *ip;
-	struct esp *esp;
+	enum found found;
 	__u32 bucket;
 	__u8 owner;
 
@@ -18,14 +42,14 @@ static __always_inline enum espalier_reason steer(const struct xdp_md *ctx)
 		return ESPALIER_NOT_OURS;
 	if (frame.protocol == bpf_htons(ETH_P_ARP))
 		return hop_answer_arp(&frame, SIDE_OUTER);
-	ip = parse_ipv4(&frame);
-	if (!ip || !is_cluster_address(ip->daddr))
+	found = frame.protocol == bpf_htons(ETH_P_IPV6) ? find_esp_in_ipv6(&frame, &esp)
+							: find_esp_in_ipv4(&frame, &esp);
+	if (found == FOUND_NOT_OURS)
 		return ESPALIER_NOT_OURS;
-	if (ip->protocol != IPPROTO_ESP || parse_later_fragment(ip))
-		return ESPALIER_NOT_ESP;
-	esp = parse_esp(&frame, ip);
-	if (!esp)
+	if (found == FOUND_BROKEN)
 		return ESPALIER_MALFORMED;
+	if (found == FOUND_OTHER || !esp)
+		return ESPALIER_NOT_ESP;
 
 	/* key */
 	bucket = espalier_bucket(bpf_ntohl(esp->spi), settings.hash);

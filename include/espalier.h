@@ -29,7 +29,8 @@
 #define ESPALIER_REASONS(X)                                                                        \
 	X(NOT_OURS, "not-ours", "passed: nothing that these programs steer")                       \
 	X(NOT_ESP, "not-esp", "passed: for a cluster address, but not ESP")                        \
-	X(MALFORMED, "malformed", "dropped: for a cluster address, but cut short")                 \
+	X(MALFORMED, "malformed",                                                                  \
+		"dropped: for a cluster address, but its headers are cut short or too many")       \
 	X(LOCAL, "local", "passed: this member owns the bucket")                                   \
 	X(FORWARDED, "forwarded", "sent to the member that owns the bucket")                       \
 	X(ONE_HOP, "one-hop", "passed: came from a member, is not sent on")                        \
@@ -50,7 +51,8 @@
 	X(GUARD_NOT_OWNER, "guard-not-owner", "dropped: another member owns the outbound SA")      \
 	X(GUARD_BLOCK, "guard-block",                                                              \
 		"dropped: sequence number outside this member's open blocks")                      \
-	X(GUARD_MALFORMED, "guard-malformed", "dropped: outbound ESP header cut short")            \
+	X(GUARD_MALFORMED, "guard-malformed",                                                      \
+		"dropped: from a cluster address, but its headers are cut short or too many")      \
 	X(SYNC, "sync", "given to the sync channel (AF_XDP)")
 
 enum espalier_reason {
@@ -63,6 +65,7 @@ enum espalier_reason {
 /* The settings of the programs, fixed at load time (.rodata). Unused addresses are zero. */
 struct espalier_settings {
 	__be32 cluster[ESPALIER_ADDRESSES]; /* outer (steer, guard) or inner (clear) */
+	__u8 cluster6[ESPALIER_ADDRESSES][16]; /* the IPv6 ones, network byte order */
 	__u64 netns_cookie; /* counters: the network namespace whose SAs count */
 	__be32 sync_address; /* sync: this member's, and the UDP port of the channel */
 	__be16 sync_port;
@@ -131,6 +134,8 @@ struct espalier_member {
 struct espalier_sa_key {
 	__u8 daddr[16]; /* IPv4: in the first four bytes, the rest zero; network byte order */
 	__be32 spi;
+	__u8 family; /* AF_INET or AF_INET6 */
+	__u8 reserved[3]; /* zero */
 };
 
 /* Sequence numbers first..last, both included, that this member may emit. Empty: first > last. */
@@ -201,9 +206,9 @@ struct espalier_event {
 static_assert(sizeof(struct espalier_view_half) == 16 + ESPALIER_BUCKETS, "ABI");
 static_assert(sizeof(struct espalier_view) == 24 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
 static_assert(sizeof(struct espalier_member) == 16, "ABI");
-static_assert(sizeof(struct espalier_sa_key) == 20, "ABI");
+static_assert(sizeof(struct espalier_sa_key) == 24, "ABI");
 static_assert(sizeof(struct espalier_sa) == 56, "ABI");
-static_assert(sizeof(struct espalier_settings) == 56, "ABI");
+static_assert(sizeof(struct espalier_settings) == 184, "ABI");
 static_assert(sizeof(struct espalier_reasons) == 8 * ESPALIER_REASON_COUNT, "ABI");
 static_assert(sizeof(struct espalier_counter) == 16, "ABI");
 #endif

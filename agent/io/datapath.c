@@ -163,7 +163,7 @@ static int make_pin_folder(const char *pin, char *err, size_t err_size)
 static void fill_settings(
 	const struct datapath_config *config, enum program program, struct espalier_settings *ret)
 {
-	const struct in_addr *cluster = program == CLEAR ? config->inner : config->outer;
+	const struct address *cluster = program == CLEAR ? config->inner : config->outer;
 	socklen_t size = sizeof(ret->netns_cookie);
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
@@ -176,7 +176,10 @@ static void fill_settings(
 		.sync_port = htons(config->sync_port),
 	};
 	for (int i = 0; i < ESPALIER_ADDRESSES; i++)
-		ret->cluster[i] = cluster[i].s_addr;
+		if (cluster[i].family == AF_INET)
+			memcpy(&ret->cluster[i], cluster[i].bytes, sizeof(ret->cluster[i]));
+		else if (cluster[i].family == AF_INET6)
+			memcpy(ret->cluster6[i], cluster[i].bytes, sizeof(ret->cluster6[i]));
 	/* without a cookie (0) the fexit program counts nothing of anybody */
 	getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &ret->netns_cookie, &size);
 	close(fd);

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/address.h"
 #include "espalier.h"
 
 struct datapath;
@@ -29,7 +30,7 @@ struct datapath_config {
 	unsigned int max_sas; /* slots of counters, entries of sas and of selectors */
 	uint64_t dead_ns; /* an agent silent for this long does not answer ARP */
 	unsigned int ifindex[DATAPATH_SIDES]; /* 0: none (not allowed for the outer one) */
-	struct in_addr outer[ESPALIER_ADDRESSES], inner[ESPALIER_ADDRESSES]; /* 0.0.0.0: unused */
+	struct address outer[ESPALIER_ADDRESSES], inner[ESPALIER_ADDRESSES]; /* family 0: unused */
 	struct in_addr sync_address; /* this member's */
 	uint16_t sync_port; /* UDP, host byte order */
 	const char *pin; /* folder on a bpffs; its last part is made if need be */

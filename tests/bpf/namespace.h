@@ -20,7 +20,9 @@
 #include "io/datapath.h"
 
 #define CLUSTER "192.0.2.1"
+#define CLUSTER6 "2001:db8::1"
 #define PEER "198.51.100.7"
+#define PEER6 "2001:db8:7::7"
 #define SPI 0x11223344
 #define MAX_SAS 16
 #define K 65536ULL
@@ -71,6 +73,14 @@ static inline int group_teardown(void **state)
 	return rmdir(folder);
 }
 
+static inline struct address address_of(const char *text)
+{
+	struct address address = {.family = strchr(text, ':') ? AF_INET6 : AF_INET};
+
+	assert_int_equal(inet_pton(address.family, text, address.bytes), 1);
+	return address;
+}
+
 static inline int setup(void **state)
 {
 	(void)state;
@@ -83,8 +93,8 @@ static inline int setup(void **state)
 		.pin = pin,
 		.ifindex = {if_nametoindex("outer"), if_nametoindex("inner"),
 			if_nametoindex("sync")},
-		.outer = {{inet_addr(CLUSTER)}},
-		.inner = {{inet_addr("10.1.0.1")}},
+		.outer = {address_of(CLUSTER), address_of(CLUSTER6)},
+		.inner = {address_of("10.1.0.1")},
 		.sync_address = {inet_addr("10.9.0.2")},
 		.fexit = true};
 	err[0] = '\0';
@@ -117,13 +127,18 @@ static inline struct espalier_view_half *all_owned_by(uint8_t id)
 	return &half;
 }
 
+static inline struct espalier_sa_key key_to(const char *daddr, uint32_t spi)
+{
+	struct address address = address_of(daddr);
+	struct espalier_sa_key key = {.spi = htonl(spi), .family = (uint8_t)address.family};
+
+	memcpy(key.daddr, address.bytes, sizeof(key.daddr));
+	return key;
+}
+
 static inline struct espalier_sa_key key_of(uint32_t spi)
 {
-	struct espalier_sa_key key = {.spi = htonl(spi)};
-	uint32_t peer = inet_addr(PEER);
-
-	memcpy(key.daddr, &peer, 4);
-	return key;
+	return key_to(PEER, spi);
 }
 
 /* Sends an ESP packet out of `outer`, from the cluster address to the peer. */

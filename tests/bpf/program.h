@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -21,6 +22,7 @@
 #include <bpf/libbpf.h>
 #include <linux/if_ether.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/udp.h>
 
 #include "espalier.h"
@@ -255,6 +257,101 @@ static inline void frame_esp(struct frame *frame, uint32_t spi, uint32_t seq)
 		payload[i] = i * 7 + 3;
 	frame_add(frame, header, sizeof(header));
 	frame_add(frame, payload, sizeof(payload));
+}
+
+static inline struct udphdr *frame_udp(
+	struct frame *frame, uint16_t from, uint16_t to, uint16_t payload)
+{
+	struct udphdr udp = {
+		.source = htons(from), .dest = htons(to), .len = htons(sizeof(udp) + payload)};
+
+	return frame_add(frame, &udp, sizeof(udp));
+}
+
+/* What is behind the IP headers, by name, and its protocol number. */
+static const struct transport {
+	const char *name;
+	uint8_t protocol;
+	uint16_t port; /* UDP, both ends */
+	bool spi_0; /* UDP: the non-ESP marker */
+	uint16_t udp_payload; /* what its header says; 72 bytes follow */
+} transports[] = {
+	{"esp", IPPROTO_ESP, 0, false, 0},
+	{"tcp", IPPROTO_TCP, 0, false, 0},
+	{"none", IPPROTO_NONE, 0, false, 0},
+	{"esp-in-udp", IPPROTO_UDP, 4500, false, 72},
+	{"esp-in-jumbo-udp", IPPROTO_UDP, 4500, false, UINT16_MAX - 7}, /* in the header: 0 */
+	{"ike", IPPROTO_UDP, 4500, true, 72},
+	{"keepalive", IPPROTO_UDP, 4500, false, 1},
+	{"udp", IPPROTO_UDP, 500, false, 72},
+};
+
+static inline const struct transport *transport_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof(transports) / sizeof(transports[0]); i++)
+		if (!strcmp(transports[i].name, name))
+			return &transports[i];
+	return NULL;
+}
+
+static inline void frame_transport(
+	struct frame *frame, const struct transport *transport, uint32_t spi, uint32_t seq)
+{
+	if (transport->protocol == IPPROTO_UDP)
+		frame_udp(frame, transport->port, transport->port, transport->udp_payload);
+	frame_esp(frame, transport->spi_0 ? 0 : spi, seq);
+}
+
+/* The extension headers, by name. */
+static const struct extension {
+	const char *name;
+	uint8_t type;
+	uint8_t bytes[24]; /* the first one is the next header's type */
+	uint32_t size;
+} extensions[] = {
+	{"hop-by-hop", IPPROTO_HOPOPTS, {0, 1, 1, 12}, 16},
+	{"routing", IPPROTO_ROUTING, {0, 2, 4}, 24},
+	{"options", IPPROTO_DSTOPTS, {0, 0, 1, 4}, 8},
+	{"fragment", IPPROTO_FRAGMENT, {0, 9, 0x00, 0x01}, 8}, /* the first one; 9: no length */
+	{"later-fragment", IPPROTO_FRAGMENT, {0, 0, 0x00, 0x08}, 8},
+	{"ah", IPPROTO_AH, {0, 3}, 20},
+};
+
+static inline const struct extension *extension_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof(extensions) / sizeof(extensions[0]); i++)
+		if (!strcmp(extensions[i].name, name))
+			return &extensions[i];
+	return NULL;
+}
+
+/* IPv6 and what is behind it, as a list of names: "hop-by-hop routing esp". Returns where that
+ * begins. */
+static inline uint32_t frame_ip6(struct frame *frame, const char *from, const char *to,
+	const char *names, uint32_t spi, uint32_t seq)
+{
+	struct ipv6hdr ip = {.version = 6, .hop_limit = 64, .payload_len = htons(100)};
+	char list[128], *rest = list, *name;
+	uint32_t begin;
+	uint8_t *next;
+
+	assert_int_equal(inet_pton(AF_INET6, from, &ip.saddr), 1);
+	assert_int_equal(inet_pton(AF_INET6, to, &ip.daddr), 1);
+	next = &((struct ipv6hdr *)frame_add(frame, &ip, sizeof(ip)))->nexthdr;
+	begin = frame->size;
+	snprintf(list, sizeof(list), "%s", names);
+	while ((name = strsep(&rest, " "))) {
+		const struct extension *extension = extension_find(name);
+		const struct transport *transport = transport_find(name);
+
+		assert_true(extension || transport);
+		*next = extension ? extension->type : transport->protocol;
+		if (extension)
+			next = frame_add(frame, extension->bytes, extension->size);
+		else
+			frame_transport(frame, transport, spi, seq);
+	}
+	return begin;
 }
 
 struct arp_packet {

@@ -10,7 +10,9 @@
 #include <pthread.h>
 
 #define CLUSTER "192.0.2.1"
+#define CLUSTER6 "2001:db8::1"
 #define PEER "198.51.100.7"
+#define PEER6 "2001:db8:7::7"
 #define SPI 0x11223344
 #define SLOT 7
 #define BUCKET 31 /* member 1's */
@@ -28,6 +30,7 @@ static int group_setup(void **state)
 	size_t size;
 
 	(void)state;
+	inet_pton(AF_INET6, CLUSTER6, settings.cluster6[1]);
 	elf = guard_bpf__elf_bytes(&size);
 	program_load(&guard, elf, size, &settings);
 	return 0;
@@ -40,17 +43,23 @@ static int group_teardown(void **state)
 	return 0;
 }
 
-static void set_sa(uint64_t first_0, uint64_t last_0, uint64_t first_1, uint64_t last_1)
+/* The SA with that SPI to PEER, or to PEER6. */
+static void set_sa_of(
+	int family, uint64_t first_0, uint64_t last_0, uint64_t first_1, uint64_t last_1)
 {
-	struct espalier_sa_key key = {.spi = htonl(SPI)};
+	struct espalier_sa_key key = {.spi = htonl(SPI), .family = (uint8_t)family};
 	struct espalier_sa sa = {.open = {{first_0, last_0}, {first_1, last_1}},
 		.slot = SLOT,
 		.bucket = BUCKET,
 		.direction = ESPALIER_OUT};
-	uint32_t peer = inet_addr(PEER);
 
-	memcpy(key.daddr, &peer, 4);
+	assert_int_equal(inet_pton(family, family == AF_INET ? PEER : PEER6, key.daddr), 1);
 	assert_int_equal(bpf_map_update_elem(program_map(&guard, "sas"), &key, &sa, BPF_F_LOCK), 0);
+}
+
+static void set_sa(uint64_t first_0, uint64_t last_0, uint64_t first_1, uint64_t last_1)
+{
+	set_sa_of(AF_INET, first_0, last_0, first_1, last_1);
 }
 
 static void set_counter(uint64_t seq, uint64_t packets)
@@ -237,11 +246,9 @@ static void test_unknown(void **state)
 
 static void udp_frame(struct frame *frame, uint16_t port, uint32_t spi, uint32_t seq)
 {
-	struct udphdr udp = {.source = htons(port), .dest = htons(4500)};
-
 	frame_begin(frame, mac_peer, mac_outer[1], 0, ETH_P_IP);
 	frame_ip(frame, CLUSTER, PEER, IPPROTO_UDP, 0);
-	frame_add(frame, &udp, sizeof(udp));
+	frame_udp(frame, port, 4500, 72);
 	frame_esp(frame, spi, seq);
 }
 
@@ -258,13 +265,14 @@ static void test_esp_in_udp(void **state)
 	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
 	udp_frame(&frame, 500, SPI, 2 * K);
 	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
+	frame_begin(&frame, mac_peer, mac_outer[1], 0, ETH_P_IP);
+	frame_ip(&frame, CLUSTER, PEER, IPPROTO_UDP, 0);
+	frame_transport(&frame, transport_find("keepalive"), SPI, 2 * K);
+	frame.size = 14 + 20 + 8 + 1;
+	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
 	udp_frame(&frame, 4500, SPI, 2 * K);
-	frame.size = 14 + 20 + 8 + 1; /* NAT keepalive */
-	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
-	frame.size = 14 + 20 + 8 + 7;
-	out(&frame, 0, TC_ACT_SHOT, ESPALIER_GUARD_MALFORMED);
-	frame.size = 14 + 20 + 7;
-	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
+	for (frame.size = 14 + 20; frame.size < 14 + 20 + 8 + 8; frame.size++)
+		out(&frame, 0, TC_ACT_SHOT, ESPALIER_GUARD_MALFORMED);
 }
 
 static void test_options_and_fragments(void **state)
@@ -281,6 +289,105 @@ static void test_options_and_fragments(void **state)
 	out(&frame, 0, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
 	ip->frag_off = htons(185);
 	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
+}
+
+/* A policy may ask for ESP in AH. */
+static void test_esp_in_ah(void **state)
+{
+	const uint8_t ah[20] = {IPPROTO_ESP, 3};
+	struct frame frame;
+
+	(void)state;
+	frame_begin(&frame, mac_peer, mac_outer[1], 0, ETH_P_IP);
+	frame_ip(&frame, CLUSTER, PEER, IPPROTO_AH, 0);
+	frame_add(&frame, ah, sizeof(ah));
+	frame_esp(&frame, SPI, 2 * K);
+	out(&frame, 0, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
+	frame.size = 14 + 20 + 20 + 7;
+	out(&frame, 0, TC_ACT_SHOT, ESPALIER_GUARD_MALFORMED);
+}
+
+/* IPv6: what is behind its header, what becomes of it with a number of ours, and with another. */
+static void test_ip6(void **state)
+{
+	static const struct {
+		const char *what;
+		uint32_t size; /* of what is behind the IPv6 header, 0: all */
+		enum espalier_reason reason, foreign;
+	} cases[] = {
+		{"esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"esp", 8, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"esp", 7, ESPALIER_GUARD_MALFORMED, ESPALIER_GUARD_MALFORMED},
+		{"hop-by-hop esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"routing esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"options esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"ah esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"fragment esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"hop-by-hop options routing fragment ah options esp", 0, ESPALIER_EMITTED,
+			ESPALIER_GUARD_BLOCK},
+		{"hop-by-hop options routing fragment ah options options esp", 0,
+			ESPALIER_GUARD_MALFORMED, ESPALIER_GUARD_MALFORMED},
+		{"hop-by-hop esp", 3, ESPALIER_GUARD_MALFORMED, ESPALIER_GUARD_MALFORMED},
+		{"hop-by-hop esp", 16, ESPALIER_GUARD_MALFORMED, ESPALIER_GUARD_MALFORMED},
+		{"hop-by-hop esp", 16 + 7, ESPALIER_GUARD_MALFORMED, ESPALIER_GUARD_MALFORMED},
+		{"fragment options esp", 16, ESPALIER_GUARD_MALFORMED, ESPALIER_GUARD_MALFORMED},
+		{"later-fragment esp", 0, ESPALIER_UNGUARDED, ESPALIER_UNGUARDED},
+		{"esp-in-udp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"esp-in-jumbo-udp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"options routing esp-in-udp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"fragment esp-in-udp", 8 + 8, ESPALIER_GUARD_MALFORMED, ESPALIER_GUARD_MALFORMED},
+		{"ike", 0, ESPALIER_UNGUARDED, ESPALIER_UNGUARDED},
+		{"keepalive", 8 + 1, ESPALIER_UNGUARDED, ESPALIER_UNGUARDED},
+		{"udp", 0, ESPALIER_UNGUARDED, ESPALIER_UNGUARDED},
+		{"options tcp", 0, ESPALIER_UNGUARDED, ESPALIER_UNGUARDED},
+		{"none", 1, ESPALIER_UNGUARDED, ESPALIER_UNGUARDED},
+	};
+	struct frame frame;
+
+	(void)state;
+	set_sa_of(AF_INET6, K, 2 * K - 1, 1, 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (int foreign = 0; foreign < 2; foreign++) {
+			enum espalier_reason reason = foreign ? cases[i].foreign : cases[i].reason;
+			bool passes = reason == ESPALIER_EMITTED || reason == ESPALIER_UNGUARDED;
+			uint32_t begin;
+
+			frame_begin(&frame, mac_peer, mac_outer[1], 0, ETH_P_IPV6);
+			begin = frame_ip6(
+				&frame, CLUSTER6, PEER6, cases[i].what, SPI, K + K * foreign);
+			if (cases[i].size)
+				frame.size = begin + cases[i].size;
+			if (program_run(&guard, &frame, NULL, 0) != (passes ? PASS : TC_ACT_SHOT) ||
+				guard.reason != reason)
+				fail_msg("%s, %u bytes", cases[i].what, frame.size);
+		}
+}
+
+static void ip6_out(const char *from, const char *to, uint32_t seq, uint32_t segments, int verdict,
+	enum espalier_reason reason)
+{
+	struct frame frame;
+
+	frame_begin(&frame, mac_peer, mac_outer[1], 0, ETH_P_IPV6);
+	frame_ip6(&frame, from, to, "esp", SPI, seq);
+	out(&frame, segments, verdict, reason);
+}
+
+/* The same SPI in both families: two SAs. */
+static void test_ip6_other_sas(void **state)
+{
+	(void)state;
+	set_sa_of(AF_INET6, 9 * K, 10 * K - 1, 1, 0);
+	ip6_out(CLUSTER6, PEER6, 9 * K, 45, PASS, ESPALIER_EMITTED);
+	assert_int_equal(get_counter().seq, 9 * K + 44);
+	assert_int_equal(get_counter().packets, 45);
+	ip6_out(CLUSTER6, PEER6, 10 * K - 44, 45, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
+	ip6_out(CLUSTER6, PEER6, K, 0, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
+	stopped(9 * K, 0);
+	ip6_out(CLUSTER6, "2001:db8:7::8", K, 0, TC_ACT_SHOT, ESPALIER_GUARD_UNKNOWN);
+	ip6_out(CLUSTER6, "2001:db8:7::8", 1, 0, PASS, ESPALIER_EMITTED_NEW);
+	ip6_out("2001:db8::2", PEER6, K, 0, PASS, ESPALIER_UNGUARDED);
+	ip6_out("::", PEER6, K, 0, PASS, ESPALIER_UNGUARDED);
 }
 
 static void test_malformed(void **state)
@@ -415,6 +522,9 @@ int main(void)
 		cmocka_unit_test_setup(test_unknown, setup),
 		cmocka_unit_test_setup(test_esp_in_udp, setup),
 		cmocka_unit_test_setup(test_options_and_fragments, setup),
+		cmocka_unit_test_setup(test_esp_in_ah, setup),
+		cmocka_unit_test_setup(test_ip6, setup),
+		cmocka_unit_test_setup(test_ip6_other_sas, setup),
 		cmocka_unit_test_setup(test_malformed, setup),
 		cmocka_unit_test_setup(test_unguarded, setup),
 		cmocka_unit_test_setup(test_wake, setup),

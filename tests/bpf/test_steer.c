@@ -5,7 +5,10 @@
 
 #define CLUSTER "192.0.2.1"
 #define CLUSTER_2 "192.0.2.2"
+#define CLUSTER6 "2001:db8::1"
+#define CLUSTER6_2 "2001:db8:0:2::1"
 #define PEER "198.51.100.7"
+#define PEER6 "2001:db8:7::7"
 
 /* Bucket i belongs to member i % 3, so with `prefix` these are member 0's, 1's and 2's. */
 #define SPI_0 0xc0000123 /* bucket 3072 */
@@ -25,6 +28,8 @@ static int open_steer(struct program *p, enum espalier_hash hash)
 	const void *elf;
 	size_t size;
 
+	inet_pton(AF_INET6, CLUSTER6, settings.cluster6[0]);
+	inet_pton(AF_INET6, CLUSTER6_2, settings.cluster6[7]);
 	elf = steer_bpf__elf_bytes(&size);
 	program_load(p, elf, size, &settings);
 	return 0;
@@ -79,6 +84,22 @@ static void forwarded(struct program *p, struct frame *frame, int member)
 	assert_memory_equal(frame->bytes, mac_outer[member], 6);
 	assert_memory_equal(frame->bytes + 6, mac_outer[0], 6);
 	assert_memory_equal(frame->bytes + 12, before.bytes + 12, before.size - 12);
+}
+
+/* That verdict; where it is to be sent on: to member 1. */
+static void became(struct frame *frame, const char *what, enum espalier_reason reason)
+{
+	struct frame before = *frame;
+	int verdict = program_run(&steer, frame, NULL, 0);
+
+	if (steer.reason != reason)
+		print_error("%s, %u bytes\n", what, frame->size);
+	assert_int_equal(steer.reason, reason);
+	*frame = before;
+	if (reason == ESPALIER_FORWARDED)
+		forwarded(&steer, frame, 1);
+	else
+		assert_int_equal(verdict, reason == ESPALIER_MALFORMED ? XDP_DROP : XDP_PASS);
 }
 
 static void test_owner(void **state)
@@ -268,7 +289,7 @@ static void test_not_esp(void **state)
 
 	(void)state;
 	frame_begin(&frame, mac_outer[0], mac_peer, 0, ETH_P_IP);
-	frame_ip(&frame, PEER, CLUSTER, IPPROTO_UDP, 0);
+	frame_ip(&frame, PEER, CLUSTER, IPPROTO_TCP, 0);
 	frame_esp(&frame, SPI_1, 1);
 	untouched(&steer, &frame, XDP_PASS, ESPALIER_NOT_ESP);
 
@@ -302,6 +323,129 @@ static void test_malformed(void **state)
 	frame.bytes[14] = 0x4f; /* options beyond the end */
 	frame.size = 14 + 20 + 40;
 	untouched(&steer, &frame, XDP_DROP, ESPALIER_MALFORMED);
+}
+
+/* ESP in UDP, IKE and what else there is in UDP. size: of what is behind the IP header, 0: all. */
+static void test_udp(void **state)
+{
+	static const struct {
+		const char *what;
+		uint32_t size;
+		enum espalier_reason reason;
+	} cases[] = {
+		{"esp-in-udp", 0, ESPALIER_FORWARDED},
+		{"esp-in-udp", 8 + 8, ESPALIER_FORWARDED},
+		{"esp-in-udp", 8 + 7, ESPALIER_MALFORMED}, /* the SPI is in the next fragment */
+		{"esp-in-udp", 8, ESPALIER_MALFORMED},
+		{"esp-in-udp", 7, ESPALIER_MALFORMED},
+		{"ike", 0, ESPALIER_NOT_ESP},
+		{"keepalive", 8 + 1, ESPALIER_NOT_ESP},
+		{"keepalive", 0, ESPALIER_NOT_ESP}, /* the kernel cuts it to its length */
+		{"udp", 0, ESPALIER_NOT_ESP},
+	};
+	struct frame frame;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (unsigned int options = 0; options <= 10; options += 5) {
+			frame_begin(&frame, mac_outer[0], mac_peer, 0, ETH_P_IP);
+			frame_ip(&frame, PEER, CLUSTER, IPPROTO_UDP, options);
+			frame_transport(&frame, transport_find(cases[i].what), SPI_1, 1);
+			if (cases[i].size)
+				frame.size = 14 + 20 + 4 * options + cases[i].size;
+			became(&frame, cases[i].what, cases[i].reason);
+		}
+}
+
+/* IPv6: what is behind its header, and what becomes of it. */
+static void test_ip6(void **state)
+{
+	static const struct {
+		const char *what;
+		uint32_t size;
+		enum espalier_reason reason;
+	} cases[] = {
+		{"esp", 0, ESPALIER_FORWARDED},
+		{"esp", 8, ESPALIER_FORWARDED},
+		{"esp", 7, ESPALIER_MALFORMED},
+		{"hop-by-hop esp", 0, ESPALIER_FORWARDED},
+		{"routing esp", 0, ESPALIER_FORWARDED},
+		{"options esp", 0, ESPALIER_FORWARDED},
+		{"fragment esp", 0, ESPALIER_FORWARDED},
+		{"hop-by-hop options routing fragment options options esp", 0, ESPALIER_FORWARDED},
+		{"hop-by-hop options routing fragment options options options esp", 0,
+			ESPALIER_MALFORMED},
+		{"later-fragment esp", 0, ESPALIER_NOT_ESP},
+		{"hop-by-hop later-fragment esp", 0, ESPALIER_NOT_ESP},
+		{"hop-by-hop esp", 16 + 7, ESPALIER_MALFORMED},
+		{"hop-by-hop esp", 16, ESPALIER_MALFORMED},
+		{"hop-by-hop esp", 3, ESPALIER_MALFORMED},
+		{"fragment options esp", 8 + 8, ESPALIER_MALFORMED}, /* ESP is in the next one */
+		{"ah esp", 0, ESPALIER_NOT_ESP},
+		{"tcp", 0, ESPALIER_NOT_ESP},
+		{"none", 1, ESPALIER_NOT_ESP},
+		{"options none", 8, ESPALIER_NOT_ESP},
+		{"esp-in-udp", 0, ESPALIER_FORWARDED},
+		{"esp-in-jumbo-udp", 0, ESPALIER_FORWARDED},
+		{"hop-by-hop options esp-in-udp", 0, ESPALIER_FORWARDED},
+		{"fragment esp-in-udp", 8 + 8 + 7, ESPALIER_MALFORMED},
+		{"fragment esp-in-udp", 8 + 7, ESPALIER_MALFORMED},
+		{"options ike", 0, ESPALIER_NOT_ESP},
+		{"options keepalive", 0, ESPALIER_NOT_ESP},
+		{"udp", 0, ESPALIER_NOT_ESP},
+	};
+	struct frame frame;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (int tags = 0; tags <= 2; tags++) {
+			uint32_t begin;
+
+			frame_begin(&frame, mac_outer[0], mac_peer, tags, ETH_P_IPV6);
+			begin = frame_ip6(&frame, PEER6, CLUSTER6, cases[i].what, SPI_1, 1);
+			if (cases[i].size)
+				frame.size = begin + cases[i].size;
+			became(&frame, cases[i].what, cases[i].reason);
+		}
+}
+
+static void ip6_frame(struct frame *frame, const uint8_t from[6], const char *to, uint32_t spi)
+{
+	frame_begin(frame, mac_outer[0], from, 0, ETH_P_IPV6);
+	frame_ip6(frame, PEER6, to, "esp", spi, 1);
+}
+
+/* The rest of the pipeline is the same for both families. */
+static void test_ip6_owner(void **state)
+{
+	struct frame frame;
+
+	(void)state;
+	ip6_frame(&frame, mac_peer, CLUSTER6, SPI_0);
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_LOCAL);
+	ip6_frame(&frame, mac_peer, CLUSTER6_2, SPI_2);
+	forwarded(&steer, &frame, 2);
+	ip6_frame(&frame, mac_outer[1], CLUSTER6, SPI_2);
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_ONE_HOP);
+}
+
+static void test_ip6_not_ours(void **state)
+{
+	static const char *const others[] = {"2001:db8::2", "2001:db9::1", "2001:db8:0:2::2",
+		"2001:db8:0:1::1", "::", "::ffff:192.0.2.1"};
+	struct frame frame;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		ip6_frame(&frame, mac_peer, others[i], SPI_1);
+		untouched(&steer, &frame, XDP_PASS, ESPALIER_NOT_OURS);
+	}
+	ip6_frame(&frame, mac_peer, CLUSTER6, SPI_1);
+	frame.bytes[14] = 0x45;
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_NOT_OURS);
+	ip6_frame(&frame, mac_peer, CLUSTER6, SPI_1);
+	frame.size = 14 + 39;
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_NOT_OURS);
 }
 
 /* `mix`: the program and the agent agree on the bucket of any SPI. */
@@ -432,6 +576,10 @@ int main(void)
 		cmocka_unit_test_setup(test_not_ours, setup),
 		cmocka_unit_test_setup(test_not_esp, setup),
 		cmocka_unit_test_setup(test_malformed, setup),
+		cmocka_unit_test_setup(test_udp, setup),
+		cmocka_unit_test_setup(test_ip6, setup),
+		cmocka_unit_test_setup(test_ip6_owner, setup),
+		cmocka_unit_test_setup(test_ip6_not_ours, setup),
 		cmocka_unit_test_setup(test_mix, setup),
 		cmocka_unit_test_setup(test_arp_answered, setup),
 		cmocka_unit_test_setup(test_arp_left, setup),

@@ -4,70 +4,29 @@
  * is counted when it is authentic, and by this namespace's agent only. Skipped, and said so, where
  * the kernel has no ESP or refuses fexit.
  */
-#include "../bpf/namespace.h"
+#include "peer.h"
 
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
 
 #define KEY "0x000102030405060708090a0b0c0d0e0f10111213"
 #define OTHER_KEY "0xff0102030405060708090a0b0c0d0e0f10111213"
 #define SLOT 9
 
-static pid_t peer;
-
-static int begin_peer(void)
-{
-	int ready[2];
-	char byte;
-
-	if (pipe(ready) < 0)
-		return -1;
-	peer = fork();
-	if (peer == 0) {
-		if (unshare(CLONE_NEWNET) < 0 || write(ready[1], "", 1) != 1)
-			_exit(1);
-		pause();
-		_exit(0);
-	}
-	close(ready[1]);
-	if (peer < 0 || read(ready[0], &byte, 1) != 1)
-		return -1;
-	close(ready[0]);
-	return shell("ip link set lo up && ip addr add " CLUSTER "/32 dev lo && "
-		     "ip link set outer-peer netns %d && ip route add " PEER "/32 dev outer && "
-		     "mac=$(ip -br link show outer | awk '{print $3}') && nsenter -t %d -n sh -ec '"
-		     "ip link set lo up; ip addr add " PEER "/32 dev outer-peer; "
-		     "ip link set outer-peer up; ip route add " CLUSTER "/32 dev outer-peer; "
-		     "ip neigh add " CLUSTER " lladdr '$mac' dev outer-peer'",
-		peer, peer);
-}
-
-static int group_begin(void **state)
-{
-	return group_setup(state) || begin_peer();
-}
-
-static int group_end(void **state)
-{
-	kill(peer, SIGKILL);
-	waitpid(peer, NULL, 0);
-	return group_teardown(state);
-}
+static const char *from = PEER, *to = CLUSTER;
 
 /* The SA on both sides. False: this kernel has no ESP. */
 static bool make_sa(uint32_t spi, const char *sender_key, const char *sender, const char *receiver)
 {
-	const char *state = "ip xfrm state add src " PEER " dst " CLUSTER " proto esp spi %u mode "
+	const char *state = "ip xfrm state add src %s dst %s proto esp spi %u mode "
 			    "transport aead 'rfc4106(gcm(aes))' %s 128 %s 2>/dev/null";
 	char here[400], there[400];
 
-	snprintf(here, sizeof(here), state, spi, KEY, receiver);
-	snprintf(there, sizeof(there), state, spi, sender_key, sender);
+	snprintf(here, sizeof(here), state, from, to, spi, KEY, receiver);
+	snprintf(there, sizeof(there), state, from, to, spi, sender_key, sender);
 	return shell("%s", here) == 0 &&
-	       shell("nsenter -t %d -n sh -ec \"%s; ip xfrm policy add src " PEER " dst " CLUSTER
-		     " dir out tmpl src " PEER " dst " CLUSTER " proto esp spi %u mode transport\"",
-		       peer, there, spi) == 0;
+	       shell("nsenter -t %d -n sh -ec \"%s; ip xfrm policy add src %s dst %s proto udp "
+		     "dir out tmpl src %s dst %s proto esp spi %u mode transport\"",
+		       peer, there, from, to, from, to, spi) == 0;
 }
 
 static void remove_sas(void)
@@ -80,8 +39,8 @@ static void remove_sas(void)
 static void send_datagrams(int n)
 {
 	shell("nsenter -t %d -n bash -c 'for ((i = 0; i < %d; i++)); do "
-	      "echo > /dev/udp/" CLUSTER "/9; done' 2>/dev/null",
-		peer, n);
+	      "echo > /dev/udp/%s/9; done' 2>/dev/null",
+		peer, n, to);
 }
 
 /* Opens the datapath with that SA. NULL: nothing to be tested on this kernel. */
@@ -89,12 +48,10 @@ static struct datapath *open_with(uint32_t spi)
 {
 	const struct espalier_sa sa = {
 		.open = {{1, 0}, {1, 0}}, .slot = SLOT, .direction = ESPALIER_IN};
-	struct espalier_sa_key key = {.spi = htonl(spi)};
-	uint32_t cluster = inet_addr(CLUSTER);
+	struct espalier_sa_key key = key_to(to, spi);
 	struct datapath *d = open_it();
 	const char *why;
 
-	memcpy(key.daddr, &cluster, 4);
 	if (!datapath_counts_inbound(d, &why)) {
 		print_message("skipped: %s\n", why);
 		datapath_close(d);
@@ -147,6 +104,24 @@ static void test_bitmap_and_esn(void **state)
 	counted(0x1004, KEY, "replay-window 32", "replay-window 128", 6, 6, 6);
 	counted(0x1005, KEY, "replay-window 64 flag esn replay-oseq 0xfffffffd",
 		"replay-window 64 flag esn replay-seq 0xfffffffd", 5, (1ULL << 32) + 2, 5);
+}
+
+static void test_ip6(void **state)
+{
+	(void)state;
+	from = PEER6;
+	to = CLUSTER6;
+	counted(0x1008, KEY, "", "replay-window 32", 5, 5, 5);
+	counted(0x1009, KEY, "replay-window 64 flag esn replay-oseq 0xfffffffd",
+		"replay-window 64 flag esn replay-seq 0xfffffffd", 5, (1ULL << 32) + 2, 5);
+	counted(0x100a, OTHER_KEY, "replay-oseq 1000000", "replay-window 32", 5, 0, 0);
+}
+
+static int ip4_again(void **state)
+{
+	from = PEER;
+	to = CLUSTER;
+	return teardown(state);
 }
 
 /* Whoever has not the key cannot move the counter. */
@@ -207,6 +182,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_legacy, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_window, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bitmap_and_esn, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ip6, setup, ip4_again),
 		cmocka_unit_test_setup_teardown(test_forged, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_namespace, setup, teardown),
 	};
