@@ -165,6 +165,7 @@ static int start_datapath(struct agent *a, char *err, size_t err_size)
 		.sync_port = (uint16_t)c->sync_port,
 		.pin = c->pin_path,
 		.fexit = c->counters == CONFIG_COUNTERS_AUTO,
+		.misses_per_second = c->misses_per_second,
 	};
 
 	memcpy(datapath.ifindex, a->ifindex, sizeof(datapath.ifindex));

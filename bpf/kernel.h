@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * kernel.h - the kernel's xfrm types, as far as they are read. CO-RE: libbpf finds each field in
- * the running kernel's BTF by its name, so order and size do not matter here (include/net/xfrm.h).
+ * kernel.h - the kernel's own types, as far as they are read. CO-RE: libbpf finds each field in the
+ * running kernel's BTF by its name, so order and size do not matter here (include/net/xfrm.h,
+ * include/linux/skbuff.h, include/linux/ipv6.h).
  */
 #ifndef KERNEL_H
 #define KERNEL_H
@@ -17,6 +18,22 @@ struct net {
 typedef struct {
 	struct net *net;
 } possible_net_t;
+
+struct net_device {
+	possible_net_t nd_net;
+};
+
+struct sk_buff {
+	struct net_device *dev;
+	unsigned char *head;
+	__u16 network_header; /* from head on */
+	char cb[48];
+};
+
+/* What IPv6 keeps of a received packet, at the beginning of sk_buff.cb. */
+struct inet6_skb_parm {
+	__u16 nhoff; /* where, from the network header on, the next header's type is */
+};
 
 typedef union {
 	__be32 a6[4]; /* IPv4: in the first one, the rest is undefined */

@@ -53,7 +53,11 @@
 		"dropped: sequence number outside this member's open blocks")                      \
 	X(GUARD_MALFORMED, "guard-malformed",                                                      \
 		"dropped: from a cluster address, but its headers are cut short or too many")      \
-	X(SYNC, "sync", "given to the sync channel (AF_XDP)")
+	X(SYNC, "sync", "given to the sync channel (AF_XDP)")                                      \
+	X(MISS_TOLD, "miss-told",                                                                  \
+		"ESP for an SPI that the kernel does not know: the agent is told")                 \
+	X(MISS_LIMITED, "miss-limited",                                                            \
+		"ESP for an SPI that the kernel does not know: told just now, or over the budget")
 
 enum espalier_reason {
 #define X(symbol, name, text) ESPALIER_##symbol,
@@ -64,16 +68,17 @@ enum espalier_reason {
 
 /* The settings of the programs, fixed at load time (.rodata). Unused addresses are zero. */
 struct espalier_settings {
-	__be32 cluster[ESPALIER_ADDRESSES]; /* outer (steer, guard) or inner (clear) */
+	__be32 cluster[ESPALIER_ADDRESSES]; /* outer (steer, guard, miss) or inner (clear) */
 	__u8 cluster6[ESPALIER_ADDRESSES][16]; /* the IPv6 ones, network byte order */
-	__u64 netns_cookie; /* counters: the network namespace whose SAs count */
+	__u64 netns_cookie; /* counters, miss: the network namespace that they are for */
 	__be32 sync_address; /* sync: this member's, and the UDP port of the channel */
+	__u32 misses_per_second; /* miss: how many the agent is told at most; not 0 */
 	__be16 sync_port;
 	__u8 self; /* this member's id */
 	__u8 members; /* the highest member id + 1 */
 	__u8 hash; /* enum espalier_hash */
 	__u8 block_bits; /* a sequence block is 2^block_bits numbers */
-	__u8 reserved[6];
+	__u8 reserved[2];
 };
 
 /* How a bucket follows from an SPI. `prefix`: an IKE daemon can be told a contiguous range. */
@@ -185,18 +190,20 @@ struct espalier_reasons {
 };
 
 /*
- * Map "wake" (RINGBUF): guard -> agent. An event is lost when the ring is full; the agent's regular
- * reading of the counters finds what it said.
+ * Map "wake" (RINGBUF): guard, miss -> agent. An event is lost when the ring is full; the agent's
+ * regular reading of the counters finds what the guard said.
  */
 enum espalier_event_kind {
 	ESPALIER_BLOCK_LOW = 1, /* half of the block entered last is used up */
 	ESPALIER_BLOCK_OUT = 2, /* a packet was dropped: its number is in no open block */
+	ESPALIER_SPI_MISS = 3, /* ESP came for an SPI that this kernel does not know */
 };
 
 struct espalier_event {
-	__u32 kind;
-	__u32 slot;
+	__u32 kind; /* enum espalier_event_kind */
+	__u32 slot; /* ESPALIER_BLOCK_*: of the SA, and the sequence number */
 	__u64 seq;
+	struct espalier_sa_key key; /* ESPALIER_SPI_MISS: what was looked for */
 };
 
 /* Map "sync" (XSKMAP), by receive queue: the agent's AF_XDP sockets. */
@@ -211,6 +218,7 @@ static_assert(sizeof(struct espalier_sa) == 56, "ABI");
 static_assert(sizeof(struct espalier_settings) == 184, "ABI");
 static_assert(sizeof(struct espalier_reasons) == 8 * ESPALIER_REASON_COUNT, "ABI");
 static_assert(sizeof(struct espalier_counter) == 16, "ABI");
+static_assert(sizeof(struct espalier_event) == 40, "ABI");
 #endif
 
 #endif

@@ -24,27 +24,29 @@
 #include "counters.skel.h"
 #include "guard.skel.h"
 #include "io/datapath_private.h"
+#include "miss.skel.h"
 #include "steer.skel.h"
 #include "sync.skel.h"
 
 #define BPFFS "/sys/fs/bpf"
-#define LINK_PIN "count" /* the fexit program's link, beside the maps */
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
 
-enum program { STEER, CLEAR, SYNC, GUARD, COUNT, PROGRAMS };
+enum program { STEER, CLEAR, SYNC, GUARD, COUNT, MISS, PROGRAMS };
 
 static const struct {
 	const char *name; /* as in bpf/ */
 	const void *(*elf)(size_t *size);
+	const char *link; /* tracing: where its link is pinned, beside the maps */
 } programs[PROGRAMS] = {
 	[STEER] = {"espalier_steer", steer_bpf__elf_bytes},
 	[CLEAR] = {"espalier_clear", clear_bpf__elf_bytes},
 	[SYNC] = {"espalier_sync", sync_bpf__elf_bytes},
 	[GUARD] = {"espalier_guard", guard_bpf__elf_bytes},
-	[COUNT] = {"espalier_count", counters_bpf__elf_bytes},
+	[COUNT] = {"espalier_count", counters_bpf__elf_bytes, "count"},
+	[MISS] = {"espalier_miss", miss_bpf__elf_bytes, "miss"},
 };
 
 /* Where the XDP programs go. */
@@ -174,13 +176,14 @@ static void fill_settings(
 		.block_bits = config->block_bits,
 		.sync_address = config->sync_address.s_addr,
 		.sync_port = htons(config->sync_port),
+		.misses_per_second = config->misses_per_second,
 	};
 	for (int i = 0; i < ESPALIER_ADDRESSES; i++)
 		if (cluster[i].family == AF_INET)
 			memcpy(&ret->cluster[i], cluster[i].bytes, sizeof(ret->cluster[i]));
 		else if (cluster[i].family == AF_INET6)
 			memcpy(ret->cluster6[i], cluster[i].bytes, sizeof(ret->cluster6[i]));
-	/* without a cookie (0) the fexit program counts nothing of anybody */
+	/* without a cookie (0) the tracing programs see nothing of anybody */
 	getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &ret->netns_cookie, &size);
 	close(fd);
 }
@@ -345,24 +348,25 @@ static int attach_side(struct datapath *d, enum datapath_side side, char *err, s
 	return r;
 }
 
-/* Never an error: without fexit the caller has XFRM's async events. */
-static void attach_count(struct datapath *d)
+/* A tracing program, if it is wanted. Never an error: the cluster works without; `why` says so. */
+static void attach_tracing(
+	struct datapath *d, enum program program, bool wanted, char *why, size_t why_size)
 {
 	struct bpf_object *object;
 	char pin[PATH_MAX];
 	int r;
 
-	snprintf(pin, sizeof(pin), "%s/%s", d->pin, LINK_PIN);
-	if (!d->config.fexit) {
+	snprintf(pin, sizeof(pin), "%s/%s", d->pin, programs[program].link);
+	if (!wanted) {
 		unlink(pin);
-		snprintf(d->no_fexit, sizeof(d->no_fexit), "not wanted");
+		snprintf(why, why_size, "not wanted");
 		return;
 	}
-	object = open_object(&d->config, COUNT);
+	object = open_object(&d->config, program);
 	r = object ? datapath_attach_tracing(object, pin) : -errno;
 	if (r < 0)
-		snprintf(d->no_fexit, sizeof(d->no_fexit), "the kernel refuses fexit: %s",
-			strerror(-r));
+		snprintf(why, why_size, "the kernel refuses %s: %s",
+			program == COUNT ? "fexit" : "fentry", strerror(-r));
 	bpf_object__close(object);
 }
 
@@ -373,9 +377,11 @@ static int attach_all(struct datapath *d, char *err, size_t err_size)
 	r = datapath_attach_tc(d->object, d->config.ifindex[DATAPATH_OUTER], err, err_size);
 	for (int side = 0; r == 0 && side < DATAPATH_SIDES; side++)
 		r = attach_side(d, side, err, err_size);
-	if (r == 0)
-		attach_count(d);
-	return r;
+	if (r < 0)
+		return r;
+	attach_tracing(d, COUNT, d->config.fexit, d->no_count, sizeof(d->no_count));
+	attach_tracing(d, MISS, d->config.misses_per_second > 0, d->no_miss, sizeof(d->no_miss));
+	return 0;
 }
 
 int datapath_open(
@@ -459,7 +465,9 @@ int datapath_detach(const struct datapath_config *config, char *err, size_t err_
 	}
 	r = datapath_attach_tc_remove(config->ifindex[DATAPATH_OUTER]);
 	first = first ?: r;
-	remove_pin(config->pin, LINK_PIN, &first);
+	for (int i = 0; i < PROGRAMS; i++)
+		if (programs[i].link)
+			remove_pin(config->pin, programs[i].link, &first);
 	for (size_t i = 0; i < sizeof(map_names) / sizeof(map_names[0]); i++)
 		remove_pin(config->pin, map_names[i], &first);
 	/* folders, where they are empty: libxdp's in a namespace, then ours */
@@ -480,6 +488,13 @@ const char *datapath_xdp_mode(const struct datapath *d, enum datapath_side side)
 bool datapath_counts_inbound(const struct datapath *d, const char **ret_why)
 {
 	if (ret_why)
-		*ret_why = d->no_fexit;
-	return !d->no_fexit[0];
+		*ret_why = d->no_count;
+	return !d->no_count[0];
+}
+
+bool datapath_tells_misses(const struct datapath *d, const char **ret_why)
+{
+	if (ret_why)
+		*ret_why = d->no_miss;
+	return !d->no_miss[0];
 }

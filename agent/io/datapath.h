@@ -35,6 +35,7 @@ struct datapath_config {
 	uint16_t sync_port; /* UDP, host byte order */
 	const char *pin; /* folder on a bpffs; its last part is made if need be */
 	bool fexit; /* count inbound packets by fexit, if the kernel lets us */
+	uint32_t misses_per_second; /* ESPALIER_SPI_MISS events at most; 0: none */
 	bool debug; /* let libbpf and libxdp say on stderr what they do */
 };
 
@@ -61,6 +62,12 @@ const char *datapath_xdp_mode(const struct datapath *d, enum datapath_side side)
 
 /* Inbound counters by fexit? If not, *ret_why (may be NULL) says why; use XFRM async events. */
 bool datapath_counts_inbound(const struct datapath *d, const char **ret_why);
+
+/*
+ * Is the agent told (ESPALIER_SPI_MISS) of ESP whose SPI the kernel does not know? If not, *ret_why
+ * (may be NULL) says why.
+ */
+bool datapath_tells_misses(const struct datapath *d, const char **ret_why);
 
 /* The takeover: fills the spare half of the view and flips to it. The programs see it at once. */
 void datapath_publish(struct datapath *d, const struct espalier_view_half *half);

@@ -23,7 +23,7 @@ struct datapath {
 	void (*wake_fn)(void *ctx, const struct espalier_event *event);
 	void *wake_ctx;
 	const char *xdp_mode[DATAPATH_SIDES];
-	char no_fexit[96]; /* why not, or "" */
+	char no_count[96], no_miss[96]; /* why they are not attached, or "" */
 };
 
 int datapath_on_wake(

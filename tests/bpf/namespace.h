@@ -96,7 +96,8 @@ static inline int setup(void **state)
 		.outer = {address_of(CLUSTER), address_of(CLUSTER6)},
 		.inner = {address_of("10.1.0.1")},
 		.sync_address = {inet_addr("10.9.0.2")},
-		.fexit = true};
+		.fexit = true,
+		.misses_per_second = 100};
 	err[0] = '\0';
 	return 0;
 }

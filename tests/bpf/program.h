@@ -29,7 +29,7 @@
 
 #define FRAME_MAX 256
 
-enum { IN_STEER = 1, IN_CLEAR = 2, IN_SYNC = 4, IN_GUARD = 8 };
+enum { IN_STEER = 1, IN_CLEAR = 2, IN_SYNC = 4, IN_GUARD = 8, IN_MISS = 16 };
 
 /* Which program can say what. The last test of each program checks that it has said all of it. */
 static const uint8_t said_by[ESPALIER_REASON_COUNT] = {
@@ -57,6 +57,8 @@ static const uint8_t said_by[ESPALIER_REASON_COUNT] = {
 	[ESPALIER_GUARD_BLOCK] = IN_GUARD,
 	[ESPALIER_GUARD_MALFORMED] = IN_GUARD,
 	[ESPALIER_SYNC] = IN_SYNC,
+	[ESPALIER_MISS_TOLD] = IN_MISS,
+	[ESPALIER_MISS_LIMITED] = IN_MISS,
 };
 
 struct program {

@@ -92,6 +92,8 @@ static void test_first_start(void **state)
 		datapath_xdp_mode(d, DATAPATH_OUTER),
 		datapath_counts_inbound(d, &why) ? "fexit" : why);
 	assert_int_equal(datapath_counts_inbound(d, NULL), why[0] == '\0');
+	assert_int_equal(datapath_tells_misses(d, &why), why[0] == '\0');
+	print_message("tells misses: %s\n", why[0] ? why : "fentry");
 	assert_int_equal(datapath_view(d)->ingress, ESPALIER_NOBODY);
 	for (int i = 0; i < ESPALIER_BUCKETS; i++)
 		assert_int_equal(datapath_view(d)->owner[i], ESPALIER_NOBODY);
@@ -108,14 +110,18 @@ static void test_first_start(void **state)
 static void test_outer_only(void **state)
 {
 	struct datapath *d;
+	const char *why;
 
 	(void)state;
 	config.ifindex[DATAPATH_INNER] = config.ifindex[DATAPATH_SYNC] = 0;
 	config.fexit = false;
+	config.misses_per_second = 0;
 	d = open_it();
 	assert_string_equal(datapath_xdp_mode(d, DATAPATH_INNER), "none");
 	assert_string_equal(datapath_xdp_mode(d, DATAPATH_SYNC), "none");
 	assert_false(datapath_counts_inbound(d, NULL));
+	assert_false(datapath_tells_misses(d, &why));
+	assert_string_equal(why, "not wanted");
 	assert_int_equal(datapath_sync_map_fd(d), -1);
 	assert_int_equal(xdp_id("inner"), 0);
 	datapath_close(d);
@@ -170,7 +176,7 @@ static void test_restart(void **state)
 	before = xdp_id("outer");
 	n = programs();
 	assert_in_range(
-		n, 4, 5); /* steer, clear, sync, guard, and count where the kernel has fexit */
+		n, 4, 6); /* steer, clear, sync, guard, and count and miss where it may be */
 	for (int i = 0; i < 3; i++)
 		assert_true(lives(next_life));
 	assert_int_not_equal(xdp_id("outer"), before);
