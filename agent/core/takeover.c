@@ -192,7 +192,8 @@ void takeover_adopt(struct member *m, uint8_t from)
 {
 	const struct view *heard = &m->others[from].heartbeat.view;
 
-	if (heard->publisher != from || !view_newer(heard, &m->view) || !heard->live)
+	if (heard->publisher != from || !view_newer(heard, &m->view) || !heard->live ||
+		heard->live & ~m->config.members)
 		return;
 	if (from == publisher(m) || !(m->view.live & alive(m)))
 		flip(m, heard);
