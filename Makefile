@@ -2,7 +2,8 @@
 #
 #   make            espalierd, espalierctl and the BPF programs, in build/
 #   make demo       a cluster with real ESP, a member killed (README)
-#   make test       all tests; make unit sim sanitize model bpf netns vm: one kind
+#   make test       all tests; make unit sim sanitize fuzz model bpf netns vm: one kind
+#   make fuzz       each fuzz target for FUZZ_SECONDS (60)
 #   make check      formatters and linters
 #   make install    DESTDIR= PREFIX=/usr
 #
@@ -95,14 +96,30 @@ $(TOOLS): $(B)/tests/%: $(B)/obj/tests/tools/%.o
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
+# What takes bytes from outside, and the fuzz targets: built by clang, with its fuzzer and sanitizers.
+FUZZED := $(wildcard agent/core/*.c agent/config*.c) agent/io/digest.c agent/io/xfrm_body.c \
+	agent/io/xfrm_facts.c tests/fuzz/fuzz.c
+FUZZ := $(patsubst tests/fuzz/%.c,$(ROOT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_CFLAGS := -O2 -g -std=gnu11 $(WARNINGS) -Wno-gnu-variable-sized-type-not-at-end $(SANITIZERS)
+
+$(ROOT)/fuzz/obj/%.o: %.c
+	$(call say,FUZZ,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c -o $@ $<
+
+$(FUZZ): $(ROOT)/fuzz/%: $(ROOT)/fuzz/obj/tests/fuzz/%.o $(FUZZED:%.c=$(ROOT)/fuzz/obj/%.o)
+	$(call say,LINK,$@)
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+
 SEEDS ?= 2000
 sim: $(B)/tests/sim
 	$(Q)$(B)/tests/sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
 
 test: tests
 	$(Q)tests/run
-unit sanitize bpf netns vm model bench: tests
+unit sanitize fuzz bpf netns vm model bench: tests
 	$(Q)tests/run $@
+fuzz-targets: $(FUZZ) $(B)/tests/test_config
 demo: tests
 	$(Q)tests/demo/demo
 
@@ -121,5 +138,5 @@ clean:
 	rm -rf $(ROOT)
 
 .SECONDARY:
-.PHONY: all tests test unit sim sanitize model bpf netns vm bench demo check install clean
+.PHONY: all tests test unit sim sanitize fuzz fuzz-targets model bpf netns vm bench demo check install clean
 -include $(shell find $(ROOT) -name '*.d' 2>/dev/null)

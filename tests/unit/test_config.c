@@ -38,9 +38,23 @@ static void write_file(const char *name, mode_t mode, const char *text, size_t s
 	assert_int_equal(chmod(name, mode), 0);
 }
 
+/* CORPUS=FOLDER: what is tried here is what the fuzzer begins with. */
+static void keep(const char *text)
+{
+	static unsigned int count;
+	const char *corpus = getenv("CORPUS");
+	char name[256];
+
+	if (!corpus)
+		return;
+	snprintf(name, sizeof(name), "%s/test_config-%03u", corpus, count++);
+	write_file(name, 0644, text, strlen(text));
+}
+
 static int read_text(const char *text, struct config *ret)
 {
 	strcpy(err, "");
+	keep(text);
 	write_file(path, 0644, text, strlen(text));
 	return config_read(path, ret, err, sizeof(err));
 }

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* rig.h - what stands around the member that is fuzzed: a kernel, a guard, a journal, a network. */
+#ifndef RIG_H
+#define RIG_H
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/member.h"
+#include "fuzz.h"
+
+#define MEMBERS 3
+#define CAPACITY 24 /* so small that it gets full */
+#define BLOCK_BITS 4
+#define ENTRIES 1024
+#define OTHERS(id) ((id) < MEMBERS && (id) != rig->self)
+
+struct entry {
+	struct record_key key;
+	uint64_t birth, block;
+};
+
+/* What the other members' streams are. */
+struct remote {
+	uint64_t stream, heard_stream;
+	uint32_t next, heard;
+};
+
+struct rig {
+	struct member *m;
+	uint8_t self;
+	uint64_t now_us;
+	struct remote remotes[MEMBERS];
+	bool kernel_fails;
+	struct entry entries[ENTRIES]; /* of the journal; those of earlier lives come first */
+	uint64_t restored, journaled, committed;
+};
+
+/* Ops: what must hold of what the member wants done. */
+
+static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
+{
+	static struct wire_message m;
+	struct rig *rig = ctx;
+	struct reader r = {.at = datagram, .end = (const uint8_t *)datagram + len};
+	struct wire_header h;
+	int n;
+
+	REQUIRE(OTHERS(to) && len <= WIRE_MAX);
+	REQUIRE(wire_get_header(&r, &h) == 0 && h.from == rig->self && h.to == to);
+	while ((n = wire_get(&r, &m)) > 0)
+		;
+	REQUIRE(n == 0);
+	if (!h.segment)
+		return;
+	if (rig->remotes[to].heard_stream != h.stream)
+		rig->remotes[to].heard = 0;
+	rig->remotes[to].heard_stream = h.stream;
+	if (h.seq == rig->remotes[to].heard + 1)
+		rig->remotes[to].heard++;
+}
+
+static void op_install(void *ctx, struct record_install *list, unsigned int n)
+{
+	const struct rig *rig = ctx;
+
+	REQUIRE(n > 0);
+	for (; n; n--, list++) {
+		REQUIRE(list->key->kind == RECORD_SA || list->key->kind == RECORD_POLICY);
+		REQUIRE(list->body && list->body_len > 0 && list->body_len <= RECORD_BODY_MAX);
+		list->result = rig->kernel_fails ? -EINVAL : 0;
+	}
+}
+
+static void op_remove(void *ctx, const struct record_key *key)
+{
+	(void)ctx;
+	(void)key;
+}
+
+static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
+{
+	const struct rig *rig = ctx;
+
+	(void)key;
+	(void)oseq;
+	return rig->kernel_fails ? -EAGAIN : 0;
+}
+
+static int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
+{
+	const struct rig *rig = ctx;
+	size_t len = 200 + key->addr[0];
+
+	if (rig->kernel_fails)
+		return -ESRCH;
+	REQUIRE(len <= size);
+	memset(body, key->addr[0], len);
+	return (int)len;
+}
+
+static void op_expire(void *ctx, const struct record_key *key)
+{
+	(void)ctx;
+	REQUIRE(key->kind == RECORD_SA);
+}
+
+static bool in_journal(
+	const struct rig *rig, const struct record_key *key, uint64_t birth, uint64_t block)
+{
+	for (uint64_t i = 0; i < rig->restored + rig->committed; i++)
+		if (rig->entries[i].birth == birth && rig->entries[i].block == block &&
+			memcmp(&rig->entries[i].key, key, sizeof(*key)) == 0)
+			return true;
+	return false;
+}
+
+static void op_guard(void *ctx, const struct record_key *key, const struct espalier_sa *sa)
+{
+	const struct rig *rig = ctx;
+
+	REQUIRE(key->kind == RECORD_SA);
+	if (!sa)
+		return;
+	REQUIRE(sa->slot < CAPACITY && sa->bucket < ESPALIER_BUCKETS);
+	for (unsigned int i = 0; i < 2; i++) {
+		uint64_t block = sa->open[i].first >> BLOCK_BITS;
+
+		if (sa->open[i].first > sa->open[i].last)
+			continue;
+		REQUIRE(sa->open[i].last >> BLOCK_BITS == block);
+		if (block > 0) /* block 0 is the creator's without being entered */
+			REQUIRE(block % 4 == rig->self && in_journal(rig, key, sa->birth, block));
+	}
+}
+
+static void op_selector(void *ctx, const struct espalier_selector *selector, int bucket)
+{
+	(void)ctx;
+	REQUIRE(selector->prefixlen <= 32 && bucket >= -1 && bucket < ESPALIER_BUCKETS);
+}
+
+static void op_publish(
+	void *ctx, const struct view *view, uint8_t ingress, const uint8_t owner[ESPALIER_BUCKETS])
+{
+	(void)ctx;
+	REQUIRE(ingress == ESPALIER_NOBODY || (ingress < MEMBERS && view->live >> ingress & 1));
+	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
+		REQUIRE(owner[i] == ESPALIER_NOBODY || owner[i] < MEMBERS);
+}
+
+static void op_macs(void *ctx, uint8_t member, const struct espalier_member *macs)
+{
+	const struct rig *rig = ctx;
+
+	(void)macs;
+	REQUIRE(OTHERS(member));
+}
+
+static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
+{
+	struct rig *rig = ctx;
+
+	REQUIRE(key->kind == RECORD_SA && rig->restored + rig->journaled < ENTRIES);
+	rig->entries[rig->restored + rig->journaled++] =
+		(struct entry){.key = *key, .birth = birth, .block = block};
+}
+
+static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+{
+	(void)ctx;
+	(void)birth;
+	REQUIRE(key->kind == RECORD_SA);
+}
+
+static const struct member_ops ops = {
+	.send = op_send,
+	.install = op_install,
+	.remove = op_remove,
+	.move = op_move,
+	.read = op_read,
+	.expire = op_expire,
+	.guard = op_guard,
+	.selector = op_selector,
+	.publish = op_publish,
+	.macs = op_macs,
+	.journal = op_journal,
+	.forget = op_forget,
+};
+
+#endif
