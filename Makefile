@@ -37,6 +37,7 @@ BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ -Wall -Wextra -Werror -Iincl
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 CORE := $(call objects,$(wildcard agent/core/*.c))
 IO := $(call objects,$(wildcard agent/io/*.c))
+AGENT := $(call objects,$(filter-out agent/config% agent/espalierctl.c,$(wildcard agent/*.c)))
 LIBRARY := $(CORE) $(IO) $(call objects,$(wildcard agent/config*.c))
 SKELETONS := $(patsubst bpf/%.bpf.c,$(ROOT)/bpf/%.skel.h,$(wildcard bpf/*.bpf.c))
 PROGRAMS := $(B)/espalierd $(B)/espalierctl
@@ -49,7 +50,7 @@ TEST_BPF := $(patsubst tests/lib/%.bpf.c,$(ROOT)/tests/%.bpf.o,$(wildcard tests/
 all: $(PROGRAMS)
 tests: all $(UNIT) $(BPF_TESTS) $(B)/tests/sim $(TOOLS) $(LINKED_TOOLS) $(TEST_BPF)
 
-$(B)/espalierd: $(call objects,agent/espalierd.c agent/start.c agent/events.c agent/ops.c agent/control.c) $(LIBRARY)
+$(B)/espalierd: $(AGENT) $(LIBRARY)
 $(B)/espalierctl: $(B)/obj/agent/espalierctl.o
 $(PROGRAMS):
 	$(call say,LINK,$@)

@@ -5,6 +5,8 @@
  *   start.c      starts them
  *   espalierd.c  waits for events
  *   events.c     hands them to the core
+ *   audit.c      compares the kernel with the core's records
+ *   progress.c   how far a member that joins has come
  *   ops.c        carries out what the core decides (core/member.h, struct member_ops)
  *   control.c    answers espalierctl
  */
@@ -23,6 +25,23 @@
 #include "io/link.h"
 #include "io/xfrm.h"
 
+struct audit {
+	enum { AUDIT_IDLE, AUDIT_READING, AUDIT_JUDGING } phase;
+	uint64_t due_us; /* when to begin the next one */
+	bool events_lost; /* begin at once */
+	bool after_loss; /* so was the present one */
+	bool reading; /* the adapter tells what is there, not what happens */
+	uint64_t *seen; /* a bit a slot: the kernel has it */
+	uint32_t cursor; /* next slot to judge */
+};
+
+struct progress {
+	uint64_t measured_us, said_us;
+	uint32_t have, total; /* records; total 0: caught up */
+	uint64_t per_second, seconds_left; /* 0: not known */
+	bool said; /* something, so that its end is told, too */
+};
+
 struct agent {
 	struct config config;
 	unsigned int ifindex[DATAPATH_SIDES];
@@ -34,11 +53,11 @@ struct agent {
 	struct journal *journal;
 	struct link *link;
 	uint64_t *positions; /* by slot: what the core was told last */
-	uint8_t *seen; /* by slot, while the kernel is read again: it is still there */
 	uint64_t positions_due_us;
 	bool ingress;
 	bool journal_failed;
-	bool resync; /* kernel events were lost */
+	struct audit audit;
+	struct progress progress;
 };
 
 uint64_t agent_now_ns(void); /* CLOCK_MONOTONIC */
@@ -56,10 +75,17 @@ void events_wake(void *ctx, const struct espalier_event *event);
 void events_kernel(struct agent *a);
 void events_journal(struct agent *a);
 void events_positions(struct agent *a); /* reads all counters: what has moved is told */
-void events_resync(struct agent *a); /* reads the kernel again, after events were lost */
+
+/* audit.c. True: go on in the next turn. */
+bool audit_turn(struct agent *a, uint64_t now_us);
+void audit_saw(struct agent *a, const struct record *r); /* while audit.reading */
+
+/* progress.c */
+void progress_tick(struct agent *a, uint64_t now_us);
 
 /* ops.c */
 extern const struct member_ops agent_ops; /* ctx: struct agent */
+struct record_key ops_record_key(const struct espalier_sa_key *key);
 
 /* control.c: the socket that espalierctl speaks to. */
 struct control;

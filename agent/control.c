@@ -90,6 +90,10 @@ static void add_counters(struct json_object *o, const struct agent *a)
 	add_number(o, "blocks_entered", c->entered);
 	add_number(o, "takeovers", c->takeovers);
 	add_number(o, "records_repaired", c->repaired);
+	add_number(o, "records_lost", c->missing);
+	add_number(o, "esp_without_sa", c->misses);
+	add_number(o, "esp_without_sa_found", c->misses_found);
+	add_number(o, "esp_without_sa_unknown", c->misses_unknown);
 	add_number(o, "install_failed", c->install_failed);
 	add_number(o, "records_refused", c->refused);
 	add_number(o, "malformed", c->malformed);
@@ -128,34 +132,39 @@ static struct json_object *datapath_status(const struct agent *a)
 		add_string(o, "inbound_counters", "XFRM async events");
 		add_string(o, "inbound_counters_why", why ? why : "");
 	}
+	if (datapath_tells_misses(a->datapath, &why)) {
+		add_string(o, "spi_misses", "fentry");
+	} else {
+		add_string(o, "spi_misses", "not told");
+		add_string(o, "spi_misses_why", why ? why : "");
+	}
 	add_string(o, "pin", a->config.pin_path);
 	return o;
 }
 
-static void count_records(
-	const struct agent *a, uint64_t *ret_sas, uint64_t *ret_policies, uint64_t *ret_missing)
+/* Not there: this member has all that the others have. */
+static void add_progress(struct json_object *status, const struct agent *a)
 {
-	const struct table *t = member_table(a->member);
+	const struct progress *p = &a->progress;
+	struct json_object *o;
 
-	*ret_sas = *ret_policies = *ret_missing = 0;
-	for (uint32_t slot = 0; slot < t->high; slot++) {
-		const struct record *r = table_at(t, slot);
-
-		if (!r || !r->known || !r->alive)
-			continue;
-		*(r->key.kind == RECORD_SA ? ret_sas : ret_policies) += 1;
-		*ret_missing += !r->installed;
-	}
+	if (!p->total)
+		return;
+	o = json_object_new_object();
+	add_number(o, "records", member_table(a->member)->present);
+	add_number(o, "of", p->total);
+	add_number(o, "per_second", p->per_second);
+	add_number(o, "seconds_left", p->seconds_left);
+	json_object_object_add(status, "catching_up", o);
 }
 
 static struct json_object *status(const struct agent *a)
 {
 	const struct view *view = member_view(a->member);
 	unsigned int buckets = buckets_of(a, a->config.id);
+	const struct table *t = member_table(a->member);
 	struct json_object *o = json_object_new_object();
-	uint64_t sas, policies, missing;
 
-	count_records(a, &sas, &policies, &missing);
 	add_string(o, "cluster", a->config.name);
 	add_number(o, "member", a->config.id);
 	add_string(o, "state", state_of(member_flags(a->member), buckets > 0));
@@ -168,12 +177,13 @@ static struct json_object *status(const struct agent *a)
 	add_member(o, "publisher", view->live ? view->publisher : ESPALIER_NOBODY);
 	add_member(o, "ingress", view_lowest(view->live));
 	add_number(o, "buckets", buckets);
-	add_number(o, "sas", sas);
-	add_number(o, "policies", policies);
-	add_number(o, "missing", missing);
+	add_number(o, "sas", t->sas);
+	add_number(o, "policies", t->policies);
+	add_number(o, "missing", t->sas + t->policies - t->present);
 	add_number(o, "barred", member_barred(a->member));
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
 	add_counters(o, a);
+	add_progress(o, a);
 	json_object_object_add(o, "sync", sync_status(a));
 	json_object_object_add(o, "datapath", datapath_status(a));
 	return o;
@@ -196,6 +206,7 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	add_number(o, "buckets", buckets);
 	if (self) {
 		add_string(o, "state", state_of(member_flags(a->member), buckets > 0));
+		add_number(o, "records", member_table(a->member)->present);
 		return o;
 	}
 	add_string(o, "state",
@@ -206,6 +217,7 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	add_bool(o, "session", channel_connected(a->channel, id));
 	if (other.heard_us)
 		add_number(o, "heard_ms_ago", (agent_now_ns() / 1000 - other.heard_us) / 1000);
+	add_number(o, "records", other.records);
 	add_number(o, "queued", other.queued);
 	add_number(o, "resent", other.resent);
 	return o;

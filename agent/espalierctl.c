@@ -87,15 +87,17 @@ static void print_fields(struct json_object *o, const char *outer)
 
 static void print_members(struct json_object *list)
 {
-	printf("%-6s  %-17s  %7s  %-6s  %-7s  %8s  %6s  %6s  %s\n", "member", "state", "buckets",
-		"synced", "session", "heard ms", "queued", "resent", "sync address");
+	printf("%-6s  %-17s  %7s  %8s  %-6s  %-7s  %8s  %6s  %6s  %s\n", "member", "state",
+		"buckets", "records", "synced", "session", "heard ms", "queued", "resent",
+		"sync address");
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *m = json_object_array_get_idx(list, i);
 
-		printf("%-6s  %-17s  %7s  %-6s  %-7s  %8s  %6s  %6s  %s%s\n", text_of(m, "member"),
-			text_of(m, "state"), text_of(m, "buckets"), text_of(m, "synced"),
-			text_of(m, "session"), text_of(m, "heard_ms_ago"), text_of(m, "queued"),
-			text_of(m, "resent"), text_of(m, "sync_address"),
+		printf("%-6s  %-17s  %7s  %8s  %-6s  %-7s  %8s  %6s  %6s  %s%s\n",
+			text_of(m, "member"), text_of(m, "state"), text_of(m, "buckets"),
+			text_of(m, "records"), text_of(m, "synced"), text_of(m, "session"),
+			text_of(m, "heard_ms_ago"), text_of(m, "queued"), text_of(m, "resent"),
+			text_of(m, "sync_address"),
 			strcmp(text_of(m, "self"), "yes") == 0 ? " (this one)" : "");
 	}
 }
@@ -134,6 +136,8 @@ static void print_status(struct json_object *o)
 	struct json_object *inside;
 
 	print_fields(o, "");
+	if (json_object_object_get_ex(o, "catching_up", &inside))
+		print_fields(inside, "catching_up.");
 	if (json_object_object_get_ex(o, "sync", &inside))
 		print_fields(inside, "sync.");
 	if (json_object_object_get_ex(o, "datapath", &inside))

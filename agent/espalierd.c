@@ -114,6 +114,7 @@ static void tick(struct agent *a, struct loop *l)
 		a->positions_due_us = now + POSITIONS_EVERY_US;
 		events_positions(a);
 	}
+	progress_tick(a, now);
 }
 
 static void on_signal(struct agent *a, struct loop *l)
@@ -187,9 +188,8 @@ static int run(struct agent *a, struct loop *l)
 		for (int i = 0; i < n; i++)
 			handle(a, l, (enum source)events[i].data.u32);
 		channel_process(a->channel, now_us());
-		if (a->resync)
-			events_resync(a);
 		busy = member_work(a->member, now_us());
+		busy |= audit_turn(a, now_us());
 		member_flush(a->member, now_us());
 		journal_commit(a->journal);
 		channel_process(a->channel, now_us()); /* what was sent goes off */

@@ -12,7 +12,8 @@ static struct record *find_installed(struct agent *a, const struct record_key *k
 {
 	struct record *r = table_find(member_table(a->member), key);
 
-	return r && r->known && r->alive && r->installed && r->facts.birth == birth ? r : NULL;
+	/* A policy's birth is 0. */
+	return r && r->installed && r->facts.birth == birth ? r : NULL;
 }
 
 static void on_added(void *ctx, const struct xfrm_record *record)
@@ -27,14 +28,12 @@ static void on_added(void *ctx, const struct xfrm_record *record)
 	};
 	struct record *r = find_installed(a, &record->key, record->facts.birth);
 
-	if (r && a->seen)
-		a->seen[r->slot] = 1;
-	if (r && a->seen && r->key.kind == RECORD_SA)
-		return; /* read again, and nothing new */
-	member_added(a->member, &kernel);
-	r = table_find(member_table(a->member), &record->key);
-	if (r && a->seen)
-		a->seen[r->slot] = 1;
+	if (!r || !a->audit.reading || r->key.kind == RECORD_POLICY) {
+		member_added(a->member, &kernel);
+		r = find_installed(a, &record->key, record->facts.birth);
+	}
+	if (r && a->audit.reading)
+		audit_saw(a, r);
 }
 
 static void on_removed(void *ctx, const struct record_key *key)
@@ -49,7 +48,7 @@ static void on_flushed(void *ctx, enum record_kind kind)
 	struct agent *a = ctx;
 
 	agent_say("somebody flushed the kernel's %s", kind == RECORD_SA ? "SAs" : "policies");
-	a->resync = true; /* what we installed since the flush is there all the same */
+	a->audit.events_lost = true; /* some may have been made again since */
 }
 
 /* Async events: only where fexit cannot count. */
@@ -71,7 +70,7 @@ static void on_overrun(void *ctx)
 {
 	struct agent *a = ctx;
 
-	a->resync = true;
+	a->audit.events_lost = true;
 }
 
 const struct xfrm_handlers events_xfrm = {
@@ -86,28 +85,6 @@ static void report(const char *what, int r)
 {
 	if (r < 0)
 		agent_say("%s: %s", what, strerror(-r));
-}
-
-/* Events were lost: what is there is told again, what is not there any more is found by its
- * absence. */
-void events_resync(struct agent *a)
-{
-	const struct table *table = member_table(a->member);
-
-	a->resync = false;
-	agent_say("reading the kernel's SAs and policies again");
-	a->seen = calloc(table->capacity, 1);
-	if (!a->seen)
-		return;
-	report("reading SAs and policies", xfrm_dump(a->xfrm));
-	for (uint32_t slot = 0; slot < table->high; slot++) {
-		const struct record *r = table_at(table, slot);
-
-		if (r && r->known && r->alive && r->installed && !a->seen[slot])
-			member_removed(a->member, &r->key);
-	}
-	free(a->seen);
-	a->seen = NULL;
 }
 
 void events_kernel(struct agent *a)
@@ -151,11 +128,17 @@ void events_wake(void *ctx, const struct espalier_event *event)
 	const struct record *r = table_at(member_table(a->member), event->slot);
 	uint64_t oseq, seq;
 
-	if (event->kind == ESPALIER_BLOCK_LOW)
+	if (event->kind == ESPALIER_SPI_MISS) {
+		struct record_key key = ops_record_key(&event->key);
+
+		events_kernel(a); /* perhaps we are told there what became of it */
+		member_missed(a->member, &key);
+	} else if (event->kind == ESPALIER_BLOCK_LOW) {
 		member_position(a->member, event->slot, event->seq);
-	else if (event->kind == ESPALIER_BLOCK_OUT && r && r->installed &&
-		 xfrm_counters(a->xfrm, &r->key, &oseq, &seq) == 0)
+	} else if (event->kind == ESPALIER_BLOCK_OUT && r && r->installed &&
+		   xfrm_counters(a->xfrm, &r->key, &oseq, &seq) == 0) {
 		member_counter(a->member, event->slot, oseq);
+	}
 }
 
 void events_positions(struct agent *a)

@@ -29,16 +29,22 @@ static const char *name_of(const struct record_key *key)
 
 static void op_install(void *ctx, struct record_install *list, unsigned int n)
 {
+	const struct record_install *refused = NULL;
 	struct agent *a = ctx;
+	unsigned int count = 0;
 
+	xfrm_install(a->xfrm, list, n);
 	for (unsigned int i = 0; i < n; i++) {
-		struct record_install *r = &list[i];
-
-		r->result = xfrm_install(a->xfrm, r->key, r->facts, r->body, r->body_len, r->oseq);
-		if (r->result < 0)
-			agent_say("the kernel refuses %s of another member: %s", name_of(r->key),
-				strerror(-r->result));
+		if (list[i].result == 0)
+			continue;
+		refused = &list[i];
+		count++;
 	}
+	if (count)
+		agent_say(
+			"the kernel refuses %u SAs or policies of other members, the last of them "
+			"%s: %s",
+			count, name_of(refused->key), strerror(-refused->result));
 }
 
 static void op_remove(void *ctx, const struct record_key *key)
@@ -78,9 +84,18 @@ static void op_expire(void *ctx, const struct record_key *key)
 
 static struct espalier_sa_key map_key(const struct record_key *key)
 {
-	struct espalier_sa_key k = {.spi = key->spi};
+	struct espalier_sa_key k = {.spi = key->spi, .family = (uint8_t)key->family};
 
 	memcpy(k.daddr, key->addr, sizeof(k.daddr));
+	return k;
+}
+
+struct record_key ops_record_key(const struct espalier_sa_key *key)
+{
+	struct record_key k = {
+		.kind = RECORD_SA, .proto = IPPROTO_ESP, .family = key->family, .spi = key->spi};
+
+	memcpy(k.addr, key->daddr, sizeof(k.addr));
 	return k;
 }
 

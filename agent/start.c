@@ -12,7 +12,7 @@
 #include "agent.h"
 #include "io/digest.h"
 
-#define TOMBSTONE_US 3600000000ULL
+#define TOMBSTONE_US 600000000ULL
 #define REPAIR_US 1000000
 #define START_US 1200000 /* a handshake of the sync channel is tried once a second */
 struct entry {
@@ -44,15 +44,6 @@ static void on_entry(void *ctx, const struct record_key *key, uint64_t birth, ui
 	e->all[e->count++] = (struct entry){.key = *key, .birth = birth, .block = block};
 }
 
-static struct record_key record_key_of(const struct espalier_sa_key *key)
-{
-	struct record_key k = {
-		.kind = RECORD_SA, .proto = IPPROTO_ESP, .family = AF_INET, .spi = key->spi};
-
-	memcpy(k.addr, key->daddr, sizeof(k.addr));
-	return k;
-}
-
 /* What the guard of an earlier life knows. */
 static void restore_pins(struct agent *a)
 {
@@ -61,7 +52,7 @@ static void restore_pins(struct agent *a)
 
 	for (int r = datapath_sa_next(a->datapath, NULL, &key, &sa); r > 0;
 		r = datapath_sa_next(a->datapath, &key, &key, &sa)) {
-		struct record_key k = record_key_of(&key);
+		struct record_key k = ops_record_key(&key);
 
 		member_pinned(a->member, &k, &sa);
 	}
@@ -138,19 +129,6 @@ out:
 	return r;
 }
 
-/* The IPv4 addresses of the list, the rest zero; how many. */
-static unsigned int ipv4_of(
-	const struct config_addresses *list, struct in_addr ret[ESPALIER_ADDRESSES])
-{
-	unsigned int n = 0;
-
-	memset(ret, 0, ESPALIER_ADDRESSES * sizeof(*ret));
-	for (unsigned int i = 0; i < list->count; i++)
-		if (list->address[i].family == AF_INET)
-			memcpy(&ret[n++], list->address[i].bytes, sizeof(*ret));
-	return n;
-}
-
 static int start_datapath(struct agent *a, char *err, size_t err_size)
 {
 	const struct config *c = &a->config;
@@ -171,8 +149,8 @@ static int start_datapath(struct agent *a, char *err, size_t err_size)
 	memcpy(datapath.ifindex, a->ifindex, sizeof(datapath.ifindex));
 	if (c->transport == CONFIG_TRANSPORT_UDP)
 		datapath.ifindex[DATAPATH_SYNC] = 0;
-	(void)ipv4_of(&c->outer, datapath.outer);
-	(void)ipv4_of(&c->inner, datapath.inner);
+	memcpy(datapath.outer, c->outer.address, sizeof(datapath.outer));
+	memcpy(datapath.inner, c->inner.address, sizeof(datapath.inner));
 	return datapath_open(&datapath, &a->datapath, err, err_size);
 }
 
@@ -201,10 +179,9 @@ static int start_channel(struct agent *a, char *err, size_t err_size)
 
 static int start_xfrm(struct agent *a, char *err, size_t err_size)
 {
-	struct in_addr addresses[ESPALIER_ADDRESSES];
 	struct xfrm_config xfrm = {
-		.addresses = addresses,
-		.n_addresses = ipv4_of(&a->config.outer, addresses),
+		.addresses = a->config.outer.address,
+		.n_addresses = a->config.outer.count,
 		.events_for_counters = !datapath_counts_inbound(a->datapath, NULL),
 	};
 	int r = xfrm_open(&xfrm, &events_xfrm, a, &a->xfrm);
@@ -258,6 +235,7 @@ int agent_start(struct agent *a, char *err, size_t err_size)
 		return r;
 	keep_own_addresses(a);
 	events_link(a, &a->links[DATAPATH_OUTER]);
+	a->audit.due_us = agent_now_ns() / 1000 + a->config.audit_us;
 	member_started(a->member);
 	agent_say("member %u of cluster %s: sync channel by %s; XDP outer %s, inner %s, sync %s",
 		a->config.id, a->config.name, channel_carrier(a->channel),
@@ -276,5 +254,6 @@ void agent_stop(struct agent *a)
 	link_close(a->link);
 	datapath_close(a->datapath);
 	free(a->positions);
+	free(a->audit.seen);
 	config_wipe(&a->config);
 }
