@@ -12,6 +12,7 @@
 CLUSTER_BUILD=${CLUSTER_BUILD:-$(dirname "${BASH_SOURCE[0]}")/../../build}
 CLUSTER_TOOLS=$CLUSTER_BUILD/tests
 CLUSTER_SETTINGS=${CLUSTER_SETTINGS:-}
+CLUSTER_INTERFACE_SETTINGS=${CLUSTER_INTERFACE_SETTINGS:-}
 CLUSTER_INTERVAL_US=${CLUSTER_INTERVAL_US:-20000} # of a stream's packets
 
 # What was made: by pair, SPIs as 0x%08x.
@@ -53,7 +54,7 @@ cluster_up()
 	pairs=() pair_in=() pair_out=()
 	topology_up "$1" || return
 	for ((member = 0; member < $1; member++)); do
-		member_config "$member" "$CLUSTER_SETTINGS" >/dev/null || return
+		member_config "$member" "$CLUSTER_SETTINGS" "$CLUSTER_INTERFACE_SETTINGS" >/dev/null || return
 		agent_start "$member"
 	done
 	wait_until 30 cluster_complete "$1"
@@ -169,6 +170,12 @@ pair_add()
 	pair_in[$pair]=$in
 	# shellcheck disable=SC2034 # for the caller
 	pair_out[$pair]=$out
+}
+
+pair_delete() # IN OUT
+{
+	echo "xfrm state delete src $PEER_OUTER dst $CLUSTER_OUTER proto esp spi $1"
+	echo "xfrm state delete src $CLUSTER_OUTER dst $PEER_OUTER proto esp spi $2"
 }
 
 # Streams: for each pair one in each direction, "up" from the client to the host, "down" from the
