@@ -310,6 +310,146 @@ static void test_digests(void **state)
 	table_free(&b);
 }
 
+/* Walking each leaf gives each record that counts in it once, and its digest is all of theirs. */
+static void check_leaves(const struct table *t)
+{
+	uint32_t walked = 0;
+	uint64_t ranges[TABLE_RANGES] = {0};
+
+	for (uint32_t leaf = 0; leaf < TABLE_LEAVES; leaf++) {
+		struct record *r = NULL;
+		uint64_t sum = 0;
+
+		while ((r = table_leaf_next(t, leaf, r))) {
+			assert_true(r->known && r->alive && r->installed);
+			assert_int_equal(table_leaf(&r->key), leaf);
+			assert_int_equal(table_range(&r->key), leaf / TABLE_FANOUT);
+			sum ^= r->digest;
+			walked++;
+		}
+		assert_true(sum == t->leaves[leaf]);
+		ranges[leaf / TABLE_FANOUT] ^= sum;
+	}
+	assert_int_equal(walked, t->present);
+	assert_memory_equal(ranges, t->digests, sizeof(ranges));
+}
+
+static void check_counts(const struct table *t)
+{
+	uint32_t sas = 0, policies = 0, present = 0, used = 0;
+
+	for (uint32_t slot = 0; slot < t->high; slot++) {
+		const struct record *r = table_at(t, slot);
+
+		if (!r)
+			continue;
+		used++;
+		if (!r->known || !r->alive)
+			continue;
+		*(r->key.kind == RECORD_SA ? &sas : &policies) += 1;
+		present += r->installed;
+	}
+	assert_int_equal(t->used, used);
+	assert_int_equal(t->sas, sas);
+	assert_int_equal(t->policies, policies);
+	assert_int_equal(t->present, present);
+}
+
+/* A new one, or one that is there, in another state than before. */
+static void change(struct table *t, uint32_t keys)
+{
+	struct record_key key = key_of(draw(keys));
+	struct record_facts facts = {.birth = draw(2)};
+	struct record heard, *r;
+
+	if (draw(4) == 0)
+		key.kind = RECORD_POLICY;
+	r = table_find_birth(t, &key, facts.birth);
+	if (!r)
+		r = table_add(t, &key, facts.birth);
+	if (!r)
+		return;
+	switch (draw(5)) {
+	case 0:
+		table_drop(t, r);
+		return;
+	case 1:
+		r->known = r->alive = true;
+		r->installed = draw(8) > 0;
+		r->version = 1 + draw(3);
+		break;
+	case 2:
+		r->alive = r->installed = false;
+		break;
+	case 3:
+		heard = word((enum record_kind)key.kind);
+		heard.key = key;
+		heard.facts.birth = r->facts.birth;
+		heard.facts.pair = draw(1U << 30); /* long chains are slow */
+		(void)table_merge(t, r, &heard);
+		return;
+	default:
+		r->installed = !r->installed;
+	}
+	table_changed(t, r);
+}
+
+/* Leaves that are many chains long, and many to a chain. */
+static void test_leaves(void **state)
+{
+	static const struct {
+		uint32_t capacity, keys, changes;
+	} sizes[] = {{1, 1, 20}, {12, 20, 500}, {4000, 5000, 30000}, {200000, 60000, 200000}};
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		struct table t;
+
+		assert_int_equal(table_init(&t, sizes[i].capacity), 0);
+		for (uint32_t n = 1; n <= sizes[i].changes; n++) {
+			change(&t, sizes[i].keys);
+			if (n % (sizes[i].changes / 10) == 0) {
+				check_leaves(&t);
+				check_counts(&t);
+			}
+		}
+		assert_true(t.present > 0 || sizes[i].capacity == 1);
+		for (uint32_t slot = 0; slot < t.high; slot++)
+			if (table_at(&t, slot))
+				table_drop(&t, table_at(&t, slot));
+		check_leaves(&t);
+		check_counts(&t);
+		assert_int_equal(t.used + t.sas + t.policies + t.present, 0);
+		table_free(&t);
+	}
+}
+
+/* By its short name an SA is found, and no other; not one that is over. */
+static void test_names(void **state)
+{
+	enum { SIZE = 20000 };
+	struct record *r;
+	struct table t;
+
+	(void)state;
+	assert_int_equal(table_init(&t, SIZE), 0);
+	for (uint32_t i = 0; i < SIZE; i++)
+		(void)put(&t, i);
+	for (uint32_t slot = 0; slot < SIZE; slot++) {
+		r = table_at(&t, slot);
+		assert_ptr_equal(table_find_name(&t, table_name(r)), r);
+		assert_null(table_find_name(&t, table_name(r) ^ 1)); /* another birth */
+		assert_null(table_find_name(&t, table_name(r) ^ 1ULL << 32)); /* another key */
+	}
+	r = table_at(&t, 7);
+	r->facts.birth = 0x500000001; /* the lower half is told */
+	assert_ptr_equal(table_find_name(&t, table_name(r)), r);
+	r->alive = false;
+	table_changed(&t, r);
+	assert_null(table_find_name(&t, table_name(r)));
+	table_free(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +462,8 @@ int main(void)
 		cmocka_unit_test(test_dead_stay_dead),
 		cmocka_unit_test(test_disputed_journal),
 		cmocka_unit_test(test_digests),
+		cmocka_unit_test(test_leaves),
+		cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests_name("table", tests, NULL, NULL);
