@@ -213,8 +213,9 @@ static void apply_policy(struct member *m, struct record *r, const struct wire_m
 	if (r->alive && message->body_len) {
 		if (table_set_body(r, message->body, message->body_len) == 0)
 			sequence_install(m, r, NULL, 0);
-	} else if (!r->alive && r->installed) {
-		m->ops->remove(m->ctx, &r->key);
+	} else if (!r->alive) {
+		if (r->installed)
+			m->ops->remove(m->ctx, &r->key);
 		member_died(m, r);
 	}
 	table_changed(&m->table, r);
