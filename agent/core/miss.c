@@ -35,6 +35,17 @@ static void ask(struct member *m, struct miss *miss)
 			tell(m, id, WIRE_ASK, &miss->key);
 }
 
+/* Those that can answer. */
+static uint16_t others_alive(const struct member *m)
+{
+	uint16_t set = 0;
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (m->others[id].alive)
+			set |= member_bit(id);
+	return set;
+}
+
 static void not_found(struct member *m, struct miss *miss)
 {
 	m->counters.misses_unknown++;
@@ -68,10 +79,7 @@ void member_missed(struct member *m, const struct record_key *key)
 	if (!miss || find(m, key) || !is_lacking(m, key))
 		return;
 	m->counters.misses++;
-	*miss = (struct miss){.key = *key, .first_us = m->now_us};
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
-		if (m->others[id].alive)
-			miss->waiting |= member_bit(id);
+	*miss = (struct miss){.key = *key, .first_us = m->now_us, .waiting = others_alive(m)};
 	if (miss->waiting)
 		ask(m, miss);
 	else
@@ -114,7 +122,8 @@ void miss_tick(struct member *m)
 
 		if (!miss->key.kind)
 			continue;
-		if (m->now_us > miss->first_us + GIVE_UP_US)
+		miss->waiting &= others_alive(m);
+		if (!miss->waiting || m->now_us > miss->first_us + GIVE_UP_US)
 			not_found(m, miss);
 		else if (m->now_us > miss->asked_us + ASK_AGAIN_US)
 			ask(m, miss);
