@@ -57,7 +57,8 @@ struct gateway {
 	unsigned int most_work; /* slow_ops in one call of member_work() */
 	unsigned int removed, reads;
 	uint64_t published_us; /* when its view last changed */
-	unsigned int ticked_ops, published_ops; /* kernel_ops before the tick; at that, since then */
+	unsigned int ticked_ops,
+		published_ops; /* kernel_ops before the tick; at that, since then */
 	char last[64]; /* the last ops, a letter each */
 };
 
@@ -151,7 +152,8 @@ static inline void count_messages(struct traffic *t, const uint8_t *bytes, size_
 {
 	t->datagrams++;
 	t->bytes += len;
-	for (size_t at = WIRE_HEADER; at + 3 <= len; at += 3U + (bytes[at + 1] << 8 | bytes[at + 2])) {
+	for (size_t at = WIRE_HEADER; at + 3 <= len;
+		at += 3U + (bytes[at + 1] << 8 | bytes[at + 2])) {
 		assert_in_range(bytes[at], 1, KINDS - 1);
 		t->messages[bytes[at]]++;
 	}
@@ -506,8 +508,8 @@ static inline bool agree(void)
 					     TABLE_LEAVES * sizeof(*m->table.leaves)) != 0)
 			return false;
 		for (unsigned int other = 0; other < members; other++)
-			if (m->others[other].alive && (m->others[other].queue.count ||
-							      !(m->synced >> other & 1)))
+			if (m->others[other].alive &&
+				(m->others[other].queue.count || !(m->synced >> other & 1)))
 				return false;
 	}
 	return true;

@@ -109,8 +109,7 @@ static void test_price(void **state)
 	(void)state;
 	assert_int_equal(round_trip(bytes, 0), 0);
 	for (size_t len = 1; len <= LENGTH_MAX; len++)
-		assert_int_equal(
-			round_trip(bytes, len), (len + PACK_LITERALS - 1) / PACK_LITERALS);
+		assert_int_equal(round_trip(bytes, len), (len + PACK_LITERALS - 1) / PACK_LITERALS);
 	memset(bytes, 0xff, sizeof(bytes));
 	for (size_t len = 1; len <= LENGTH_MAX; len++)
 		assert_int_equal(

@@ -31,6 +31,7 @@ struct link {
 	unsigned int n_flying;
 	uint64_t now_us, random;
 	unsigned int loss, repeat, delay_us; /* of 1000 */
+	bool stuck; /* end 1 takes nothing */
 };
 
 static uint64_t draw(struct link *l, uint64_t below)
@@ -74,7 +75,7 @@ static void take(struct link *l, unsigned int id)
 	uint32_t number;
 	size_t len;
 
-	while ((payload = stream_take(&l->end[id], &len))) {
+	while (!(l->stuck && id == 1) && (payload = stream_take(&l->end[id], &len))) {
 		assert_int_equal(len, sizeof(number));
 		memcpy(&number, payload, sizeof(number));
 		assert_int_equal(number, l->taken[id]);
@@ -215,6 +216,37 @@ static void test_window(void **state)
 	stream_free(&s);
 }
 
+/* One end takes nothing for a while: the other sends no more than a window, and that not over and
+ * over; then all comes, once and in order. The way back goes on. */
+static void test_stuck(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct link l;
+		uint32_t taken[2];
+
+		begin(&l, seed);
+		l.delay_us = 500;
+		l.loss = seed % 2 ? 0 : 200;
+		run(&l, 200);
+		l.stuck = true;
+		memcpy(taken, l.taken, sizeof(taken));
+		run(&l, 500);
+		assert_false(stream_room(&l.end[0]));
+		assert_int_equal(l.end[0].next - l.end[0].acked - 1, STREAM_WINDOW);
+		assert_int_equal(l.taken[1], taken[1]);
+		assert_true(l.taken[0] > taken[0]);
+		l.loss = 0;
+		run(&l, 100);
+		taken[0] = (uint32_t)l.end[0].resent;
+		run(&l, 1000); /* 100 first waits */
+		assert_in_range(l.end[0].resent - taken[0], 0, 100);
+		l.stuck = false;
+		settle(&l);
+		end(&l);
+	}
+}
+
 /* An acknowledgement of what was never sent, or of another stream, changes nothing. */
 static void test_false_acks(void **state)
 {
@@ -294,6 +326,7 @@ int main(void)
 		cmocka_unit_test(test_bad_links),
 		cmocka_unit_test(test_wrap),
 		cmocka_unit_test(test_window),
+		cmocka_unit_test(test_stuck),
 		cmocka_unit_test(test_false_acks),
 		cmocka_unit_test(test_overtaken),
 		cmocka_unit_test(test_restarts),
