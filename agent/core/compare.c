@@ -51,7 +51,7 @@ void compare_put(struct member *m, uint8_t to, struct writer *w, uint32_t what)
 		put_have(m, w, what - QUEUE_HAVE);
 	} else if (what >= QUEUE_LEAVES) {
 		first = (uint16_t)((what - QUEUE_LEAVES) * TABLE_FANOUT);
-		wire_put_digest(w, WIRE_LEAVES, first, t->leaves + first, TABLE_FANOUT);
+		wire_put_digest(w, WIRE_LEAVES, first, &t->leaves[first], TABLE_FANOUT);
 	} else if (what == QUEUE_PULL) {
 		wire_put_number(w, WIRE_PULL, o->asking.asked);
 	} else if (what == QUEUE_LEAVES_END) {
@@ -61,8 +61,8 @@ void compare_put(struct member *m, uint8_t to, struct writer *w, uint32_t what)
 	} else if (what == QUEUE_PULLED) {
 		wire_put_number(w, WIRE_PULLED, o->serving.number);
 	} else {
-		first = (uint16_t)((what - QUEUE_DIGEST) * WIRE_DIGESTS);
-		wire_put_digest(w, WIRE_DIGEST, first, t->digests + first, WIRE_DIGESTS);
+		first = (uint16_t)((what - QUEUE_DIGEST) * WIRE_DIGESTS % TABLE_RANGES);
+		wire_put_digest(w, WIRE_DIGEST, first, &t->digests[first], WIRE_DIGESTS);
 	}
 }
 

@@ -210,6 +210,20 @@ void xfrm_facts_policy_key(const struct xfrm_body *b, struct record_key *ret)
 	digest(&in, ret->addr, sizeof(ret->addr));
 }
 
+#define NAT_T_PORT 4500 /* RFC 3948 */
+
+/* The guard and the steering know UDP-encapsulated ESP by our port. */
+static bool is_encap_known(const struct xfrm_body *b, enum espalier_direction direction)
+{
+	const struct xfrm_encap_tmpl *encap;
+
+	if (!b->attr[XFRMA_ENCAP])
+		return true;
+	encap = mnl_attr_get_payload(b->attr[XFRMA_ENCAP]);
+	return (direction == ESPALIER_OUT ? encap->encap_sport : encap->encap_dport) ==
+	       htons(NAT_T_PORT);
+}
+
 int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts)
 {
@@ -219,6 +233,8 @@ int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 
 	if (r < 0)
 		return r;
+	if (!is_encap_known(b, e.direction))
+		return -EOPNOTSUPP;
 	memset(ret_facts, 0, sizeof(*ret_facts));
 	ret_facts->direction = (uint8_t)e.direction;
 	ret_facts->pair = pair(b, &e);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <linux/udp.h>
 
 #include "xfrm_payload.h"
 #include "io/xfrm_index.h"
@@ -232,6 +233,27 @@ static void test_only_the_clusters(void **state)
 	assert_int_equal(facts(&b, &key, &f), -EADDRNOTAVAIL);
 }
 
+/* What the guard would not see must not be copied. */
+static void test_encap_port(void **state)
+{
+	struct xfrm_encap_tmpl encap = {
+		.encap_type = UDP_ENCAP_ESPINUDP, .encap_sport = htons(4500)};
+	struct record_facts f;
+	struct record_key key;
+	struct xfrm_body b;
+	struct payload p;
+
+	(void)state;
+	for (unsigned int ours = 4499; ours <= 4501; ours++) {
+		encap.encap_dport = htons((uint16_t)ours);
+		make_sa(&p, false);
+		put(&p, XFRMA_ENCAP, &encap, sizeof(encap));
+		assert_int_equal(parse(RECORD_SA, &p, XFRM_BODY_KERNEL, &b), 0);
+		assert_int_equal(b.sa.id.daddr.a4, local);
+		assert_int_equal(facts(&b, &key, &f), ours == 4500 ? 0 : -EOPNOTSUPP);
+	}
+}
+
 static void test_birth(void **state)
 {
 	struct record_facts one, f;
@@ -374,6 +396,7 @@ int main(void)
 		cmocka_unit_test(test_pairs_are_told_apart),
 		cmocka_unit_test(test_transport_policy_without_addresses),
 		cmocka_unit_test(test_only_the_clusters),
+		cmocka_unit_test(test_encap_port),
 		cmocka_unit_test(test_birth),
 		cmocka_unit_test(test_policy_keys),
 		cmocka_unit_test(test_ipv6_outside),
