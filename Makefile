@@ -44,11 +44,12 @@ PROGRAMS := $(B)/espalierd $(B)/espalierctl
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 BPF_TESTS := $(patsubst tests/bpf/%.c,$(B)/tests/%,$(wildcard tests/bpf/test_*.c))
 LINKED_TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/netns/*.c tests/vm/*.c tests/bench/*.c))
+REPLICATION := $(B)/tests/bench/replication
 TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c))
 TEST_BPF := $(patsubst tests/lib/%.bpf.c,$(ROOT)/tests/%.bpf.o,$(wildcard tests/lib/*.bpf.c))
 
 all: $(PROGRAMS)
-tests: all $(UNIT) $(BPF_TESTS) $(B)/tests/sim $(TOOLS) $(LINKED_TOOLS) $(TEST_BPF)
+tests: all $(UNIT) $(BPF_TESTS) $(B)/tests/sim $(TOOLS) $(LINKED_TOOLS) $(REPLICATION) $(TEST_BPF)
 
 $(B)/espalierd: $(AGENT) $(LIBRARY)
 $(B)/espalierctl: $(B)/obj/agent/espalierctl.o
@@ -61,7 +62,8 @@ $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(call objects,$(wildcard agent/io/datapath*.c tests/bpf/*.c tests/netns/*.c tests/vm/*.c)): | $(SKELETONS)
+$(call objects,$(wildcard agent/io/datapath*.c tests/bpf/*.c tests/netns/*.c tests/vm/*.c tests/bench/replication/*.c)): \
+	| $(SKELETONS)
 
 $(ROOT)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) include/espalier.h
 	$(call say,BPF,$<)
@@ -81,7 +83,8 @@ $(ROOT)/tests/%.bpf.o: tests/lib/%.bpf.c
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(LIBRARY)
 $(BPF_TESTS): $(B)/tests/%: $(B)/obj/tests/bpf/%.o $(LIBRARY)
 $(LINKED_TOOLS): $(B)/tests/%: $(B)/obj/tests/%.o $(LIBRARY)
-$(UNIT) $(BPF_TESTS) $(LINKED_TOOLS):
+$(REPLICATION): $(call objects,$(wildcard tests/bench/replication/*.c)) $(LIBRARY)
+$(UNIT) $(BPF_TESTS) $(LINKED_TOOLS) $(REPLICATION):
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
