@@ -87,6 +87,7 @@ static void walk(struct member *m, uint8_t to)
 		if (!r || !r->known || s->digests[table_range(&r->key)] != 0)
 			continue;
 		m->counters.repaired++;
+		sequence_name(m, r); /* it is told in the same message */
 		replica_mark_for(m, r, to);
 	}
 	if (s->cursor >= m->table.high) {

@@ -129,7 +129,7 @@ static inline bool record_is_outbound_sa(const struct record *r)
 
 /* replica.c */
 void replica_mark(struct member *m, struct record *r); /* all of it, to all */
-void replica_mark_state(struct member *m, struct record *r); /* top, seq, upto, to all */
+void replica_mark_state(struct member *m, struct record *r); /* its numbers, to all */
 void replica_mark_position(struct member *m, struct record *r); /* seq, to all */
 void replica_mark_for(struct member *m, struct record *r, unsigned int id); /* all of it, to one */
 void replica_queue(struct member *m, uint8_t to, uint32_t what); /* a QUEUE_ value */
@@ -152,6 +152,7 @@ void sequence_consider(struct member *m, struct record *r); /* enter a block if 
 void sequence_look(struct member *m, struct record *r); /* what is known of it, or who owns it, has
 							   changed */
 void sequence_install(struct member *m, struct record *r, const void *body, size_t body_len);
+void sequence_name(struct member *m, struct record *r); /* the journals that we know of by now */
 void sequence_announce(struct member *m, struct record *r, uint64_t block);
 void sequence_installed(struct member *m, struct record *r, const struct work *w);
 void sequence_move(struct member *m, struct record *r, uint64_t block);

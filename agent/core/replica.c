@@ -324,7 +324,9 @@ static void receive_state(struct member *m, const struct record *heard)
 	merged.top = heard->top;
 	merged.seq = heard->seq;
 	memcpy(merged.upto, heard->upto, sizeof(merged.upto));
+	memcpy(merged.journals, heard->journals, sizeof(merged.journals));
 	(void)table_merge(&m->table, r, &merged);
+	sequence_bar(m, r);
 	sequence_look(m, r);
 }
 

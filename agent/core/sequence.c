@@ -110,6 +110,10 @@ void sequence_consider(struct member *m, struct record *r)
 		return;
 	if (!block_need(&m->rule, owner, r->upto[m->config.self], r->top, r->position, &block))
 		return;
+	if (!owner && work_busy(m)) {
+		sweep_at(m, m->now_us + RETRY_US);
+		return;
+	}
 	if (jump) {
 		r->jump_us = m->now_us + JUMP_EVERY_US;
 		sweep_at(m, r->jump_us);
@@ -259,7 +263,7 @@ void member_counter(struct member *m, uint32_t slot, uint64_t oseq)
 
 /* A creator may say which journal a member writes its entries in as soon as it knows, but only
  * once. */
-static void name_journals(struct member *m, struct record *r)
+void sequence_name(struct member *m, struct record *r)
 {
 	bool changed = false;
 
@@ -271,7 +275,7 @@ static void name_journals(struct member *m, struct record *r)
 	}
 	if (changed) {
 		table_changed(&m->table, r);
-		replica_mark(m, r);
+		replica_mark_state(m, r);
 	}
 }
 
@@ -281,7 +285,7 @@ void sequence_look(struct member *m, struct record *r)
 
 	if (!r->known || !r->alive || !record_is_outbound_sa(r))
 		return;
-	name_journals(m, r);
+	sequence_name(m, r);
 	if (owner != ESPALIER_NOBODY && r->upto[owner] > r->top) {
 		r->top = r->upto[owner];
 		table_changed(&m->table, r);
@@ -305,7 +309,7 @@ static void sweep(struct member *m)
 
 void sequence_tick(struct member *m)
 {
-	if (m->sweep_due_us && m->now_us >= m->sweep_due_us) {
+	if (m->sweep == TABLE_NONE && m->sweep_due_us && m->now_us >= m->sweep_due_us) {
 		m->sweep_due_us = 0;
 		m->sweep = 0;
 	}

@@ -72,7 +72,7 @@ struct record {
 	uint64_t retry_us; /* do not enter another block before: the kernel refused */
 	uint64_t died_us;
 	uint16_t dirty; /* members that must be sent all of it */
-	uint16_t dirty_state; /* members that must be sent top, seq and upto */
+	uint16_t dirty_state; /* members that must be sent top, seq, upto and journals */
 	uint16_t dirty_position; /* members that must be sent seq */
 	uint16_t queued; /* members in whose queue this slot stands */
 

@@ -149,6 +149,7 @@ static void put_state(struct writer *w, const struct record *r)
 	write_uint(w, r->top, 8);
 	write_uint(w, r->seq, 8);
 	put_sparse(w, get_upto, r, 8);
+	put_sparse(w, get_journal, r, 4);
 }
 
 static void get_state(struct reader *r, struct record *ret)
@@ -160,6 +161,9 @@ static void get_state(struct reader *r, struct record *ret)
 	set = (uint16_t)read_uint(r, 2);
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
 		ret->upto[i] = set >> i & 1 ? read_uint(r, 8) : 0;
+	set = (uint16_t)read_uint(r, 2);
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
+		ret->journals[i] = set >> i & 1 ? (uint32_t)read_uint(r, 4) : 0;
 }
 
 /* What is packed: an SA's name and numbers, of WIRE_STATE all there is. */
@@ -217,7 +221,6 @@ void wire_put_record(struct writer *w, const struct record *r, const void *body,
 	write_uint(&p, r->author, 1);
 	write_uint(&p, r->creator, 1);
 	write_uint(&p, r->bucket, 2);
-	put_sparse(&p, get_journal, r, 4);
 	write_bytes(&p, body, body_len);
 	put_packed(w, WIRE_RECORD, plain, &p);
 	explicit_bzero(plain, sizeof(plain));
@@ -226,7 +229,6 @@ void wire_put_record(struct writer *w, const struct record *r, const void *body,
 static void get_rest(struct reader *r, struct wire_message *m)
 {
 	struct record *ret = &m->record;
-	uint16_t set;
 	uint8_t flags;
 
 	ret->facts.pair = read_uint(r, 8);
@@ -241,9 +243,6 @@ static void get_rest(struct reader *r, struct wire_message *m)
 	ret->author = (uint8_t)read_uint(r, 1);
 	ret->creator = (uint8_t)read_uint(r, 1);
 	ret->bucket = (uint16_t)read_uint(r, 2);
-	set = (uint16_t)read_uint(r, 2);
-	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
-		ret->journals[i] = set >> i & 1 ? (uint32_t)read_uint(r, 4) : 0;
 	m->body_len = (size_t)(r->end - r->at);
 	m->body = reader_take(r, m->body_len);
 	if (m->body_len > RECORD_BODY_MAX || ret->bucket >= ESPALIER_BUCKETS || ret->version == 0 ||

@@ -39,7 +39,7 @@ struct wire_header {
 enum wire_kind {
 	WIRE_HEARTBEAT = 1, /* struct wire_heartbeat */
 	WIRE_RECORD = 2, /* all of a record, with its body; packed */
-	WIRE_STATE = 3, /* an SA's top, seq and upto; packed */
+	WIRE_STATE = 3, /* an SA's top, seq, upto and journals; packed */
 	WIRE_POSITION = 4, /* an inbound SA's seq */
 	/* A comparison (replica.c). */
 	WIRE_DIGEST = 5, /* digests of ranges of the sender's table */

@@ -87,7 +87,8 @@ static void release(struct member *m)
 {
 	bool told = false;
 
-	for (; m->work_released < m->work_count; m->work_released++) {
+	for (unsigned int n = 0; n < WORK_MAX && m->work_released < m->work_count;
+		n++, m->work_released++) {
 		const struct work *w = work_at(m, m->work_released);
 		struct record *r = work_record(m, w);
 

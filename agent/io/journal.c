@@ -13,6 +13,8 @@
 
 #include "io/journal_file.h"
 
+#define KEEP 4096 /* ops that a batch keeps room for; at a start there may be millions */
+
 /* What was added and not yet written. */
 struct batch {
 	struct journal_op *ops;
@@ -104,6 +106,10 @@ static bool take(struct journal *j, struct batch *b)
 	bool more;
 
 	empty.n = 0;
+	if (empty.size > KEEP) {
+		free(empty.ops);
+		empty = (struct batch){0};
+	}
 	pthread_mutex_lock(&j->lock);
 	while (j->queue.n == 0 && !j->stop && !compacts(j))
 		pthread_cond_wait(&j->wake, &j->lock);
