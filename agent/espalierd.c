@@ -26,12 +26,17 @@
 
 #define POSITIONS_EVERY_US 100000
 
+#define REST_EVERY_US 10000 /* of work without a pause, and then ... */
+#define REST_SHARE 8 /* ... for an eighth of it */
+#define IDLE_US 100 /* so long without an event is a pause */
+
 enum source { TIMER, SIGNAL, XFRM, CHANNEL, LINK, JOURNAL, WAKE, CONTROL, SOURCES };
 
 struct loop {
 	int epoll, timer, signal;
 	struct control *control;
 	uint64_t stop_us; /* 0: go on */
+	uint64_t rested_us; /* when it last had nothing to do for a while, or took a rest */
 };
 
 uint64_t agent_now_ns(void)
@@ -175,13 +180,38 @@ static bool may_stop(const struct agent *a, const struct loop *l)
 	       (!(member_view(a->member)->live >> a->config.id & 1) || now_us() >= l->stop_us);
 }
 
+/*
+ * With much to do, as when a member joins, this real-time process would keep its processor from
+ * ksoftirqd, to which kernels before 6.5 leave all packets of a processor once it has been woken:
+ * the other members' heartbeats too.
+ */
+static void rest(struct loop *l)
+{
+	uint64_t now = now_us(), worked_us = now - l->rested_us;
+
+	if (worked_us < REST_EVERY_US)
+		return;
+	usleep((useconds_t)(worked_us / REST_SHARE));
+	l->rested_us = now_us();
+}
+
+static int await(const struct agent *a, struct loop *l, struct epoll_event *ret, bool busy)
+{
+	uint64_t since = now_us();
+	int n = epoll_wait(l->epoll, ret, SOURCES, wait_ms(a, busy));
+
+	if (now_us() - since > IDLE_US)
+		l->rested_us = now_us();
+	return n;
+}
+
 static int run(struct agent *a, struct loop *l)
 {
 	struct epoll_event events[SOURCES];
 	bool busy = false;
 
 	while (!may_stop(a, l)) {
-		int n = epoll_wait(l->epoll, events, SOURCES, wait_ms(a, busy));
+		int n = await(a, l, events, busy);
 
 		if (n < 0 && errno != EINTR)
 			return -errno;
@@ -193,6 +223,7 @@ static int run(struct agent *a, struct loop *l)
 		member_flush(a->member, now_us());
 		journal_commit(a->journal);
 		channel_process(a->channel, now_us()); /* what was sent goes off */
+		rest(l);
 	}
 	return 0;
 }

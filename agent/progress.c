@@ -6,15 +6,17 @@
 #define SAY_US 5000000
 
 /* The most records that a member has whose records we are still being sent; 0: none is. */
-static uint32_t wanted(const struct agent *a)
+static uint32_t wanted(const struct agent *a, bool *ret_alone)
 {
 	struct member_other other;
 	uint32_t most = 0;
 
+	*ret_alone = true;
 	for (uint8_t id = 0; id < ESPALIER_MEMBERS; id++) {
 		if (id == a->config.id || !(a->config.members >> id & 1))
 			continue;
 		member_other(a->member, id, &other);
+		*ret_alone &= !other.alive;
 		if (other.alive && !other.synced && other.records > most)
 			most = other.records;
 	}
@@ -24,18 +26,20 @@ static uint32_t wanted(const struct agent *a)
 void progress_tick(struct agent *a, uint64_t now_us)
 {
 	struct progress *p = &a->progress;
-	uint32_t have = member_table(a->member)->present, total = wanted(a);
+	uint32_t have = member_table(a->member)->present, total;
+	bool alone;
 
 	if (now_us < p->measured_us + MEASURE_US)
 		return;
+	total = wanted(a, &alone);
 	p->per_second = p->total && have > p->have
 				? (uint64_t)(have - p->have) * 1000000 / (now_us - p->measured_us)
 				: 0;
 	if (total && !p->total)
-		p->said_us = now_us;
-	if (!total && p->total && p->said)
+		p->said_us = now_us + MEASURE_US - SAY_US; /* when its rate is known */
+	if (!total && p->said && !alone)
 		agent_say("caught up with the other members: %u records", have);
-	p->said = p->said && total;
+	p->said &= total || alone;
 	p->have = have;
 	p->total = total > have ? total : total ? have : 0;
 	p->measured_us = now_us;
@@ -44,8 +48,11 @@ void progress_tick(struct agent *a, uint64_t now_us)
 		return;
 	p->said = true;
 	p->said_us = now_us;
-	agent_say("catching up with the other members: %u of %u records, %llu a second, about %llu "
-		  "s left",
-		have, p->total, (unsigned long long)p->per_second,
-		(unsigned long long)p->seconds_left);
+	if (p->per_second)
+		agent_say("catching up with the other members: %u of %u records, %llu a second, "
+			  "about %llu s left",
+			have, p->total, (unsigned long long)p->per_second,
+			(unsigned long long)p->seconds_left);
+	else
+		agent_say("catching up with the other members: %u of %u records", have, p->total);
 }
