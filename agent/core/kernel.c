@@ -8,6 +8,15 @@
 
 #include "core/member_state.h"
 
+/* We say something new of it. */
+static void change(const struct member *m, struct record *r)
+{
+	/* No number of changes gets there; another member's word may, and must not begin anew. */
+	if (r->version < UINT64_MAX)
+		r->version++;
+	r->author = m->config.self;
+}
+
 static struct record *find_or_add(struct member *m, const struct record_key *key, uint64_t birth)
 {
 	struct record *r = table_find_birth(&m->table, key, birth);
@@ -71,8 +80,7 @@ static void went_unseen(struct member *m, struct record *r)
 		return;
 	}
 	r->known = true;
-	r->version++;
-	r->author = m->config.self;
+	change(m, r);
 	member_died(m, r);
 }
 
@@ -96,8 +104,7 @@ static void set_bucket(struct member *m, struct record *r, uint16_t bucket, bool
 		return;
 	r->bucket = bucket;
 	r->paired = paired;
-	r->version++;
-	r->author = m->config.self;
+	change(m, r);
 	table_changed(&m->table, r);
 	replica_mark(m, r);
 	if (r->installed)
@@ -181,8 +188,7 @@ void member_died(struct member *m, struct record *r)
 
 void member_end(struct member *m, struct record *r)
 {
-	r->version++;
-	r->author = m->config.self;
+	change(m, r);
 	member_died(m, r);
 	replica_mark(m, r);
 	member_apply_pair(m, r->facts.pair);
@@ -200,8 +206,7 @@ static void added_policy(struct member *m, const struct member_record *record)
 		return;
 	old_pair = r->facts.pair;
 	r->known = r->alive = r->installed = true;
-	r->version++;
-	r->author = m->config.self;
+	change(m, r);
 	table_set_facts(&m->table, r, &record->facts);
 	table_changed(&m->table, r);
 	replica_mark(m, r);
@@ -233,8 +238,7 @@ static void adopt_sa(struct member *m, struct record *r, const struct member_rec
 	table_set_facts(&m->table, r, &record->facts);
 	set_origin(m, r, record->oseq);
 	r->known = r->alive = true;
-	r->version++;
-	r->author = m->config.self;
+	change(m, r);
 	/* The peer gave out the SPI again. */
 	while ((over = table_rival(&m->table, r)))
 		member_end(m, over);
@@ -260,8 +264,7 @@ static void added_sa(struct member *m, const struct member_record *record)
 	} else if (!r->installed) {
 		sequence_adopt(m, r, record->oseq);
 	} else {
-		r->version++; /* changed: lifetimes, encapsulation */
-		r->author = m->config.self;
+		change(m, r); /* lifetimes, encapsulation */
 		table_set_facts(&m->table, r, &record->facts);
 		table_changed(&m->table, r);
 		replica_mark(m, r);

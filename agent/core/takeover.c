@@ -183,7 +183,7 @@ void takeover_publish(struct member *m)
 		return; /* nobody can, or somebody with a view of its own has not caught up yet */
 	if (view.live == m->view.live && m->view.publisher == m->config.self && !again)
 		return;
-	view.epoch++;
+	view.epoch += view.epoch < UINT64_MAX; /* as another member may have said */
 	m->contested_us = 0;
 	flip(m, &view);
 }
