@@ -25,6 +25,7 @@
 #define FAULTS_US 9000000
 #define SETTLE_US 4000000
 #define STEP_US 1000
+#define MISS_US 200000 /* an SA that ESP comes for is back; that is, asked for four times */
 #define ROUNDS 4 /* of comparisons, within which all members agree */
 
 uint64_t world_random(struct world *w, uint64_t below)
@@ -224,6 +225,29 @@ static void check_traffic(struct world *w)
 	}
 }
 
+/* ESP for an SA that a kernel has lost brings it back at once: no comparison and no audit does it
+ * instead. */
+static void check_miss(struct world *w)
+{
+	unsigned int id = (unsigned int)world_random(w, w->members);
+	unsigned int child = (unsigned int)world_random(w, w->n_children);
+	struct machine *machine = &w->machines[id];
+	uint64_t until_us = w->now_us + MISS_US;
+
+	if (!w->n_children || !machine->sas[child].present)
+		return;
+	for (unsigned int other = 0; other < ESPALIER_MEMBERS; other++)
+		machine->agent->others[other].asking.due_us = 2 * until_us;
+	machine->audit_us = 2 * until_us;
+	machine->missed_us = 0;
+	machine->sas[child].present = false;
+	machine_miss(w, id, child);
+	while (w->now_us < until_us && !machine->sas[child].present)
+		run_members(w);
+	if (!machine->sas[child].present)
+		world_fail(w, "I6: ESP for SA %u did not bring it back on member %u", child, id);
+}
+
 static void begin(struct world *w, uint64_t seed, bool verbose)
 {
 	static const unsigned int losses[] = {0, 0, 10, 50, 200, 500};
@@ -294,6 +318,8 @@ static bool run(uint64_t seed, bool verbose, struct world *total)
 		check_rounds(w);
 	if (!w->failure[0])
 		check_traffic(w);
+	if (!w->failure[0])
+		check_miss(w);
 	if (w->failure[0])
 		describe(w);
 	total->emitted += w->emitted;
