@@ -118,6 +118,22 @@ static void test_repair(void **state)
 		(unsigned long long)sent_bytes());
 }
 
+/* Nor has a member caught up before what differs, in the middle of what does not, is in its kernel.
+ */
+static void test_repair_before_synced(void **state)
+{
+	(void)state;
+	run(ROUND_MS); /* what is under way */
+	lose_some(1);
+	gateways[1].m->synced = 0;
+	gateways[1].work_calls = 1;
+	for (unsigned int ms = 0; !(gateways[1].m->synced & 1); ms++) {
+		assert_in_range(ms, 0, ROUND_MS);
+		step();
+	}
+	assert_true(has_all(1));
+}
+
 /* One lost record costs less than what is in its range. */
 static void test_repair_one(void **state)
 {
@@ -439,6 +455,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		OF_TWO(test_repair),
 		OF_THREE(test_repair),
+		OF_TWO(test_repair_before_synced),
 		OF_TWO(test_repair_one),
 		OF_TWO(test_repair_both),
 		OF_TWO(test_stale),
