@@ -497,13 +497,15 @@ static inline bool has_all(unsigned int id)
 /* The same records, in the kernels too; nothing is on its way. */
 static inline bool agree(void)
 {
-	const struct member *first = gateways[0].m;
+	const struct member *first = NULL;
 
 	for (unsigned int id = 0; id < members; id++) {
 		const struct member *m = gateways[id].m;
 
 		if (!m)
 			continue;
+		if (!first)
+			first = m;
 		if (m->work_count || memcmp(m->table.leaves, first->table.leaves,
 					     TABLE_LEAVES * sizeof(*m->table.leaves)) != 0)
 			return false;
