@@ -210,6 +210,7 @@ static int run(struct agent *a, struct loop *l)
 	struct epoll_event events[SOURCES];
 	bool busy = false;
 
+	l->rested_us = now_us();
 	while (!may_stop(a, l)) {
 		int n = await(a, l, events, busy);
 
