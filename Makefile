@@ -39,11 +39,12 @@ CORE := $(call objects,$(wildcard agent/core/*.c))
 IO := $(call objects,$(wildcard agent/io/*.c))
 AGENT := $(call objects,$(filter-out agent/config% agent/espalierctl.c,$(wildcard agent/*.c)))
 LIBRARY := $(CORE) $(IO) $(call objects,$(wildcard agent/config*.c))
-SKELETONS := $(patsubst bpf/%.bpf.c,$(ROOT)/bpf/%.skel.h,$(wildcard bpf/*.bpf.c))
+SKELETONS := $(patsubst %.bpf.c,$(ROOT)/bpf/%.skel.h,$(notdir $(wildcard bpf/*.bpf.c tests/bench/*.bpf.c)))
 PROGRAMS := $(B)/espalierd $(B)/espalierctl
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 BPF_TESTS := $(patsubst tests/bpf/%.c,$(B)/tests/%,$(wildcard tests/bpf/test_*.c))
-LINKED_TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/netns/*.c tests/vm/*.c tests/bench/*.c))
+LINKED_TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out %.bpf.c,$(wildcard tests/netns/*.c tests/vm/*.c \
+	tests/bench/*.c)))
 REPLICATION := $(B)/tests/bench/replication
 TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c))
 TEST_BPF := $(patsubst tests/lib/%.bpf.c,$(ROOT)/tests/%.bpf.o,$(wildcard tests/lib/*.bpf.c))
@@ -62,10 +63,16 @@ $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(call objects,$(wildcard agent/io/datapath*.c tests/bpf/*.c tests/netns/*.c tests/vm/*.c tests/bench/replication/*.c)): \
-	| $(SKELETONS)
+$(call objects,$(wildcard agent/io/datapath*.c tests/bpf/*.c tests/netns/*.c tests/vm/*.c tests/bench/*.c \
+	tests/bench/replication/*.c)): | $(SKELETONS)
 
 $(ROOT)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) include/espalier.h
+	$(call say,BPF,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
+	$(Q)llvm-strip -g $@
+
+$(ROOT)/bpf/%.bpf.o: tests/bench/%.bpf.c $(wildcard tests/bench/*.h)
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
