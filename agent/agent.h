@@ -54,6 +54,7 @@ struct agent {
 	struct link *link;
 	uint64_t *positions; /* by slot: what the core was told last */
 	uint64_t positions_due_us;
+	uint32_t positions_next; /* slot to be read next; behind the last one: all have been */
 	bool ingress;
 	bool journal_failed;
 	struct audit audit;
@@ -74,7 +75,7 @@ void events_link(void *ctx, const struct link_state *state);
 void events_wake(void *ctx, const struct espalier_event *event);
 void events_kernel(struct agent *a);
 void events_journal(struct agent *a);
-void events_positions(struct agent *a); /* reads all counters: what has moved is told */
+bool events_positions(struct agent *a); /* reads counters: what has moved is told; true: go on */
 
 /* audit.c. True: go on in the next turn. */
 bool audit_turn(struct agent *a, uint64_t now_us);

@@ -117,7 +117,7 @@ static void tick(struct agent *a, struct loop *l)
 	(void)datapath_wake(a->datapath, events_wake, a); /* some events wait for this */
 	if (now >= a->positions_due_us) {
 		a->positions_due_us = now + POSITIONS_EVERY_US;
-		events_positions(a);
+		a->positions_next = 0;
 	}
 	progress_tick(a, now);
 }
@@ -220,6 +220,7 @@ static int run(struct agent *a, struct loop *l)
 			handle(a, l, (enum source)events[i].data.u32);
 		channel_process(a->channel, now_us());
 		busy = member_work(a->member, now_us());
+		busy |= events_positions(a);
 		busy |= audit_turn(a, now_us());
 		member_flush(a->member, now_us());
 		journal_commit(a->journal);

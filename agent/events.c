@@ -6,6 +6,8 @@
 
 #include "agent.h"
 
+#define POSITIONS 8192 /* that have moved, told in one turn */
+
 /* Kernel events. */
 
 static struct record *find_installed(struct agent *a, const struct record_key *key, uint64_t birth)
@@ -141,19 +143,23 @@ void events_wake(void *ctx, const struct espalier_event *event)
 	}
 }
 
-void events_positions(struct agent *a)
+bool events_positions(struct agent *a)
 {
 	const struct espalier_counter *counters = datapath_counters(a->datapath);
 	uint32_t high = member_table(a->member)->high;
 
-	for (uint32_t slot = 0; slot < high; slot++) {
+	for (unsigned int moved = 0; a->positions_next < high && moved < POSITIONS;
+		a->positions_next++) {
+		uint32_t slot = a->positions_next;
 		uint64_t seq = counters[slot].seq;
 
 		if (seq == a->positions[slot])
 			continue;
 		a->positions[slot] = seq;
 		member_position(a->member, slot, seq);
+		moved++;
 	}
+	return a->positions_next < high;
 }
 
 void events_journal(struct agent *a)
