@@ -14,8 +14,16 @@
 #include <linux/pkt_cls.h>
 #include "parse.h"
 
+/* What the headers of a packet lead to. */
+enum found {
+	FOUND_NOT_OURS, /* not IP, or from no cluster address */
+	FOUND_OTHER, /* no ESP, or a later fragment */
+	FOUND_ESP,
+	FOUND_BROKEN, /* cut short, or more headers than anybody needs: it may be ESP */
+};
+
 /* As far as the headers have been followed. */
-struct packet {
+struct followed {
 	struct espalier_sa_key key; /* of its SA; the SPI comes last */
 	__u32 offset; /* of the next header, from the IP header on */
 	__u8 type; /* of that header, IPPROTO_... */
@@ -27,7 +35,7 @@ static __always_inline bool load(struct __sk_buff *skb, __u32 offset, void *buf,
 }
 
 /* From a cluster address? FOUND_ESP: then it may be, the headers that follow tell. */
-static __always_inline enum found begin_ipv4(struct __sk_buff *skb, struct packet *ret)
+static __always_inline enum found begin_ipv4(struct __sk_buff *skb, struct followed *ret)
 {
 	struct iphdr ip;
 
@@ -35,26 +43,26 @@ static __always_inline enum found begin_ipv4(struct __sk_buff *skb, struct packe
 		return FOUND_NOT_OURS;
 	if (parse_later_fragment(&ip)) /* without its first one it is worth nothing */
 		return FOUND_OTHER;
-	*ret = (struct packet){
+	*ret = (struct followed){
 		.key.family = FAMILY_INET, .offset = ip.ihl * 4, .type = ip.protocol};
 	*(__be32 *)ret->key.daddr = ip.daddr;
 	return FOUND_ESP;
 }
 
-static __always_inline enum found begin_ipv6(struct __sk_buff *skb, struct packet *ret)
+static __always_inline enum found begin_ipv6(struct __sk_buff *skb, struct followed *ret)
 {
 	struct ipv6hdr ip;
 
 	if (!load(skb, 0, &ip, sizeof(ip)) || !is_cluster_address6(&ip.saddr))
 		return FOUND_NOT_OURS;
-	*ret = (struct packet){
+	*ret = (struct followed){
 		.key.family = FAMILY_INET6, .offset = sizeof(ip), .type = ip.nexthdr};
 	__builtin_memcpy(ret->key.daddr, &ip.daddr, sizeof(ret->key.daddr));
 	return FOUND_ESP;
 }
 
 /* Steps over what may stand before ESP. */
-static __always_inline enum found follow(struct __sk_buff *skb, struct packet *packet)
+static __always_inline enum found follow(struct __sk_buff *skb, struct followed *packet)
 {
 	struct extension extension;
 
@@ -74,14 +82,14 @@ static __always_inline enum found follow(struct __sk_buff *skb, struct packet *p
 }
 
 /* From the UDP header to ESP in it. SPI 0 marks IKE. */
-static __always_inline enum found enter_udp(struct __sk_buff *skb, struct packet *packet)
+static __always_inline enum found enter_udp(struct __sk_buff *skb, struct followed *packet)
 {
 	struct udphdr udp;
 	__be32 spi;
 
 	if (!load(skb, packet->offset, &udp, sizeof(udp)))
 		return FOUND_BROKEN;
-	if (udp.source != bpf_htons(NAT_T_PORT) || parse_udp_too_short(&udp))
+	if (udp.source != bpf_htons(NAT_T_PORT) || parse_udp_below(&udp, sizeof(struct esp) + 1))
 		return FOUND_OTHER;
 	packet->offset += sizeof(udp);
 	if (!load(skb, packet->offset, &spi, sizeof(spi)))
@@ -90,7 +98,7 @@ static __always_inline enum found enter_udp(struct __sk_buff *skb, struct packet
 }
 
 static __always_inline enum found find_esp(
-	struct __sk_buff *skb, struct packet *ret, struct esp *ret_esp)
+	struct __sk_buff *skb, struct followed *ret, struct esp *ret_esp)
 {
 	enum found found = FOUND_NOT_OURS;
 
@@ -176,7 +184,7 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 	struct espalier_window block_0 = {.first = 0, .last = (1ULL << settings.block_bits) - 1};
 	__u32 seq, segments, taken;
 	struct espalier_sa *found, sa;
-	struct packet packet;
+	struct followed packet;
 	struct esp esp;
 	__u64 last = 0;
 

@@ -36,12 +36,22 @@ struct extension {
 	__be16 fragment; /* of a fragment header: offset and flags */
 };
 
-/* What the headers of a packet lead to. */
-enum found {
-	FOUND_NOT_OURS, /* not IP, or no cluster address */
-	FOUND_OTHER, /* no ESP, or a later fragment */
-	FOUND_ESP,
-	FOUND_BROKEN, /* cut short, or more headers than anybody needs: it may be ESP */
+/* RFC 4302 2, as far as the SPI */
+struct ah {
+	__u8 next;
+	__u8 size;
+	__be16 reserved;
+	__be32 spi;
+};
+
+/* RFC 7296 3.1, as far as the flags */
+struct ike {
+	__be64 initiator_spi;
+	__be64 responder_spi;
+	__u8 next;
+	__u8 version;
+	__u8 exchange;
+	__u8 flags;
 };
 
 /* RFC 826, Ethernet and IPv4 */
@@ -56,6 +66,14 @@ struct arp {
 	__u8 target_mac[ETH_ALEN];
 	__be32 target_ip;
 } __attribute__((packed));
+
+/* An IP packet, its headers followed up to the first one that is not IP's. */
+struct packet {
+	void *ip;
+	void *next; /* that header: it may begin, and end, behind the frame's end */
+	__u8 family;
+	__u8 type; /* of that header, IPPROTO_... */
+};
 
 struct frame {
 	struct ethhdr *eth;
@@ -140,71 +158,54 @@ static __always_inline __u32 parse_extension_size(__u8 type, const struct extens
 	return (extension->size + 1) * 8;
 }
 
-/*
- * Can a datagram not be ESP, by the length in its UDP header (0, in IPv6: up to the packet's end)?
- * NAT keepalives have one byte, the kernel takes for ESP what has more than that header.
- */
-static __always_inline bool parse_udp_too_short(const struct udphdr *udp)
+/* Steps over IPv6's extension headers. False: cut short, or more of them than anybody needs. */
+static __always_inline bool parse_extensions(const struct frame *frame, struct packet *packet)
 {
-	return udp->len && bpf_ntohs(udp->len) <= sizeof(*udp) + sizeof(struct esp);
-}
-
-/*
- * ESP in UDP, for this machine. SPI 0 marks IKE. A datagram whose SPI is in another fragment, or
- * nowhere, is broken: the kernel would put it together here, whoever owns the SA.
- */
-static __always_inline enum found parse_esp_in_udp(
-	const struct frame *frame, const struct udphdr *udp, const struct esp **ret)
-{
-	const struct esp *esp = (const void *)(udp + 1);
-
-	if ((void *)(udp + 1) > frame->end)
-		return FOUND_BROKEN;
-	if (udp->dest != bpf_htons(NAT_T_PORT) || parse_udp_too_short(udp))
-		return FOUND_OTHER;
-	if ((void *)(esp + 1) > frame->end)
-		return FOUND_BROKEN;
-	*ret = esp;
-	return esp->spi ? FOUND_ESP : FOUND_OTHER;
-}
-
-/* ESP for this machine, bare or in UDP: what is behind the IP headers. */
-static __always_inline enum found parse_esp(
-	const struct frame *frame, void *payload, __u8 protocol, const struct esp **ret)
-{
-	const struct esp *esp = payload;
-
-	if (protocol == IPPROTO_UDP)
-		return parse_esp_in_udp(frame, payload, ret);
-	if (protocol != IPPROTO_ESP)
-		return FOUND_OTHER;
-	if ((void *)(esp + 1) > frame->end)
-		return FOUND_BROKEN;
-	*ret = esp;
-	return FOUND_ESP;
-}
-
-/* The same, behind an IPv6 header and its extension headers. */
-static __always_inline enum found parse_esp6(
-	const struct frame *frame, struct ipv6hdr *ip, const struct esp **ret)
-{
-	struct extension *extension = (void *)(ip + 1);
-	__u8 type = ip->nexthdr, before;
+	struct extension *extension;
+	__u8 type;
 
 	for (int i = 0; i <= EXTENSIONS; i++) {
-		if (type == IPPROTO_ESP || type == IPPROTO_UDP)
-			return parse_esp(frame, extension, type, ret);
+		type = packet->type;
+		extension = packet->next;
 		if (!parse_is_extension(type))
-			return FOUND_OTHER;
+			return true;
 		if ((void *)(extension + 1) > frame->end)
-			return FOUND_BROKEN;
-		if (parse_later_fragment6(type, extension))
-			return FOUND_OTHER;
-		before = type;
-		type = extension->next;
-		extension = (void *)extension + parse_extension_size(before, extension);
+			return false;
+		packet->type = extension->next;
+		packet->next = (void *)extension + parse_extension_size(type, extension);
 	}
-	return FOUND_BROKEN;
+	return false;
+}
+
+/* The IP header alone. False: not IP, or not all of it is there. */
+static __always_inline bool parse_ip(const struct frame *frame, struct packet *ret)
+{
+	struct iphdr *ip = parse_ipv4(frame);
+	struct ipv6hdr *ip6 = parse_ipv6(frame);
+
+	if (ip)
+		*ret = (struct packet){.ip = ip,
+			.next = (void *)ip + ip->ihl * 4,
+			.family = FAMILY_INET,
+			.type = ip->protocol};
+	else if (ip6)
+		*ret = (struct packet){
+			.ip = ip6, .next = ip6 + 1, .family = FAMILY_INET6, .type = ip6->nexthdr};
+	return ip || ip6;
+}
+
+/* What is behind it. False: malformed. */
+static __always_inline bool parse_behind_ip(const struct frame *frame, struct packet *packet)
+{
+	const struct iphdr *ip = packet->ip;
+
+	return packet->family == FAMILY_INET ? ip->ihl >= 5 : parse_extensions(frame, packet);
+}
+
+/* By the length in a UDP header: less than that behind it? 0, in IPv6: up to the packet's end. */
+static __always_inline bool parse_udp_below(const struct udphdr *udp, __u32 size)
+{
+	return udp->len && bpf_ntohs(udp->len) < sizeof(*udp) + size;
 }
 
 /* An ARP request for an IPv4 address, on Ethernet. NULL: anything else. */

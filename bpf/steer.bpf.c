@@ -1,40 +1,26 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * steer.bpf.c - XDP on the outer interface: each ESP packet for a cluster address, bare or in UDP,
- * goes to the member that owns its SPI's bucket.
+ * steer.bpf.c - XDP on the outer interface: each packet of an SA for a cluster address (ESP, bare
+ * or in UDP, AH, IKE) goes to the member that owns its bucket.
  */
 #include "hop.h"
+#include "key.h"
 
-static __always_inline enum found find_esp_in_ipv4(
-	const struct frame *frame, const struct esp **ret)
+static __always_inline bool is_to_cluster(const struct packet *packet)
 {
-	struct iphdr *ip = parse_ipv4(frame);
+	const struct iphdr *ip = packet->ip;
+	const struct ipv6hdr *ip6 = packet->ip;
 
-	if (!ip || !is_cluster_address(ip->daddr))
-		return FOUND_NOT_OURS;
-	if (parse_later_fragment(ip))
-		return FOUND_OTHER;
-	if (ip->ihl < 5)
-		return FOUND_BROKEN;
-	return parse_esp(frame, (void *)ip + ip->ihl * 4, ip->protocol, ret);
-}
-
-static __always_inline enum found find_esp_in_ipv6(
-	const struct frame *frame, const struct esp **ret)
-{
-	struct ipv6hdr *ip = parse_ipv6(frame);
-
-	if (!ip || !is_cluster_address6(&ip->daddr))
-		return FOUND_NOT_OURS;
-	return parse_esp6(frame, ip, ret);
+	return packet->family == FAMILY_INET ? is_cluster_address(ip->daddr)
+					     : is_cluster_address6(&ip6->daddr);
 }
 
 static __always_inline enum espalier_reason steer(const struct xdp_md *ctx)
 {
-	const struct esp *esp = NULL;
+	enum espalier_reason reason;
+	struct packet packet;
 	struct frame frame;
-	enum found found;
-	__u32 bucket;
+	__u32 bucket = 0;
 	__u8 owner;
 
 	/* parse */
@@ -42,17 +28,15 @@ static __always_inline enum espalier_reason steer(const struct xdp_md *ctx)
 		return ESPALIER_NOT_OURS;
 	if (frame.protocol == bpf_htons(ETH_P_ARP))
 		return hop_answer_arp(&frame, SIDE_OUTER);
-	found = frame.protocol == bpf_htons(ETH_P_IPV6) ? find_esp_in_ipv6(&frame, &esp)
-							: find_esp_in_ipv4(&frame, &esp);
-	if (found == FOUND_NOT_OURS)
+	if (!parse_ip(&frame, &packet) || !is_to_cluster(&packet))
 		return ESPALIER_NOT_OURS;
-	if (found == FOUND_BROKEN)
+	if (!parse_behind_ip(&frame, &packet))
 		return ESPALIER_MALFORMED;
-	if (found == FOUND_OTHER || !esp)
-		return ESPALIER_NOT_ESP;
 
 	/* key */
-	bucket = espalier_bucket(bpf_ntohl(esp->spi), settings.hash);
+	reason = key_of_header(&frame, &packet, &bucket);
+	if (reason != UNDECIDED)
+		return reason;
 
 	/* owner */
 	owner = view_owner(bucket);

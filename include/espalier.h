@@ -28,7 +28,8 @@
  */
 #define ESPALIER_REASONS(X)                                                                        \
 	X(NOT_OURS, "not-ours", "passed: nothing that these programs steer")                       \
-	X(NOT_ESP, "not-esp", "passed: for a cluster address, but not ESP")                        \
+	X(NOT_STEERED, "not-steered", "passed: for a cluster address, but of no SA")               \
+	X(KEEPALIVE, "keepalive", "passed: NAT keepalive")                                         \
 	X(MALFORMED, "malformed",                                                                  \
 		"dropped: for a cluster address, but its headers are cut short or too many")       \
 	X(LOCAL, "local", "passed: this member owns the bucket")                                   \
@@ -98,6 +99,29 @@ static inline __u32 espalier_bucket(__u32 spi, enum espalier_hash hash)
 		spi ^= spi >> 16;
 	}
 	return spi >> (32 - ESPALIER_BUCKET_BITS);
+}
+
+/*
+ * The bucket of an IKE message to the cluster. SPIs in host byte order; peer_initiated: by the
+ * message's flags the peer is its IKE SA's initiator (IKEv1 has no such flag: false).
+ *
+ * `prefix`: the SPI that a member drew says whose the IKE SA is, as those of its Child SAs do. Only
+ * the first message of a peer's has none yet: a hash of the peer's SPI chooses who answers, and
+ * draws one. To stay with the peer's SPI would not do: a peer that rekeys draws another one, in an
+ * exchange of the old IKE SA. The IKE daemon must draw SPIs whose top 12 bits are a bucket of its
+ * member's. (In IKEv1 a new SA is never born inside another one: the initiator's cookie does for
+ * both roles.)
+ *
+ * `mix`: a hash of the initiator's SPI, in all messages. Where several members own buckets, an IKE
+ * SA that a member initiates, or that a peer rekeys, may belong to another member.
+ */
+static inline __u32 espalier_ike_bucket(
+	__u64 initiator_spi, __u64 responder_spi, int peer_initiated, enum espalier_hash hash)
+{
+	if (hash == ESPALIER_HASH_MIX || (peer_initiated && !responder_spi))
+		return espalier_bucket(
+			(__u32)(initiator_spi >> 32) ^ (__u32)initiator_spi, ESPALIER_HASH_MIX);
+	return (peer_initiated ? responder_spi : initiator_spi) >> (64 - ESPALIER_BUCKET_BITS);
 }
 
 /*

@@ -29,20 +29,24 @@
 
 #define FRAME_MAX 256
 
-enum { IN_STEER = 1, IN_CLEAR = 2, IN_SYNC = 4, IN_GUARD = 8, IN_MISS = 16 };
+enum { IN_STEER = 1, IN_CLEAR = 2, IN_SYNC = 4, IN_GUARD = 8, IN_MISS = 16, IN_ARP = 32 };
 
-/* Which program can say what. The last test of each program checks that it has said all of it. */
+/*
+ * Which program can say what (of the outer side, test_packets.c all but ARP's). The last test of
+ * each program checks that it has said all of it.
+ */
 static const uint8_t said_by[ESPALIER_REASON_COUNT] = {
 	[ESPALIER_NOT_OURS] = IN_STEER | IN_CLEAR | IN_SYNC,
-	[ESPALIER_NOT_ESP] = IN_STEER,
+	[ESPALIER_NOT_STEERED] = IN_STEER,
+	[ESPALIER_KEEPALIVE] = IN_STEER,
 	[ESPALIER_MALFORMED] = IN_STEER,
 	[ESPALIER_LOCAL] = IN_STEER,
 	[ESPALIER_FORWARDED] = IN_STEER,
 	[ESPALIER_ONE_HOP] = IN_STEER,
 	[ESPALIER_NO_OWNER] = IN_STEER,
 	[ESPALIER_NO_NEXT_HOP] = IN_STEER,
-	[ESPALIER_ARP_ANSWERED] = IN_STEER | IN_CLEAR,
-	[ESPALIER_ARP_LEFT] = IN_STEER | IN_CLEAR,
+	[ESPALIER_ARP_ANSWERED] = IN_ARP | IN_CLEAR,
+	[ESPALIER_ARP_LEFT] = IN_ARP | IN_CLEAR,
 	[ESPALIER_CLEAR_NO_SA] = IN_CLEAR,
 	[ESPALIER_CLEAR_LOCAL] = IN_CLEAR,
 	[ESPALIER_CLEAR_FORWARDED] = IN_CLEAR,

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * packet.h - packets by name. A packet is a list of its headers from the outside in, such as
+ * "vlan ip udp:4500 esp:1 data"; lengths, types and next header fields follow from the list.
+ *
+ *   from:N to:N       MAC addresses of member N (else: from the peer, to member 0, which is "we")
+ *   vlan              a tag; also vlan-ad
+ *   ip ip-options     from the peer to the cluster address; :elsewhere to another address, :2 to
+ * the ip6               second cluster address; :out from the cluster address to the peer first:N
+ * later:N   a fragment of datagram N; overlap:N a later one that overlaps the first one hop-by-hop
+ * routing options    IPv6 extension headers esp:S ah:S        S: 0, 1, 2: an SPI of that member's;
+ * out: an outbound SA's; none: unknown udp:P  udp-from:P  from and to that port; to: from port 4500
+ * to it marker            zero bytes in place of the SPI ike:...           see `ike_messages`
+ *   keepalive tcp icmp:T icmp6:T       T: the ICMP type
+ *   data              64 bytes
+ *   |                 the IP packet ends here: the rest is padding of the frame
+ *   cut:N             the last N bytes do not come
+ */
+#ifndef PACKET_H
+#define PACKET_H
+
+#include "program.h"
+
+#define CLUSTER "192.0.2.1"
+#define CLUSTER_2 "192.0.2.2"
+#define CLUSTER6 "2001:db8::1"
+#define CLUSTER6_2 "2001:db8:0:2::1"
+#define PEER "198.51.100.7"
+#define PEER6 "2001:db8:7::7"
+
+/* Bucket i belongs to member i % 3, so with `prefix` these are member 0's, 1's and 2's. */
+#define SPI_0 0xc0000123 /* bucket 3072 */
+#define SPI_1 0xc0100456 /* 3073 */
+#define SPI_2 0xc0200789 /* 3074 */
+#define SPI_OUT 0x00abc001 /* the peer's; its SA is in bucket 3074, member 2's */
+#define BUCKET_OUT 3074
+
+static const struct {
+	const char *name;
+	uint32_t spi;
+} spis[] = {{"0", SPI_0}, {"1", SPI_1}, {"2", SPI_2}, {"out", SPI_OUT}, {"none", 0x77}};
+
+/* Member 0's by its top bits, member 1's by its hash. */
+#define PEER_IKE 0xc000000000000002
+#define OUR_IKE 0xc020000000000004 /* member 2 drew it; member 1's by its hash */
+
+static const struct {
+	const char *name;
+	uint64_t initiator, responder;
+	uint8_t version, exchange, flags;
+} ike_messages[] = {
+	{"first", PEER_IKE, 0, 0x20, 34, 0x08}, /* the peer's IKE_SA_INIT */
+	{"auth", PEER_IKE, OUR_IKE, 0x20, 35, 0x08},
+	{"init-answer", OUR_IKE, PEER_IKE, 0x20, 34, 0x20}, /* we are the initiator */
+	{"request", OUR_IKE, PEER_IKE, 0x20, 37, 0x00},
+	{"v1-first", PEER_IKE, 0, 0x10, 2, 0x00},
+	{"v1-answer", OUR_IKE, PEER_IKE, 0x10, 2, 0x01},
+	{"our-init", OUR_IKE, 0, 0x20, 34, 0x08}, /* these two leave us: errors quote them */
+	{"our-answer", PEER_IKE, OUR_IKE, 0x20, 35, 0x20},
+};
+
+/* A packet as far as it is built. */
+struct builder {
+	struct frame *frame;
+	uint8_t *next; /* where the next header's type goes; NULL: none has been asked for */
+	bool linked; /* the Ethernet type has been written */
+	bool ip6;
+	struct iphdr *ip;
+	struct { /* fields that tell how much follows */
+		uint8_t *field;
+		uint32_t from;
+	} lengths[8];
+	int count;
+};
+
+static inline void builder_length(struct builder *b, void *field, uint32_t from)
+{
+	assert_true(b->count < 8);
+	b->lengths[b->count].field = field;
+	b->lengths[b->count++].from = from;
+}
+
+/* The IP packet ends: what its lengths say is what is there. */
+static inline void builder_end(struct builder *b)
+{
+	while (b->count > 0) {
+		uint16_t size = htons(b->frame->size - b->lengths[--b->count].from);
+
+		memcpy(b->lengths[b->count].field, &size, sizeof(size));
+	}
+}
+
+static inline void *builder_header(
+	struct builder *b, uint8_t protocol, const void *bytes, uint32_t size)
+{
+	if (b->next)
+		*b->next = protocol;
+	b->next = NULL;
+	return frame_add(b->frame, bytes, size);
+}
+
+static inline void builder_link(struct builder *b, uint16_t type)
+{
+	type = htons(type);
+	if (!b->linked)
+		frame_add(b->frame, &type, sizeof(type));
+	b->linked = true;
+}
+
+static inline void builder_ip(struct builder *b, const char *how, unsigned int options)
+{
+	bool out = !strcmp(how, "out");
+	const char *to = !strcmp(how, "elsewhere") ? "192.0.2.3"
+			 : !strcmp(how, "2")       ? CLUSTER_2
+						   : CLUSTER;
+	uint32_t from = b->frame->size + (b->linked ? 0 : 2);
+
+	builder_link(b, ETH_P_IP);
+	b->ip6 = false;
+	b->ip = frame_ip(b->frame, out ? CLUSTER : PEER, out ? PEER : to, 0, options);
+	b->next = &b->ip->protocol;
+	builder_length(b, &b->ip->tot_len, from);
+}
+
+static inline void builder_ip6(struct builder *b, const char *how)
+{
+	struct ipv6hdr ip = {.version = 6, .hop_limit = 64}, *added;
+	bool out = !strcmp(how, "out");
+	const char *to = !strcmp(how, "elsewhere") ? "2001:db8::2"
+			 : !strcmp(how, "2")       ? CLUSTER6_2
+						   : CLUSTER6;
+
+	builder_link(b, ETH_P_IPV6);
+	b->ip6 = true;
+	assert_int_equal(inet_pton(AF_INET6, out ? CLUSTER6 : PEER6, &ip.saddr), 1);
+	assert_int_equal(inet_pton(AF_INET6, out ? PEER6 : to, &ip.daddr), 1);
+	added = frame_add(b->frame, &ip, sizeof(ip));
+	b->next = &added->nexthdr;
+	builder_length(b, &added->payload_len, b->frame->size);
+}
+
+/* offset: in units of 8 bytes. */
+static inline void builder_fragment(struct builder *b, uint16_t offset, uint32_t id)
+{
+	uint8_t header[8] = {[2] = offset >> 5, [3] = offset << 3 | 1, [7] = id};
+
+	if (b->ip6) {
+		b->next = builder_header(b, IPPROTO_FRAGMENT, header, sizeof(header));
+		return;
+	}
+	b->ip->frag_off = htons(0x2000 | offset);
+	b->ip->id = htons(id);
+}
+
+static inline void builder_spi(struct builder *b, uint8_t protocol, const char *name)
+{
+	uint32_t esp[2] = {0, htonl(1)}, ah[6] = {htonl(4 << 24 | 4 << 16), 0, htonl(1)};
+	size_t i = 0;
+
+	while (strcmp(spis[i].name, name)) {
+		i++;
+		assert_true(i < sizeof(spis) / sizeof(spis[0]));
+	}
+	esp[0] = ah[1] = htonl(spis[i].spi);
+	if (protocol == IPPROTO_ESP)
+		builder_header(b, protocol, esp, sizeof(esp));
+	else
+		builder_header(b, protocol, ah, sizeof(ah));
+}
+
+static inline void builder_udp(struct builder *b, uint16_t from, uint16_t to)
+{
+	struct udphdr udp = {.source = htons(from), .dest = htons(to)};
+	struct udphdr *added = builder_header(b, IPPROTO_UDP, &udp, sizeof(udp));
+
+	builder_length(b, &added->len, b->frame->size - sizeof(udp));
+}
+
+static inline void builder_ike(struct builder *b, const char *name)
+{
+	struct {
+		uint64_t initiator, responder;
+		uint8_t next, version, exchange, flags;
+		uint32_t id, length;
+	} __attribute__((packed)) ike = {.next = 33, .length = htonl(28 + 64)};
+	size_t i = 0;
+
+	while (strcmp(ike_messages[i].name, name)) {
+		i++;
+		assert_true(i < sizeof(ike_messages) / sizeof(ike_messages[0]));
+	}
+	ike.initiator = htobe64(ike_messages[i].initiator);
+	ike.responder = htobe64(ike_messages[i].responder);
+	ike.version = ike_messages[i].version;
+	ike.exchange = ike_messages[i].exchange;
+	ike.flags = ike_messages[i].flags;
+	frame_add(b->frame, &ike, sizeof(ike));
+}
+
+/* What needs no IP header in front, or ends one. */
+static inline bool builder_add_plain(struct builder *b, const char *name, const char *value)
+{
+	const uint8_t zero[4] = {0}, ff = 0xff;
+	const uint8_t tag[2][4] = {{0x81, 0x00, 0x00, 0x05}, {0x88, 0xa8, 0x00, 0x05}};
+	uint8_t data[64];
+
+	for (unsigned int i = 0; i < sizeof(data); i++)
+		data[i] = i * 7 + 3;
+	if (!strcmp(name, "from"))
+		memcpy(b->frame->bytes + 6, mac_outer[atoi(value)], 6);
+	else if (!strcmp(name, "to"))
+		memcpy(b->frame->bytes, mac_outer[atoi(value)], 6);
+	else if (!strcmp(name, "vlan") || !strcmp(name, "vlan-ad"))
+		frame_add(b->frame, tag[!strcmp(name, "vlan-ad")], 4);
+	else if (!strcmp(name, "marker"))
+		frame_add(b->frame, zero, sizeof(zero));
+	else if (!strcmp(name, "keepalive"))
+		frame_add(b->frame, &ff, 1);
+	else if (!strcmp(name, "data"))
+		builder_header(b, IPPROTO_NONE, data, sizeof(data));
+	else if (!strcmp(name, "|"))
+		builder_end(b);
+	else if (!strcmp(name, "cut"))
+		b->frame->size -= atoi(value);
+	else
+		return false;
+	return true;
+}
+
+static inline bool builder_add_fragment(struct builder *b, const char *name, const char *value)
+{
+	static const struct {
+		const char *name;
+		uint16_t offset;
+	} fragments[] = {{"first", 0}, {"later", 185}, {"overlap", 1}};
+
+	for (size_t i = 0; i < sizeof(fragments) / sizeof(fragments[0]); i++)
+		if (!strcmp(name, fragments[i].name)) {
+			builder_fragment(b, fragments[i].offset, atoi(value));
+			return true;
+		}
+	return false;
+}
+
+static inline void builder_add(struct builder *b, const char *name, const char *value)
+{
+	const struct extension *extension = extension_find(name);
+	uint8_t icmp[8] = {atoi(value), 0};
+
+	if (builder_add_plain(b, name, value) || builder_add_fragment(b, name, value))
+		return;
+	if (!strcmp(name, "ip") || !strcmp(name, "ip-options"))
+		builder_ip(b, value, !strcmp(name, "ip") ? 0 : 10);
+	else if (!strcmp(name, "ip6"))
+		builder_ip6(b, value);
+	else if (!strcmp(name, "esp") || !strcmp(name, "ah"))
+		builder_spi(b, *name == 'e' ? IPPROTO_ESP : IPPROTO_AH, value);
+	else if (!strcmp(name, "udp"))
+		builder_udp(b, atoi(value), atoi(value));
+	else if (!strcmp(name, "udp-from"))
+		builder_udp(b, atoi(value), 1024);
+	else if (!strcmp(name, "ike"))
+		builder_ike(b, value);
+	else if (!strcmp(name, "icmp") || !strcmp(name, "icmp6"))
+		builder_header(b, name[4] ? IPPROTO_ICMPV6 : IPPROTO_ICMP, icmp, sizeof(icmp));
+	else if (!strcmp(name, "tcp"))
+		builder_header(b, IPPROTO_TCP, icmp, 0);
+	else {
+		if (!extension)
+			print_error("there is no header \"%s\"\n", name);
+		assert_non_null(extension);
+		b->next = builder_header(b, extension->type, extension->bytes, extension->size);
+	}
+}
+
+static inline void packet_build(struct frame *frame, const char *headers)
+{
+	struct builder b = {.frame = frame};
+	char list[256], *rest = list, *name;
+
+	frame->size = 0;
+	frame_add(frame, mac_outer[0], 6);
+	frame_add(frame, mac_peer, 6);
+	assert_true(strlen(headers) < sizeof(list));
+	strcpy(list, headers);
+	while ((name = strsep(&rest, " "))) {
+		char *value = strchr(name, ':');
+
+		if (value)
+			*value++ = '\0';
+		if (!strcmp(name, "cut"))
+			builder_end(&b);
+		builder_add(&b, name, value ?: "");
+	}
+	builder_end(&b);
+}
+
+/* Member 0 of 3. */
+static inline void packet_open(struct program *p, enum espalier_hash hash)
+{
+	struct espalier_settings settings = {.cluster = {inet_addr(CLUSTER), inet_addr(CLUSTER_2)},
+		.self = 0,
+		.members = 3,
+		.hash = hash,
+		.block_bits = 16};
+	const void *elf;
+	size_t size;
+
+	inet_pton(AF_INET6, CLUSTER6, settings.cluster6[0]);
+	inet_pton(AF_INET6, CLUSTER6_2, settings.cluster6[7]);
+	elf = steer_bpf__elf_bytes(&size);
+	program_load(p, elf, size, &settings);
+}
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * packets.h - what the outer side does with each kind of packet, as a table. We are member 0 of 3;
+ * packet.h says how packets are written.
+ */
+#ifndef PACKETS_H
+#define PACKETS_H
+
+#include "packet.h"
+
+enum cluster_state {
+	THIRDS, /* bucket i belongs to member i % 3; we are the ingress member */
+	OURS, /* all buckets belong to us */
+	NOBODYS, /* no bucket belongs to anybody */
+	NO_NEXT_HOP, /* as THIRDS, but member 2 is not known */
+	DEAD_AGENT, /* as THIRDS, but our agent has not been heard of */
+	GOES_ON, /* as the row before has left it */
+};
+
+/* The bytes that go out: as they came; or with the MAC addresses from us to member 1 or 2. */
+enum out { SAME, TO_1, TO_2 };
+
+static const struct row {
+	const char *packet;
+	enum cluster_state state;
+	int verdict;
+	enum espalier_reason reason;
+	enum out out;
+} rows[] = {
+#define PASS(packet, state, reason)                                                                \
+	{                                                                                          \
+		packet, state, XDP_PASS, ESPALIER_##reason, SAME                                   \
+	}
+#define DROP(packet, state, reason)                                                                \
+	{                                                                                          \
+		packet, state, XDP_DROP, ESPALIER_##reason, SAME                                   \
+	}
+#define SEND(packet, state, to)                                                                    \
+	{                                                                                          \
+		packet, state, XDP_TX, ESPALIER_FORWARDED, to                                      \
+	}
+	/* clang-format off */
+
+	/* ESP and the cluster's state */
+	PASS("ip esp:0 data",                           THIRDS,      LOCAL),
+	SEND("ip esp:1 data",                           THIRDS,      TO_1),
+	SEND("ip esp:2 data",                           THIRDS,      TO_2),
+	SEND("ip:2 esp:1 data",                         THIRDS,      TO_1),
+	PASS("ip esp:1 data",                           OURS,        LOCAL),
+	DROP("ip esp:0 data",                           NOBODYS,     NO_OWNER),
+	SEND("ip esp:1 data",                           NO_NEXT_HOP, TO_1),
+	PASS("ip esp:2 data",                           NO_NEXT_HOP, NO_NEXT_HOP),
+	PASS("ip esp:0 data",                           DEAD_AGENT,  LOCAL),
+	PASS("ip esp:1 data",                           DEAD_AGENT,  NO_NEXT_HOP),
+	PASS("ip6 esp:0 data",                          THIRDS,      LOCAL),
+	SEND("ip6 esp:1 data",                          THIRDS,      TO_1),
+	SEND("ip6:2 esp:2 data",                        THIRDS,      TO_2),
+
+	/* one hop */
+	PASS("from:1 ip esp:2 data",                    THIRDS,      ONE_HOP),
+	PASS("from:1 ip esp:0 data",                    THIRDS,      LOCAL),
+	PASS("from:0 ip esp:1 data",                    THIRDS,      ONE_HOP),
+	PASS("from:2 ip6 esp:1 data",                   THIRDS,      ONE_HOP),
+
+	/* not for the cluster address, or not for us: a switch floods */
+	PASS("ip:elsewhere esp:1 data",                 THIRDS,      NOT_OURS),
+	PASS("ip6:elsewhere esp:1 data",                THIRDS,      NOT_OURS),
+	PASS("ip:out esp:1 data",                       THIRDS,      NOT_OURS),
+	PASS("to:2 ip esp:1 data",                      THIRDS,      NOT_OURS),
+	PASS("ip esp:1 cut:9",                          THIRDS,      NOT_OURS),
+	PASS("ip6 esp:1 cut:9",                         THIRDS,      NOT_OURS),
+
+	/* for the cluster address, but of no SA */
+	PASS("ip tcp data",                             THIRDS,      NOT_STEERED),
+	PASS("ip6 tcp data",                            THIRDS,      NOT_STEERED),
+	PASS("ip6 options data",                        THIRDS,      NOT_STEERED),
+	PASS("ip udp:53 esp:1 data",                    THIRDS,      NOT_STEERED),
+	PASS("ip icmp:8 data",                          THIRDS,      NOT_STEERED),
+	PASS("ip6 icmp6:135 data",                      THIRDS,      NOT_STEERED),
+
+	/* what may stand before ESP */
+	SEND("vlan ip esp:1 data",                      THIRDS,      TO_1),
+	SEND("vlan-ad vlan ip esp:1 data",              THIRDS,      TO_1),
+	PASS("vlan vlan vlan ip esp:1 data",            THIRDS,      NOT_OURS),
+	SEND("ip-options esp:1 data",                   THIRDS,      TO_1),
+	SEND("vlan vlan ip-options esp:1 data",         THIRDS,      TO_1),
+	SEND("ip6 hop-by-hop esp:1 data",               THIRDS,      TO_1),
+	SEND("ip6 routing esp:1 data",                  THIRDS,      TO_1),
+	SEND("ip6 options esp:1 data",                  THIRDS,      TO_1),
+	SEND("vlan vlan ip6 hop-by-hop options routing esp:1 data",
+	                                                THIRDS,      TO_1),
+	SEND("ip6 hop-by-hop options routing options options options esp:1 data",
+	                                                THIRDS,      TO_1),
+	DROP("ip6 hop-by-hop options routing options options options options esp:1 data",
+	                                                THIRDS,      MALFORMED),
+
+	/* cut short: it may be ESP, and of an SA of another member's */
+	SEND("ip esp:1",                                THIRDS,      TO_1),
+	DROP("ip esp:1 cut:1",                          THIRDS,      MALFORMED),
+	DROP("ip esp:1 cut:8",                          THIRDS,      MALFORMED),
+	DROP("ip-options esp:1 cut:40",                 THIRDS,      MALFORMED),
+	DROP("ip6 esp:1 cut:1",                         THIRDS,      MALFORMED),
+	DROP("ip6 hop-by-hop esp:1 cut:8",              THIRDS,      MALFORMED),
+	DROP("ip6 hop-by-hop esp:1 cut:21",             THIRDS,      MALFORMED),
+
+	/* ESP in UDP, and keepalives */
+	PASS("ip udp:4500 esp:0 data",                  THIRDS,      LOCAL),
+	SEND("ip udp:4500 esp:1 data",                  THIRDS,      TO_1),
+	SEND("ip-options udp:4500 esp:1 data",          THIRDS,      TO_1),
+	SEND("ip6 udp:4500 esp:2 data",                 THIRDS,      TO_2),
+	SEND("ip6 hop-by-hop options udp:4500 esp:2 data",
+	                                                THIRDS,      TO_2),
+	PASS("from:1 ip udp:4500 esp:2 data",           THIRDS,      ONE_HOP),
+	DROP("ip udp:4500 esp:1 data cut:65",           THIRDS,      MALFORMED),
+	DROP("ip udp:4500 esp:1 data cut:73",           THIRDS,      MALFORMED),
+	PASS("ip udp:4500 esp:1",                       THIRDS,      NOT_STEERED), /* no payload */
+	PASS("ip udp:4500 keepalive",                   THIRDS,      KEEPALIVE),
+	PASS("ip6 udp:4500 keepalive",                  THIRDS,      KEEPALIVE),
+	PASS("ip udp:4500 keepalive | data",            THIRDS,      KEEPALIVE), /* Ethernet pads */
+	PASS("ip udp:4500 keepalive cut:1",             THIRDS,      NOT_STEERED),
+	PASS("ip udp:4500 marker",                      THIRDS,      NOT_STEERED),
+
+	/* IKE: by the SPI that we drew, the peer's first message by the peer's */
+	SEND("ip udp:500 ike:first data",               THIRDS,      TO_1),
+	SEND("ip udp:500 ike:auth data",                THIRDS,      TO_2),
+	SEND("ip udp:500 ike:init-answer data",         THIRDS,      TO_2),
+	SEND("ip udp:500 ike:request data",             THIRDS,      TO_2),
+	PASS("ip udp:500 ike:v1-first data",            THIRDS,      LOCAL),
+	SEND("ip udp:500 ike:v1-answer data",           THIRDS,      TO_2),
+	SEND("ip udp:4500 marker ike:first data",       THIRDS,      TO_1),
+	SEND("ip udp:4500 marker ike:auth data",        THIRDS,      TO_2),
+	SEND("ip6 options udp:500 ike:first data",      THIRDS,      TO_1),
+	SEND("ip6 udp:4500 marker ike:auth data",       THIRDS,      TO_2),
+	PASS("from:1 ip udp:500 ike:auth data",         THIRDS,      ONE_HOP),
+	DROP("ip udp:500 ike:first cut:9",              THIRDS,      MALFORMED),
+	DROP("ip udp:4500 marker ike:first cut:9",      THIRDS,      MALFORMED),
+	PASS("ip udp:500 marker | data",                THIRDS,      NOT_STEERED), /* by its length */
+	PASS("ip udp:4500 marker esp:1 | data",         THIRDS,      NOT_STEERED),
+
+	/* AH */
+	PASS("ip ah:0 data",                            THIRDS,      LOCAL),
+	SEND("ip ah:1 data",                            THIRDS,      TO_1),
+	SEND("ip6 hop-by-hop ah:2 data",                THIRDS,      TO_2),
+	DROP("ip ah:1 cut:17",                          THIRDS,      MALFORMED),
+
+	/* clang-format on */
+};
+
+#endif
