@@ -7,7 +7,8 @@
 #ifndef KEY_H
 #define KEY_H
 
-#include "parse.h"
+#include "extensions.h"
+#include "fragment.h"
 
 #define UNDECIDED ESPALIER_REASON_COUNT /* it has a bucket: whose that is decides */
 
@@ -30,20 +31,26 @@ static __always_inline __u32 key_ike(const struct ike *ike)
 		ike->version >> 4 == IKE_VERSION_2 && ike->flags & IKE_INITIATOR, settings.hash);
 }
 
-/* Is the header that ends there in the packet? */
-static __always_inline bool key_reaches(const struct frame *frame, const void *end)
+/*
+ * Is the header that ends there in the packet? In a first fragment it may also be in the frame's
+ * padding, for us to see and for the kernel to cut off: the real one is in the next fragment then.
+ * (Of a whole packet the kernel cuts off as much, and has no header left.)
+ */
+static __always_inline bool key_reaches(
+	const struct frame *frame, const struct packet *packet, const void *end)
 {
-	return end <= frame->end;
+	return end <= frame->end &&
+	       (packet->fragment == FRAGMENT_NONE || (__u32)(end - packet->ip) <= packet->size);
 }
 
-static __always_inline enum espalier_reason key_of_ike(
-	const struct frame *frame, const struct udphdr *udp, __u32 marker, __u32 *ret)
+static __always_inline enum espalier_reason key_of_ike(const struct frame *frame,
+	const struct packet *packet, const struct udphdr *udp, __u32 marker, __u32 *ret)
 {
 	const struct ike *ike = (const void *)(udp + 1) + marker;
 
 	if (parse_udp_below(udp, marker + IKE_HEADER))
 		return ESPALIER_NOT_STEERED;
-	if (!key_reaches(frame, ike + 1))
+	if (!key_reaches(frame, packet, ike + 1))
 		return ESPALIER_MALFORMED;
 	*ret = key_ike(ike);
 	return UNDECIDED;
@@ -51,11 +58,11 @@ static __always_inline enum espalier_reason key_of_ike(
 
 /* A keepalive, or what the kernel does not take for ESP either. */
 static __always_inline enum espalier_reason key_of_short_udp(
-	const struct frame *frame, const struct udphdr *udp)
+	const struct frame *frame, const struct packet *packet, const struct udphdr *udp)
 {
 	const __u8 *byte = (const void *)(udp + 1);
 
-	return udp->len == bpf_htons(sizeof(*udp) + 1) && key_reaches(frame, byte + 1) &&
+	return udp->len == bpf_htons(sizeof(*udp) + 1) && key_reaches(frame, packet, byte + 1) &&
 			       *byte == KEEPALIVE_BYTE
 		       ? ESPALIER_KEEPALIVE
 		       : ESPALIER_NOT_STEERED;
@@ -72,18 +79,18 @@ static __always_inline enum espalier_reason key_of_udp(
 	const struct udphdr *udp = packet->next;
 	const struct esp *esp = (const void *)(udp + 1);
 
-	if (!key_reaches(frame, udp + 1))
+	if (!key_reaches(frame, packet, udp + 1))
 		return ESPALIER_MALFORMED;
 	if (udp->dest == bpf_htons(IKE_PORT))
-		return key_of_ike(frame, udp, 0, ret);
+		return key_of_ike(frame, packet, udp, 0, ret);
 	if (udp->dest != bpf_htons(NAT_T_PORT))
 		return ESPALIER_NOT_STEERED;
 	if (parse_udp_below(udp, sizeof(*esp) + 1))
-		return key_of_short_udp(frame, udp);
-	if (!key_reaches(frame, esp + 1))
+		return key_of_short_udp(frame, packet, udp);
+	if (!key_reaches(frame, packet, esp + 1))
 		return ESPALIER_MALFORMED;
 	if (!esp->spi)
-		return key_of_ike(frame, udp, NON_ESP_MARKER, ret);
+		return key_of_ike(frame, packet, udp, NON_ESP_MARKER, ret);
 	*ret = key_spi(esp->spi);
 	return UNDECIDED;
 }
@@ -96,12 +103,12 @@ static __always_inline enum espalier_reason key_of_header(
 
 	switch (packet->type) {
 	case IPPROTO_ESP:
-		if (!key_reaches(frame, esp + 1))
+		if (!key_reaches(frame, packet, esp + 1))
 			return ESPALIER_MALFORMED;
 		*ret = key_spi(esp->spi);
 		return UNDECIDED;
 	case IPPROTO_AH:
-		if (!key_reaches(frame, ah + 1))
+		if (!key_reaches(frame, packet, ah + 1))
 			return ESPALIER_MALFORMED;
 		*ret = key_spi(ah->spi);
 		return UNDECIDED;
@@ -110,6 +117,65 @@ static __always_inline enum espalier_reason key_of_header(
 	default:
 		return ESPALIER_NOT_STEERED;
 	}
+}
+
+/*
+ * Any packet for a cluster address. In a global function: the verifier goes through it once, and
+ * the compiler leaves the common case alone. (Weak: the compiler must not conclude from here what
+ * the verifier cannot know there.)
+ */
+__weak __noinline int key_of_any(struct xdp_md *ctx, __u32 *ret)
+{
+	struct packet packet = {};
+	enum espalier_reason reason;
+	struct frame frame;
+
+	if (!ret || !parse_frame(ctx, &frame) || !parse_ip(&frame, &packet))
+		return ESPALIER_NOT_OURS;
+	if (!parse_extensions(ctx, &frame, &packet))
+		return ESPALIER_MALFORMED;
+	if (packet.fragment == FRAGMENT_LATER)
+		return fragment_find(&packet, ret) ? UNDECIDED : ESPALIER_FRAGMENT_UNKNOWN;
+	reason = key_of_header(&frame, &packet, ret);
+	if (packet.fragment == FRAGMENT_FIRST)
+		fragment_note(&packet, reason == UNDECIDED ? ret : NULL);
+	return reason;
+}
+
+/* The common case: a whole ESP packet, right behind the IP header. */
+static __always_inline bool key_of_esp(const struct frame *frame, const void *payload, __u32 *ret)
+{
+	const struct esp *esp = payload;
+
+	if ((void *)(esp + 1) > frame->end)
+		return false;
+	*ret = key_spi(esp->spi);
+	return true;
+}
+
+static __always_inline enum espalier_reason key_of_ipv4(
+	struct xdp_md *ctx, const struct frame *frame, __u32 *ret)
+{
+	struct iphdr *ip = parse_ipv4(frame);
+
+	if (!ip || !is_cluster_address(ip->daddr))
+		return ESPALIER_NOT_OURS;
+	if (ip->protocol == IPPROTO_ESP && parse_fragment(ip) == FRAGMENT_NONE &&
+		key_of_esp(frame, (void *)ip + ip->ihl * 4, ret))
+		return UNDECIDED;
+	return key_of_any(ctx, ret);
+}
+
+static __always_inline enum espalier_reason key_of_ipv6(
+	struct xdp_md *ctx, const struct frame *frame, __u32 *ret)
+{
+	struct ipv6hdr *ip = parse_ipv6(frame);
+
+	if (!ip || !is_cluster_address6(&ip->daddr))
+		return ESPALIER_NOT_OURS;
+	if (ip->nexthdr == IPPROTO_ESP && key_of_esp(frame, ip + 1, ret))
+		return UNDECIDED;
+	return key_of_any(ctx, ret);
 }
 
 #endif

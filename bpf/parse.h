@@ -36,6 +36,14 @@ struct extension {
 	__be16 fragment; /* of a fragment header: offset and flags */
 };
 
+/* RFC 8200 4.5 */
+struct fragment_header {
+	__u8 next;
+	__u8 reserved;
+	__be16 offset;
+	__be32 id;
+};
+
 /* RFC 4302 2, as far as the SPI */
 struct ah {
 	__u8 next;
@@ -67,12 +75,17 @@ struct arp {
 	__be32 target_ip;
 } __attribute__((packed));
 
-/* An IP packet, its headers followed up to the first one that is not IP's. */
+enum fragment { FRAGMENT_NONE, FRAGMENT_FIRST, FRAGMENT_LATER };
+
+/* An IP packet, its headers followed as far as `next`. */
 struct packet {
 	void *ip;
-	void *next; /* that header: it may begin, and end, behind the frame's end */
+	void *next; /* a header: it may begin, and end, behind the frame's end */
+	__u32 size; /* from `ip` on, by the IP header */
+	__be32 id; /* of a fragment: of its datagram */
+	enum fragment fragment;
 	__u8 family;
-	__u8 type; /* of that header, IPPROTO_... */
+	__u8 type; /* of the next header, IPPROTO_... */
 };
 
 struct frame {
@@ -107,13 +120,13 @@ static __always_inline bool parse_frame(const struct xdp_md *ctx, struct frame *
 	return true;
 }
 
-/* NULL: not IPv4, or without a whole header (options aside). */
+/* NULL: not IPv4 as the kernel takes it, or without a whole header (options aside). */
 static __always_inline struct iphdr *parse_ipv4(const struct frame *frame)
 {
 	struct iphdr *ip = frame->payload;
 
 	if (frame->protocol != bpf_htons(ETH_P_IP) || (void *)(ip + 1) > frame->end ||
-		ip->version != 4)
+		ip->version != 4 || ip->ihl < 5)
 		return NULL;
 	return ip;
 }
@@ -133,6 +146,13 @@ static __always_inline struct ipv6hdr *parse_ipv6(const struct frame *frame)
 static __always_inline bool parse_later_fragment(const struct iphdr *ip)
 {
 	return ip->frag_off & bpf_htons(0x1fff);
+}
+
+static __always_inline enum fragment parse_fragment(const struct iphdr *ip)
+{
+	if (!(ip->frag_off & bpf_htons(0x3fff)))
+		return FRAGMENT_NONE;
+	return parse_later_fragment(ip) ? FRAGMENT_LATER : FRAGMENT_FIRST;
 }
 
 /* The same for IPv6's fragment header. */
@@ -158,26 +178,7 @@ static __always_inline __u32 parse_extension_size(__u8 type, const struct extens
 	return (extension->size + 1) * 8;
 }
 
-/* Steps over IPv6's extension headers. False: cut short, or more of them than anybody needs. */
-static __always_inline bool parse_extensions(const struct frame *frame, struct packet *packet)
-{
-	struct extension *extension;
-	__u8 type;
-
-	for (int i = 0; i <= EXTENSIONS; i++) {
-		type = packet->type;
-		extension = packet->next;
-		if (!parse_is_extension(type))
-			return true;
-		if ((void *)(extension + 1) > frame->end)
-			return false;
-		packet->type = extension->next;
-		packet->next = (void *)extension + parse_extension_size(type, extension);
-	}
-	return false;
-}
-
-/* The IP header alone. False: not IP, or not all of it is there. */
+/* IPv4's headers, IPv6's first one. False: not IP, or (options aside) not all of it is there. */
 static __always_inline bool parse_ip(const struct frame *frame, struct packet *ret)
 {
 	struct iphdr *ip = parse_ipv4(frame);
@@ -186,20 +187,18 @@ static __always_inline bool parse_ip(const struct frame *frame, struct packet *r
 	if (ip)
 		*ret = (struct packet){.ip = ip,
 			.next = (void *)ip + ip->ihl * 4,
+			.size = bpf_ntohs(ip->tot_len),
+			.id = ip->id,
+			.fragment = parse_fragment(ip),
 			.family = FAMILY_INET,
 			.type = ip->protocol};
 	else if (ip6)
-		*ret = (struct packet){
-			.ip = ip6, .next = ip6 + 1, .family = FAMILY_INET6, .type = ip6->nexthdr};
+		*ret = (struct packet){.ip = ip6,
+			.next = ip6 + 1,
+			.size = sizeof(*ip6) + bpf_ntohs(ip6->payload_len),
+			.family = FAMILY_INET6,
+			.type = ip6->nexthdr};
 	return ip || ip6;
-}
-
-/* What is behind it. False: malformed. */
-static __always_inline bool parse_behind_ip(const struct frame *frame, struct packet *packet)
-{
-	const struct iphdr *ip = packet->ip;
-
-	return packet->family == FAMILY_INET ? ip->ihl >= 5 : parse_extensions(frame, packet);
 }
 
 /* By the length in a UDP header: less than that behind it? 0, in IPv6: up to the packet's end. */

@@ -6,19 +6,9 @@
 #include "hop.h"
 #include "key.h"
 
-static __always_inline bool is_to_cluster(const struct packet *packet)
-{
-	const struct iphdr *ip = packet->ip;
-	const struct ipv6hdr *ip6 = packet->ip;
-
-	return packet->family == FAMILY_INET ? is_cluster_address(ip->daddr)
-					     : is_cluster_address6(&ip6->daddr);
-}
-
-static __always_inline enum espalier_reason steer(const struct xdp_md *ctx)
+static __always_inline enum espalier_reason steer(struct xdp_md *ctx)
 {
 	enum espalier_reason reason;
-	struct packet packet;
 	struct frame frame;
 	__u32 bucket = 0;
 	__u8 owner;
@@ -28,13 +18,10 @@ static __always_inline enum espalier_reason steer(const struct xdp_md *ctx)
 		return ESPALIER_NOT_OURS;
 	if (frame.protocol == bpf_htons(ETH_P_ARP))
 		return hop_answer_arp(&frame, SIDE_OUTER);
-	if (!parse_ip(&frame, &packet) || !is_to_cluster(&packet))
-		return ESPALIER_NOT_OURS;
-	if (!parse_behind_ip(&frame, &packet))
-		return ESPALIER_MALFORMED;
 
 	/* key */
-	reason = key_of_header(&frame, &packet, &bucket);
+	reason = frame.protocol == bpf_htons(ETH_P_IPV6) ? key_of_ipv6(ctx, &frame, &bucket)
+							 : key_of_ipv4(ctx, &frame, &bucket);
 	if (reason != UNDECIDED)
 		return reason;
 

@@ -30,6 +30,9 @@
 	X(NOT_OURS, "not-ours", "passed: nothing that these programs steer")                       \
 	X(NOT_STEERED, "not-steered", "passed: for a cluster address, but of no SA")               \
 	X(KEEPALIVE, "keepalive", "passed: NAT keepalive")                                         \
+	X(FRAGMENT_UNKNOWN, "fragment-unknown",                                                    \
+		"passed: a fragment of a datagram whose first fragment is not of an SA, or has "   \
+		"not come before it")                                                              \
 	X(MALFORMED, "malformed",                                                                  \
 		"dropped: for a cluster address, but its headers are cut short or too many")       \
 	X(LOCAL, "local", "passed: this member owns the bucket")                                   \

@@ -12,7 +12,7 @@
  * out: an outbound SA's; none: unknown udp:P  udp-from:P  from and to that port; to: from port 4500
  * to it marker            zero bytes in place of the SPI ike:...           see `ike_messages`
  *   keepalive tcp icmp:T icmp6:T       T: the ICMP type
- *   data              64 bytes
+ *   data              64 bytes; data:esp, :udp, :icmp: of a later fragment of such a packet
  *   |                 the IP packet ends here: the rest is padding of the frame
  *   cut:N             the last N bytes do not come
  */
@@ -65,10 +65,11 @@ struct builder {
 	uint8_t *next; /* where the next header's type goes; NULL: none has been asked for */
 	bool linked; /* the Ethernet type has been written */
 	bool ip6;
+	bool fragment; /* a first one: UDP's length is that of the whole datagram */
 	struct iphdr *ip;
 	struct { /* fields that tell how much follows */
 		uint8_t *field;
-		uint32_t from;
+		uint32_t from; /* offset in the frame */
 	} lengths[8];
 	int count;
 };
@@ -144,6 +145,7 @@ static inline void builder_fragment(struct builder *b, uint16_t offset, uint32_t
 {
 	uint8_t header[8] = {[2] = offset >> 5, [3] = offset << 3 | 1, [7] = id};
 
+	b->fragment = true;
 	if (b->ip6) {
 		b->next = builder_header(b, IPPROTO_FRAGMENT, header, sizeof(header));
 		return;
@@ -173,7 +175,7 @@ static inline void builder_udp(struct builder *b, uint16_t from, uint16_t to)
 	struct udphdr udp = {.source = htons(from), .dest = htons(to)};
 	struct udphdr *added = builder_header(b, IPPROTO_UDP, &udp, sizeof(udp));
 
-	builder_length(b, &added->len, b->frame->size - sizeof(udp));
+	builder_length(b, &added->len, b->frame->size - sizeof(udp) - (b->fragment ? 1480 : 0));
 }
 
 static inline void builder_ike(struct builder *b, const char *name)
@@ -217,7 +219,12 @@ static inline bool builder_add_plain(struct builder *b, const char *name, const 
 	else if (!strcmp(name, "keepalive"))
 		frame_add(b->frame, &ff, 1);
 	else if (!strcmp(name, "data"))
-		builder_header(b, IPPROTO_NONE, data, sizeof(data));
+		builder_header(b,
+			*value == 'e'   ? IPPROTO_ESP
+			: *value == 'u' ? IPPROTO_UDP
+			: *value == 'i' ? IPPROTO_ICMP
+					: IPPROTO_NONE,
+			data, sizeof(data));
 	else if (!strcmp(name, "|"))
 		builder_end(b);
 	else if (!strcmp(name, "cut"))

@@ -143,6 +143,48 @@ static const struct row {
 	SEND("ip6 hop-by-hop ah:2 data",                THIRDS,      TO_2),
 	DROP("ip ah:1 cut:17",                          THIRDS,      MALFORMED),
 
+	/* fragments follow the first one of their datagram */
+	SEND("ip first:1 esp:1 data",                   THIRDS,      TO_1),
+	SEND("ip later:1 data:esp",                     GOES_ON,     TO_1),
+	SEND("ip overlap:1 data:esp",                   GOES_ON,     TO_1),
+	PASS("ip later:2 data:esp",                     GOES_ON,     FRAGMENT_UNKNOWN),
+	PASS("ip later:1 data:udp",                     GOES_ON,     FRAGMENT_UNKNOWN),
+	PASS("ip:2 later:1 data:esp",                   GOES_ON,     FRAGMENT_UNKNOWN),
+	PASS("ip6 later:1 data:esp",                    GOES_ON,     FRAGMENT_UNKNOWN),
+	SEND("ip-options first:1 esp:2 data",           GOES_ON,     TO_2), /* 1 is used again */
+	SEND("ip-options later:1 data:esp",             GOES_ON,     TO_2),
+	PASS("from:1 ip later:1 data:esp",              GOES_ON,     ONE_HOP),
+	PASS("ip later:1 data:esp",                     OURS,        LOCAL),
+	DROP("ip later:1 data:esp",                     NOBODYS,     NO_OWNER),
+	PASS("ip later:3 data:esp",                     THIRDS,      FRAGMENT_UNKNOWN), /* too early: */
+	SEND("ip first:3 esp:1 data",                   GOES_ON,     TO_1), /* goes there all the same */
+	SEND("ip later:3 data:esp",                     GOES_ON,     TO_1),
+	SEND("ip first:4 ah:1 data",                    GOES_ON,     TO_1),
+	SEND("ip first:5 udp:500 ike:auth data",        GOES_ON,     TO_2),
+	SEND("ip later:5 data:udp",                     GOES_ON,     TO_2),
+	SEND("ip first:5 udp:4500 esp:1 data",          GOES_ON,     TO_1),
+	SEND("ip later:5 data:udp",                     GOES_ON,     TO_1),
+	PASS("ip first:5 udp:53 data",                  GOES_ON,     NOT_STEERED), /* of no SA now */
+	PASS("ip later:5 data:udp",                     GOES_ON,     FRAGMENT_UNKNOWN),
+	SEND("vlan ip6 hop-by-hop first:1 options esp:1 data",
+	                                                GOES_ON,     TO_1),
+	SEND("vlan ip6 hop-by-hop later:1 data",        GOES_ON,     TO_1),
+	SEND("ip6 overlap:1 data:esp",                  GOES_ON,     TO_1),
+	PASS("ip6:2 later:1 data:esp",                  GOES_ON,     FRAGMENT_UNKNOWN),
+	SEND("ip6 first:2 udp:4500 marker ike:first data",
+	                                                GOES_ON,     TO_1),
+	SEND("ip6 later:2 data:udp",                    GOES_ON,     TO_1),
+	DROP("ip6 first:3 first:3 esp:1 data",          GOES_ON,     MALFORMED),
+	DROP("ip6 later:2 cut:1",                       GOES_ON,     MALFORMED),
+
+	/* a first fragment must have the SPI, and not in the frame's padding */
+	DROP("ip first:6 udp:4500 cut:1",               GOES_ON,     MALFORMED),
+	DROP("ip first:6 udp:4500 | esp:0 data",        GOES_ON,     MALFORMED),
+	DROP("ip first:6 | esp:0 data",                 GOES_ON,     MALFORMED),
+	DROP("ip6 first:6 options | esp:0 data",        GOES_ON,     MALFORMED),
+	PASS("ip udp:4500 esp:0 | data",                GOES_ON,     NOT_STEERED), /* not a fragment */
+	PASS("ip later:6 data:udp",                     GOES_ON,     FRAGMENT_UNKNOWN),
+
 	/* clang-format on */
 };
 
