@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * key.h - from a packet's headers to the bucket that it belongs to: by the SPI of ESP (bare or in
- * UDP) and AH, by IKE's SPIs. Functions return UNDECIDED and the bucket, or what becomes of a
+ * UDP) and AH, by IKE's SPIs, by the note of a first fragment, by what an ICMP error is about.
+ * Functions return UNDECIDED and the bucket, or what becomes of a
  * packet that has none.
  */
 #ifndef KEY_H
@@ -12,6 +13,7 @@
 
 #define UNDECIDED ESPALIER_REASON_COUNT /* it has a bucket: whose that is decides */
 
+#define ICMP_HEADER 8 /* of an error, RFC 792 and RFC 4443; the packet it is about follows */
 #define IKE_PORT 500
 #define IKE_HEADER 28 /* RFC 7296 3.1, all of it */
 #define IKE_VERSION_2 2
@@ -24,11 +26,14 @@ static __always_inline __u32 key_spi(__be32 spi)
 	return espalier_bucket(bpf_ntohl(spi), settings.hash);
 }
 
-static __always_inline __u32 key_ike(const struct ike *ike)
+/* ours: from the cluster to the peer. */
+static __always_inline __u32 key_ike(const struct ike *ike, bool ours)
 {
+	bool from_initiator = ike->flags & IKE_INITIATOR;
+
 	return espalier_ike_bucket(bpf_be64_to_cpu(ike->initiator_spi),
 		bpf_be64_to_cpu(ike->responder_spi),
-		ike->version >> 4 == IKE_VERSION_2 && ike->flags & IKE_INITIATOR, settings.hash);
+		ike->version >> 4 == IKE_VERSION_2 && from_initiator != ours, settings.hash);
 }
 
 /*
@@ -52,7 +57,7 @@ static __always_inline enum espalier_reason key_of_ike(const struct frame *frame
 		return ESPALIER_NOT_STEERED;
 	if (!key_reaches(frame, packet, ike + 1))
 		return ESPALIER_MALFORMED;
-	*ret = key_ike(ike);
+	*ret = key_ike(ike, false);
 	return UNDECIDED;
 }
 
@@ -95,8 +100,91 @@ static __always_inline enum espalier_reason key_of_udp(
 	return UNDECIDED;
 }
 
-static __always_inline enum espalier_reason key_of_header(
+static __always_inline bool key_is_from_cluster(const struct packet *packet)
+{
+	const struct iphdr *ip = packet->ip;
+	const struct ipv6hdr *ip6 = packet->ip;
+
+	return packet->family == FAMILY_INET ? is_cluster_address(ip->saddr)
+					     : is_cluster_address6(&ip6->saddr);
+}
+
+static __always_inline bool key_is_error(__u8 protocol, __u8 type)
+{
+	if (protocol == IPPROTO_ICMP)
+		return type == 3 || type == 11 || type == 12; /* RFC 792, RFC 1191 */
+	return type >= 1 && type <= 4; /* RFC 4443 */
+}
+
+/* The bucket of the outbound SA of an ESP packet that we sent, if the agent knows it. */
+static __always_inline enum espalier_reason key_of_our_esp(
+	const struct packet *packet, const struct esp *esp, __u32 *ret)
+{
+	const struct iphdr *ip = packet->ip;
+	const struct ipv6hdr *ip6 = packet->ip;
+	struct espalier_sa_key key = {.spi = esp->spi, .family = packet->family};
+	const struct espalier_sa *sa;
+
+	if (packet->family == FAMILY_INET)
+		*(__be32 *)key.daddr = ip->daddr;
+	else
+		__builtin_memcpy(key.daddr, &ip6->daddr, sizeof(key.daddr));
+	sa = bpf_map_lookup_elem(&sas, &key);
+	if (!sa)
+		return ESPALIER_ERROR_UNKNOWN;
+	*ret = sa->bucket;
+	return UNDECIDED;
+}
+
+/* UDP that we sent: ESP in it, or IKE. Of some errors the headers are all that comes back. */
+static __always_inline enum espalier_reason key_of_our_udp(
 	const struct frame *frame, const struct packet *packet, __u32 *ret)
+{
+	const struct udphdr *udp = packet->next;
+	const struct esp *esp = (const void *)(udp + 1);
+	const struct ike *ike = (const void *)(udp + 1);
+
+	if (!key_reaches(frame, packet, esp + 1))
+		return ESPALIER_ERROR_UNKNOWN;
+	if (udp->source == bpf_htons(NAT_T_PORT) && esp->spi)
+		return key_of_our_esp(packet, esp, ret);
+	if (udp->source == bpf_htons(NAT_T_PORT))
+		ike = (const void *)ike + NON_ESP_MARKER;
+	else if (udp->source != bpf_htons(IKE_PORT))
+		return ESPALIER_ERROR_UNKNOWN;
+	if (!key_reaches(frame, packet, ike + 1))
+		return ESPALIER_ERROR_UNKNOWN;
+	*ret = key_ike(ike, true);
+	return UNDECIDED;
+}
+
+/*
+ * ICMP. An error about a packet of the cluster's (the path MTU, say) is for the owner of the SA
+ * that the packet was sent by. AH's outbound SAs are not known here.
+ */
+static __always_inline enum espalier_reason key_of_icmp(
+	struct xdp_md *ctx, const struct frame *frame, const struct packet *packet, __u32 *ret)
+{
+	const __u8 *type = packet->next;
+	struct frame quote = *frame;
+	struct packet about = {};
+
+	quote.payload = packet->next + ICMP_HEADER;
+	if (!key_reaches(frame, packet, quote.payload) || !key_is_error(packet->type, *type))
+		return ESPALIER_NOT_STEERED;
+	if (!parse_ip(&quote, &about) || !key_is_from_cluster(&about) ||
+		!parse_extensions(ctx, &quote, &about) || about.fragment == FRAGMENT_LATER)
+		return ESPALIER_ERROR_UNKNOWN;
+	if (about.type == IPPROTO_UDP)
+		return key_of_our_udp(&quote, &about, ret);
+	if (about.type != IPPROTO_ESP ||
+		!key_reaches(&quote, &about, about.next + sizeof(struct esp)))
+		return ESPALIER_ERROR_UNKNOWN;
+	return key_of_our_esp(&about, about.next, ret);
+}
+
+static __always_inline enum espalier_reason key_of_header(
+	struct xdp_md *ctx, const struct frame *frame, const struct packet *packet, __u32 *ret)
 {
 	const struct esp *esp = packet->next;
 	const struct ah *ah = packet->next;
@@ -114,6 +202,9 @@ static __always_inline enum espalier_reason key_of_header(
 		return UNDECIDED;
 	case IPPROTO_UDP:
 		return key_of_udp(frame, packet, ret);
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return key_of_icmp(ctx, frame, packet, ret);
 	default:
 		return ESPALIER_NOT_STEERED;
 	}
@@ -136,7 +227,7 @@ __weak __noinline int key_of_any(struct xdp_md *ctx, __u32 *ret)
 		return ESPALIER_MALFORMED;
 	if (packet.fragment == FRAGMENT_LATER)
 		return fragment_find(&packet, ret) ? UNDECIDED : ESPALIER_FRAGMENT_UNKNOWN;
-	reason = key_of_header(&frame, &packet, ret);
+	reason = key_of_header(ctx, &frame, &packet, ret);
 	if (packet.fragment == FRAGMENT_FIRST)
 		fragment_note(&packet, reason == UNDECIDED ? ret : NULL);
 	return reason;

@@ -33,6 +33,8 @@
 	X(FRAGMENT_UNKNOWN, "fragment-unknown",                                                    \
 		"passed: a fragment of a datagram whose first fragment is not of an SA, or has "   \
 		"not come before it")                                                              \
+	X(ERROR_UNKNOWN, "error-unknown",                                                          \
+		"passed: an ICMP error about no packet of an SA that is known here")               \
 	X(MALFORMED, "malformed",                                                                  \
 		"dropped: for a cluster address, but its headers are cut short or too many")       \
 	X(LOCAL, "local", "passed: this member owns the bucket")                                   \

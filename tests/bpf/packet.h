@@ -319,4 +319,17 @@ static inline void packet_open(struct program *p, enum espalier_hash hash)
 	program_load(p, elf, size, &settings);
 }
 
+/* The outbound SAs to the peer, in both families. */
+static inline void packet_set_sas(struct program *p)
+{
+	struct espalier_sa sa = {.bucket = BUCKET_OUT, .direction = ESPALIER_OUT};
+	struct espalier_sa_key key = {.spi = htonl(SPI_OUT), .family = AF_INET};
+
+	inet_pton(AF_INET, PEER, key.daddr);
+	assert_int_equal(bpf_map_update_elem(program_map(p, "sas"), &key, &sa, BPF_ANY), 0);
+	key.family = AF_INET6;
+	inet_pton(AF_INET6, PEER6, key.daddr);
+	assert_int_equal(bpf_map_update_elem(program_map(p, "sas"), &key, &sa, BPF_ANY), 0);
+}
+
 #endif

@@ -11,6 +11,7 @@ static int group_setup(void **state)
 {
 	(void)state;
 	packet_open(&steer, ESPALIER_HASH_PREFIX);
+	packet_set_sas(&steer);
 	return 0;
 }
 
