@@ -105,7 +105,7 @@ static int xdp_remove_others(const char *program, unsigned int ifindex, uint32_t
 static int xdp_add(struct bpf_object *object, const char *program, unsigned int ifindex,
 	enum xdp_attach_mode mode)
 {
-	struct xdp_program *xdp = xdp_program__from_bpf_obj(object, "xdp");
+	struct xdp_program *xdp = xdp_program__from_bpf_obj(object, "xdp.frags");
 	int r = libxdp_get_error(xdp);
 
 	if (r)

@@ -365,10 +365,45 @@ static void test_occupied(void **state)
 	close(fd);
 }
 
+/* The driver takes the programs with an MTU beyond one buffer; they see what comes in several. */
+static void test_jumbo(void **state)
+{
+	static const uint8_t to[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+	struct sockaddr_ll at = {.sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_IP),
+		.sll_ifindex = (int)if_nametoindex("outer-peer"),
+		.sll_halen = 6};
+	uint64_t reasons[ESPALIER_REASON_COUNT];
+	uint8_t packet[8000] = {};
+	struct frame frame = {};
+	struct datapath *d;
+	int fd;
+
+	(void)state;
+	assert_int_equal(shell("ip link set outer mtu 9000 && ip link set outer-peer mtu 9000"), 0);
+	d = open_it();
+	assert_non_null(strstr(datapath_xdp_mode(d, DATAPATH_OUTER), "native"));
+	datapath_publish(d, all_owned_by(1));
+	frame_ip(&frame, PEER, CLUSTER, IPPROTO_ESP, 0)->tot_len = htons(sizeof(packet));
+	frame_esp(&frame, SPI, 1);
+	memcpy(packet, frame.bytes, frame.size);
+	memcpy(at.sll_addr, to, sizeof(to));
+	fd = packet_socket();
+	assert_int_equal(
+		sendto(fd, packet, sizeof(packet), 0, (void *)&at, sizeof(at)), sizeof(packet));
+	close(fd);
+	usleep(20000);
+	assert_int_equal(datapath_reasons(d, reasons), 0);
+	assert_int_equal(reasons[ESPALIER_LOCAL], 1);
+	datapath_close(d);
+	assert_int_equal(shell("ip link set outer mtu 1500 && ip link set outer-peer mtu 1500"), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_first_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_jumbo, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_outer_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_gap, setup, teardown),

@@ -138,6 +138,26 @@ static void test_odd_frames(void **state)
 	untouched(&steer, &frame, XDP_PASS, ESPALIER_NOT_OURS);
 }
 
+/* A frame of several buffers: the headers are in the first one. */
+static void test_jumbo(void **state)
+{
+	static uint8_t in[9014], out[9014];
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = in, .data_size_in = sizeof(in),
+		.data_out = out, .data_size_out = sizeof(out), .repeat = 1);
+	struct frame frame;
+
+	(void)state;
+	packet_build(&frame, "ip6 options esp:1");
+	for (size_t i = 0; i < sizeof(in); i++)
+		in[i] = i < frame.size ? frame.bytes[i] : i * 7 + 3;
+	assert_int_equal(bpf_prog_test_run_opts(steer.fd, &opts), 0);
+	assert_int_equal(opts.retval, XDP_TX);
+	assert_memory_equal(out, mac_outer[1], 6);
+	assert_memory_equal(out + 6, mac_outer[0], 6);
+	assert_memory_equal(out + 12, in + 12, sizeof(in) - 12);
+	program_reasons(&steer, steer.said);
+}
+
 /* The takeover: what the other half says holds as soon as `active` says so. */
 static void test_flip(void **state)
 {
@@ -311,6 +331,7 @@ int main(void)
 		cmocka_unit_test_setup(test_from_member, setup),
 		cmocka_unit_test_setup(test_no_such_owner, setup),
 		cmocka_unit_test_setup(test_odd_frames, setup),
+		cmocka_unit_test_setup(test_jumbo, setup),
 		cmocka_unit_test_setup(test_flip, setup),
 		cmocka_unit_test_setup(test_no_next_hop, setup),
 		cmocka_unit_test_setup(test_dead_agent, setup),
