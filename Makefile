@@ -39,7 +39,8 @@ CORE := $(call objects,$(wildcard agent/core/*.c))
 IO := $(call objects,$(wildcard agent/io/*.c))
 AGENT := $(call objects,$(filter-out agent/config% agent/espalierctl.c,$(wildcard agent/*.c)))
 LIBRARY := $(CORE) $(IO) $(call objects,$(wildcard agent/config*.c))
-SKELETONS := $(patsubst %.bpf.c,$(ROOT)/bpf/%.skel.h,$(notdir $(wildcard bpf/*.bpf.c tests/bench/*.bpf.c)))
+SKELETONS := $(patsubst %.bpf.c,$(ROOT)/bpf/%.skel.h,$(notdir \
+	$(wildcard bpf/*.bpf.c tests/bpf/*.bpf.c tests/bench/*.bpf.c)))
 PROGRAMS := $(B)/espalierd $(B)/espalierctl
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 BPF_TESTS := $(patsubst tests/bpf/%.c,$(B)/tests/%,$(wildcard tests/bpf/test_*.c))
@@ -66,13 +67,8 @@ $(B)/obj/%.o: %.c
 $(call objects,$(wildcard agent/io/datapath*.c tests/bpf/*.c tests/netns/*.c tests/vm/*.c tests/bench/*.c \
 	tests/bench/replication/*.c)): | $(SKELETONS)
 
-$(ROOT)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) include/espalier.h
-	$(call say,BPF,$<)
-	@mkdir -p $(@D)
-	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
-	$(Q)llvm-strip -g $@
-
-$(ROOT)/bpf/%.bpf.o: tests/bench/%.bpf.c $(wildcard tests/bench/*.h)
+vpath %.bpf.c bpf tests/bpf tests/bench
+$(ROOT)/bpf/%.bpf.o: %.bpf.c $(wildcard bpf/*.h tests/bench/*.h) include/espalier.h
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
@@ -86,6 +82,8 @@ $(ROOT)/tests/%.bpf.o: tests/lib/%.bpf.c
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
+
+$(ROOT)/bpf/hostile.bpf.o: bpf/steer.bpf.c tests/bpf/hostile.h
 
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(LIBRARY)
 $(BPF_TESTS): $(B)/tests/%: $(B)/obj/tests/bpf/%.o $(LIBRARY)

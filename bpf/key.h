@@ -220,16 +220,19 @@ __weak __noinline int key_of_any(struct xdp_md *ctx, __u32 *ret)
 	struct packet packet = {};
 	enum espalier_reason reason;
 	struct frame frame;
+	__u32 bucket = 0; /* on the stack: maps take no other memory as a value before 6.2 */
 
 	if (!ret || !parse_frame(ctx, &frame) || !parse_ip(&frame, &packet))
 		return ESPALIER_NOT_OURS;
 	if (!parse_extensions(ctx, &frame, &packet))
 		return ESPALIER_MALFORMED;
 	if (packet.fragment == FRAGMENT_LATER)
-		return fragment_find(&packet, ret) ? UNDECIDED : ESPALIER_FRAGMENT_UNKNOWN;
-	reason = key_of_header(ctx, &frame, &packet, ret);
+		reason = fragment_find(&packet, &bucket) ? UNDECIDED : ESPALIER_FRAGMENT_UNKNOWN;
+	else
+		reason = key_of_header(ctx, &frame, &packet, &bucket);
 	if (packet.fragment == FRAGMENT_FIRST)
-		fragment_note(&packet, reason == UNDECIDED ? ret : NULL);
+		fragment_note(&packet, reason == UNDECIDED ? &bucket : NULL);
+	*ret = bucket;
 	return reason;
 }
 

@@ -302,19 +302,25 @@ static inline void packet_build(struct frame *frame, const char *headers)
 	builder_end(&b);
 }
 
-/* Member 0 of 3. */
-static inline void packet_open(struct program *p, enum espalier_hash hash)
+/* Of member 0 of 3. */
+static inline void packet_settings(struct espalier_settings *ret, enum espalier_hash hash)
 {
-	struct espalier_settings settings = {.cluster = {inet_addr(CLUSTER), inet_addr(CLUSTER_2)},
+	*ret = (struct espalier_settings){.cluster = {inet_addr(CLUSTER), inet_addr(CLUSTER_2)},
 		.self = 0,
 		.members = 3,
 		.hash = hash,
 		.block_bits = 16};
+	inet_pton(AF_INET6, CLUSTER6, ret->cluster6[0]);
+	inet_pton(AF_INET6, CLUSTER6_2, ret->cluster6[7]);
+}
+
+static inline void packet_open(struct program *p, enum espalier_hash hash)
+{
+	struct espalier_settings settings;
 	const void *elf;
 	size_t size;
 
-	inet_pton(AF_INET6, CLUSTER6, settings.cluster6[0]);
-	inet_pton(AF_INET6, CLUSTER6_2, settings.cluster6[7]);
+	packet_settings(&settings, hash);
 	elf = steer_bpf__elf_bytes(&size);
 	program_load(p, elf, size, &settings);
 }
