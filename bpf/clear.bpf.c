@@ -48,7 +48,7 @@ static __always_inline enum espalier_reason clear(const struct xdp_md *ctx)
 	return ESPALIER_CLEAR_FORWARDED;
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int espalier_clear(struct xdp_md *ctx)
 {
 	return hop_verdict(clear(ctx));

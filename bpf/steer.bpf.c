@@ -42,7 +42,7 @@ static __always_inline enum espalier_reason steer(struct xdp_md *ctx)
 	return ESPALIER_FORWARDED;
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int espalier_steer(struct xdp_md *ctx)
 {
 	return hop_verdict(steer(ctx));

@@ -22,7 +22,7 @@ static __always_inline bool is_sync(const struct xdp_md *ctx)
 	return (void *)(udp + 1) <= frame.end && udp->dest == settings.sync_port;
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int espalier_sync(struct xdp_md *ctx)
 {
 	int verdict = XDP_PASS;

@@ -105,7 +105,7 @@ static int xdp_remove_others(const char *program, unsigned int ifindex, uint32_t
 static int xdp_add(struct bpf_object *object, const char *program, unsigned int ifindex,
 	enum xdp_attach_mode mode)
 {
-	struct xdp_program *xdp = xdp_program__from_bpf_obj(object, "xdp.frags");
+	struct xdp_program *xdp = xdp_program__from_bpf_obj(object, "xdp");
 	int r = libxdp_get_error(xdp);
 
 	if (r)
@@ -131,6 +131,9 @@ int datapath_attach_xdp(struct bpf_object *object, const char *program, unsigned
 	char name[IF_NAMESIZE];
 	int r;
 
+	/* for an MTU beyond one buffer. Not by SEC("xdp.frags"): libxdp sees the flag only when it
+	 * is set here, and takes it back where it shares the interface with a program without */
+	bpf_program__set_flags(only_program(object), BPF_F_XDP_HAS_FRAGS);
 	if (present && xdp_multiprog__is_legacy(present))
 		alone = xdp_multiprog__main_prog(present);
 	if (alone && !is_ours(xdp_program__name(alone), program)) {

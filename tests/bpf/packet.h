@@ -159,7 +159,7 @@ static inline void builder_spi(struct builder *b, uint8_t protocol, const char *
 	uint32_t esp[2] = {0, htonl(1)}, ah[6] = {htonl(4 << 24 | 4 << 16), 0, htonl(1)};
 	size_t i = 0;
 
-	while (strcmp(spis[i].name, name)) {
+	while (strcmp(spis[i].name, name) != 0) {
 		i++;
 		assert_true(i < sizeof(spis) / sizeof(spis[0]));
 	}
@@ -187,7 +187,7 @@ static inline void builder_ike(struct builder *b, const char *name)
 	} __attribute__((packed)) ike = {.next = 33, .length = htonl(28 + 64)};
 	size_t i = 0;
 
-	while (strcmp(ike_messages[i].name, name)) {
+	while (strcmp(ike_messages[i].name, name) != 0) {
 		i++;
 		assert_true(i < sizeof(ike_messages) / sizeof(ike_messages[0]));
 	}
@@ -197,6 +197,11 @@ static inline void builder_ike(struct builder *b, const char *name)
 	ike.exchange = ike_messages[i].exchange;
 	ike.flags = ike_messages[i].flags;
 	frame_add(b->frame, &ike, sizeof(ike));
+}
+
+static inline uint16_t number_of(const char *value)
+{
+	return (uint16_t)strtoul(value, NULL, 10);
 }
 
 /* What needs no IP header in front, or ends one. */
@@ -209,9 +214,9 @@ static inline bool builder_add_plain(struct builder *b, const char *name, const 
 	for (unsigned int i = 0; i < sizeof(data); i++)
 		data[i] = i * 7 + 3;
 	if (!strcmp(name, "from"))
-		memcpy(b->frame->bytes + 6, mac_outer[atoi(value)], 6);
+		memcpy(b->frame->bytes + 6, mac_outer[number_of(value)], 6);
 	else if (!strcmp(name, "to"))
-		memcpy(b->frame->bytes, mac_outer[atoi(value)], 6);
+		memcpy(b->frame->bytes, mac_outer[number_of(value)], 6);
 	else if (!strcmp(name, "vlan") || !strcmp(name, "vlan-ad"))
 		frame_add(b->frame, tag[!strcmp(name, "vlan-ad")], 4);
 	else if (!strcmp(name, "marker"))
@@ -228,7 +233,7 @@ static inline bool builder_add_plain(struct builder *b, const char *name, const 
 	else if (!strcmp(name, "|"))
 		builder_end(b);
 	else if (!strcmp(name, "cut"))
-		b->frame->size -= atoi(value);
+		b->frame->size -= number_of(value);
 	else
 		return false;
 	return true;
@@ -243,7 +248,7 @@ static inline bool builder_add_fragment(struct builder *b, const char *name, con
 
 	for (size_t i = 0; i < sizeof(fragments) / sizeof(fragments[0]); i++)
 		if (!strcmp(name, fragments[i].name)) {
-			builder_fragment(b, fragments[i].offset, atoi(value));
+			builder_fragment(b, fragments[i].offset, number_of(value));
 			return true;
 		}
 	return false;
@@ -252,7 +257,7 @@ static inline bool builder_add_fragment(struct builder *b, const char *name, con
 static inline void builder_add(struct builder *b, const char *name, const char *value)
 {
 	const struct extension *extension = extension_find(name);
-	uint8_t icmp[8] = {atoi(value), 0};
+	uint8_t icmp[8] = {number_of(value), 0};
 
 	if (builder_add_plain(b, name, value) || builder_add_fragment(b, name, value))
 		return;
@@ -263,21 +268,19 @@ static inline void builder_add(struct builder *b, const char *name, const char *
 	else if (!strcmp(name, "esp") || !strcmp(name, "ah"))
 		builder_spi(b, *name == 'e' ? IPPROTO_ESP : IPPROTO_AH, value);
 	else if (!strcmp(name, "udp"))
-		builder_udp(b, atoi(value), atoi(value));
+		builder_udp(b, number_of(value), number_of(value));
 	else if (!strcmp(name, "udp-from"))
-		builder_udp(b, atoi(value), 1024);
+		builder_udp(b, number_of(value), 1024);
 	else if (!strcmp(name, "ike"))
 		builder_ike(b, value);
 	else if (!strcmp(name, "icmp") || !strcmp(name, "icmp6"))
 		builder_header(b, name[4] ? IPPROTO_ICMPV6 : IPPROTO_ICMP, icmp, sizeof(icmp));
 	else if (!strcmp(name, "tcp"))
 		builder_header(b, IPPROTO_TCP, icmp, 0);
-	else {
-		if (!extension)
-			print_error("there is no header \"%s\"\n", name);
-		assert_non_null(extension);
+	else if (extension)
 		b->next = builder_header(b, extension->type, extension->bytes, extension->size);
-	}
+	else
+		fail_msg("there is no header \"%s\"", name);
 }
 
 static inline void packet_build(struct frame *frame, const char *headers)
@@ -288,8 +291,7 @@ static inline void packet_build(struct frame *frame, const char *headers)
 	frame->size = 0;
 	frame_add(frame, mac_outer[0], 6);
 	frame_add(frame, mac_peer, 6);
-	assert_true(strlen(headers) < sizeof(list));
-	strcpy(list, headers);
+	assert_in_range(snprintf(list, sizeof(list), "%s", headers), 1, sizeof(list) - 1);
 	while ((name = strsep(&rest, " "))) {
 		char *value = strchr(name, ':');
 

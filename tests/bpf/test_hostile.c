@@ -38,8 +38,10 @@ static void member_open(struct program *p, uint8_t self)
 
 static int group_setup(void **state)
 {
+	const char *given = getenv("SEED");
+
 	(void)state;
-	seed = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 0) : (uint64_t)time(NULL) | 1;
+	seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) | 1;
 	for (uint32_t id = 0; id < HOSTILE_MEMBERS; id++)
 		member_open(&members[id], id);
 	for (uint32_t id = 1; id < HOSTILE_MEMBERS; id++)
@@ -139,7 +141,8 @@ static void test_lies(void **state)
 
 static void test_random(void **state)
 {
-	uint32_t changes = getenv("HOSTILE") ? strtoul(getenv("HOSTILE"), NULL, 0) : CHANGES;
+	const char *given = getenv("HOSTILE");
+	uint32_t changes = given ? strtoul(given, NULL, 0) : CHANGES;
 
 	(void)state;
 	for (const struct row *row = rows; row < rows + ROWS; row++)
