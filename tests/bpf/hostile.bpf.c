@@ -113,47 +113,32 @@ static __always_inline bool is_same(const struct hostile *h)
 	return !difference;
 }
 
-/* The frame is as the last run has left it: makes it this run's. */
+/* The frame is as the last run has left it: makes it this run's. What is behind its end stays. */
 static __always_inline bool fill(struct xdp_md *ctx, struct hostile *h, __u32 size)
 {
-	__u32 now = ctx->data_end - ctx->data, total = h->size + HOSTILE_GUARD;
+	__u32 now = ctx->data_end - ctx->data;
 
-	if (now < total && bpf_xdp_adjust_tail(ctx, total - now))
+	if (now < TOTAL && bpf_xdp_adjust_tail(ctx, TOTAL - now))
 		return false;
-	if (total < HOSTILE_GUARD)
+	if (bpf_xdp_store_bytes(ctx, 0, h->now, TOTAL))
 		return false;
-	barrier_var(total); /* one comparison for both bounds is one too few for 6.1's verifier */
-	if (total > TOTAL || bpf_xdp_store_bytes(ctx, 0, h->now, total))
-		return false;
-	return !bpf_xdp_adjust_tail(ctx, (int)size - (int)total);
+	return !bpf_xdp_adjust_tail(ctx, (int)size - TOTAL);
 }
 
-/* What is wrong with what the steerer has made of a packet of that size? Sent on: *ret_to says to
- * whom. */
-static __always_inline enum hostile_sin judge(struct xdp_md *ctx, struct hostile *h, __u32 size,
-	enum espalier_reason reason, int verdict, __u32 *ret_to)
+/* What is wrong with what the steerer has made of the packet? Sent on: *ret_to says to whom. */
+static __always_inline enum hostile_sin judge(
+	struct xdp_md *ctx, struct hostile *h, int verdict, __u32 *ret_to)
 {
-	__u16 *macs = (__u16 *)h->after;
-
-	if (size < sizeof(struct ethhdr) || size > HOSTILE_SIZE)
-		return HOSTILE_HARNESS;
 	if (verdict != XDP_PASS && verdict != XDP_DROP && verdict != XDP_TX)
 		return HOSTILE_VERDICT;
-	__builtin_memcpy(h->after, h->now, sizeof(h->after));
-	if (bpf_probe_read_kernel(h->after + size, HOSTILE_GUARD, (void *)(long)ctx->data_end))
-		return HOSTILE_HARNESS;
-	if (!is_same(h))
-		return HOSTILE_BEHIND;
-	if (reason == ESPALIER_ARP_ANSWERED) /* the answer is another packet */
-		return HOSTILE_NONE;
-	if (bpf_xdp_load_bytes(ctx, 0, h->after, size))
+	if (bpf_probe_read_kernel(h->after, TOTAL, (void *)(long)ctx->data))
 		return HOSTILE_HARNESS;
 	if (verdict == XDP_TX) {
 		*ret_to = h->after[5];
 		if (*ret_to >= HOSTILE_MEMBERS || !mac_equal(h->after + 6, h->now))
 			return HOSTILE_HOP;
-		mac_copy(macs, h->now);
-		mac_copy(macs + 3, h->now + 6);
+		mac_copy(h->after, h->now);
+		mac_copy(h->after + 6, h->now + 6);
 	}
 	return is_same(h) ? HOSTILE_NONE : HOSTILE_BYTES;
 }
@@ -162,19 +147,17 @@ SEC("xdp")
 int hostile_first(struct xdp_md *ctx)
 {
 	struct hostile *h = hostile_map();
-	enum espalier_reason reason;
-	enum hostile_sin sin;
 	__u32 size, to = HOSTILE_MEMBERS;
+	enum hostile_sin sin;
 	int verdict;
 
-	if (!h || h->size < sizeof(struct ethhdr) || h->size > HOSTILE_SIZE)
+	if (!h)
 		return XDP_ABORTED;
 	size = h->size - (__u32)hostile_prepare();
 	if (!fill(ctx, h, size))
 		return sinned(h, HOSTILE_HARNESS, size);
-	reason = steer(ctx);
-	verdict = hop_verdict(reason);
-	sin = judge(ctx, h, size, reason, verdict, &to);
+	verdict = hop_verdict(steer(ctx));
+	sin = judge(ctx, h, verdict, &to);
 	if (sin)
 		return sinned(h, sin, size);
 	if (to == HOSTILE_MEMBERS)

@@ -6,7 +6,7 @@
 #include <linux/types.h>
 
 #define HOSTILE_SIZE 256 /* of a packet at most; a power of two */
-#define HOSTILE_GUARD 64 /* bytes behind its end */
+#define HOSTILE_GUARD 64 /* bytes behind its end, at least */
 #define HOSTILE_MEMBERS 3
 
 enum hostile_kind {
@@ -19,8 +19,7 @@ enum hostile_kind {
 enum hostile_sin {
 	HOSTILE_NONE,
 	HOSTILE_VERDICT, /* none of pass, drop and send */
-	HOSTILE_BEHIND, /* a byte behind the packet's end has changed */
-	HOSTILE_BYTES, /* a byte has changed that must not */
+	HOSTILE_BYTES, /* a byte has changed that must not, in the packet or behind its end */
 	HOSTILE_HOP, /* sent on with other MAC addresses than ours and a member's */
 	HOSTILE_SECOND_HOP, /* what a member has sent on was sent on again */
 	HOSTILE_HARNESS, /* the test itself could not do what it wanted */

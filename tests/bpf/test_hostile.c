@@ -101,7 +101,7 @@ static void run(const struct row *row, enum hostile_kind kind, uint32_t repeat)
 	h.size = frame.size;
 	memset(h.packet, 0xa5, sizeof(h.packet));
 	memcpy(h.packet, frame.bytes, frame.size);
-	opts.data_size_in = h.size + HOSTILE_GUARD;
+	opts.data_size_in = sizeof(h.packet);
 	assert_int_equal(
 		bpf_map_update_elem(program_map(&members[0], "hostile"), &zero, &h, BPF_ANY), 0);
 	assert_int_equal(bpf_prog_test_run_opts(members[0].fd, &opts), 0);
