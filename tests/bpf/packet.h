@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* clang-format off */
 /*
  * packet.h - packets by name. A packet is a list of its headers from the outside in, such as
  * "vlan ip udp:4500 esp:1 data"; lengths, types and next header fields follow from the list.
  *
- *   from:N to:N       MAC addresses of member N (else: from the peer, to member 0, which is "we")
- *   vlan              a tag; also vlan-ad
- *   ip ip-options     from the peer to the cluster address; :elsewhere to another address, :2 to
- * the ip6               second cluster address; :out from the cluster address to the peer first:N
- * later:N   a fragment of datagram N; overlap:N a later one that overlaps the first one hop-by-hop
- * routing options    IPv6 extension headers esp:S ah:S        S: 0, 1, 2: an SPI of that member's;
- * out: an outbound SA's; none: unknown udp:P  udp-from:P  from and to that port; to: from port 4500
- * to it marker            zero bytes in place of the SPI ike:...           see `ike_messages`
- *   keepalive tcp icmp:T icmp6:T       T: the ICMP type
- *   data              64 bytes; data:esp, :udp, :icmp: of a later fragment of such a packet
- *   |                 the IP packet ends here: the rest is padding of the frame
- *   cut:N             the last N bytes do not come
+ *   from:N to:N        MAC addresses of member N (else: from the peer, to member 0, which is "we")
+ *   vlan vlan-ad       a tag
+ *   ip ip-options ip6  from the peer to the cluster address; with :2 to the second one, :elsewhere
+ *                      to none; :out from the cluster address to the peer, :transit from none
+ *   first:N later:N    a fragment of datagram N; overlap:N a later one that overlaps the first one
+ *   hop-by-hop routing options      IPv6 extension headers
+ *   esp:S ah:S         S: 0, 1, 2: an SPI of that member's; out: an outbound SA's; none: unknown
+ *   udp:P udp-from:P   from and to that port; only from it
+ *   marker             zero bytes in place of the SPI
+ *   ike:M              M: see `ike_messages`
+ *   keepalive tcp icmp:T icmp6:T    T: the ICMP type
+ *   data               64 bytes; data:esp, :udp, :icmp: of a later fragment of such a packet
+ *   |                  the IP packet ends here: the rest is padding of the frame
+ *   cut:N              the last N bytes do not come
  */
+/* clang-format on */
 #ifndef PACKET_H
 #define PACKET_H
 
@@ -55,7 +59,8 @@ static const struct {
 	{"request", OUR_IKE, PEER_IKE, 0x20, 37, 0x00},
 	{"v1-first", PEER_IKE, 0, 0x10, 2, 0x00},
 	{"v1-answer", OUR_IKE, PEER_IKE, 0x10, 2, 0x01},
-	{"our-init", OUR_IKE, 0, 0x20, 34, 0x08}, /* these two leave us: errors quote them */
+	{"our-init", OUR_IKE, 0, 0x20, 34, 0x08}, /* these leave us: errors quote them */
+	{"our-v1-init", OUR_IKE, 0, 0x10, 2, 0x00},
 	{"our-answer", PEER_IKE, OUR_IKE, 0x20, 35, 0x20},
 };
 
@@ -110,30 +115,33 @@ static inline void builder_link(struct builder *b, uint16_t type)
 
 static inline void builder_ip(struct builder *b, const char *how, unsigned int options)
 {
-	bool out = !strcmp(how, "out");
+	bool out = !strcmp(how, "out") || !strcmp(how, "transit");
+	const char *from = !strcmp(how, "transit") ? "192.0.2.3" : CLUSTER;
 	const char *to = !strcmp(how, "elsewhere") ? "192.0.2.3"
 			 : !strcmp(how, "2")       ? CLUSTER_2
 						   : CLUSTER;
-	uint32_t from = b->frame->size + (b->linked ? 0 : 2);
+	uint32_t begin;
 
 	builder_link(b, ETH_P_IP);
+	begin = b->frame->size;
 	b->ip6 = false;
-	b->ip = frame_ip(b->frame, out ? CLUSTER : PEER, out ? PEER : to, 0, options);
+	b->ip = frame_ip(b->frame, out ? from : PEER, out ? PEER : to, 0, options);
 	b->next = &b->ip->protocol;
-	builder_length(b, &b->ip->tot_len, from);
+	builder_length(b, &b->ip->tot_len, begin);
 }
 
 static inline void builder_ip6(struct builder *b, const char *how)
 {
 	struct ipv6hdr ip = {.version = 6, .hop_limit = 64}, *added;
-	bool out = !strcmp(how, "out");
+	bool out = !strcmp(how, "out") || !strcmp(how, "transit");
+	const char *from = !strcmp(how, "transit") ? "2001:db8::2" : CLUSTER6;
 	const char *to = !strcmp(how, "elsewhere") ? "2001:db8::2"
 			 : !strcmp(how, "2")       ? CLUSTER6_2
 						   : CLUSTER6;
 
 	builder_link(b, ETH_P_IPV6);
 	b->ip6 = true;
-	assert_int_equal(inet_pton(AF_INET6, out ? CLUSTER6 : PEER6, &ip.saddr), 1);
+	assert_int_equal(inet_pton(AF_INET6, out ? from : PEER6, &ip.saddr), 1);
 	assert_int_equal(inet_pton(AF_INET6, out ? PEER6 : to, &ip.daddr), 1);
 	added = frame_add(b->frame, &ip, sizeof(ip));
 	b->next = &added->nexthdr;

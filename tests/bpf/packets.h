@@ -195,6 +195,8 @@ static const struct row {
 	                                                THIRDS,      TO_2),
 	SEND("ip icmp:3 ip:out udp-from:4500 marker ike:our-answer data",
 	                                                THIRDS,      TO_2),
+	SEND("ip icmp:3 ip:out udp-from:500 ike:our-v1-init data",
+	                                                THIRDS,      TO_2),
 	SEND("ip icmp:3 ip:out first:1 esp:out data",   THIRDS,      TO_2),
 	SEND("ip first:7 icmp:3 ip:out esp:out data",   THIRDS,      TO_2),
 	SEND("ip later:7 data:icmp",                    GOES_ON,     TO_2),
@@ -206,6 +208,8 @@ static const struct row {
 	PASS("ip icmp:3 ip:out udp-from:53 data",       THIRDS,      ERROR_UNKNOWN),
 	PASS("ip icmp:3 ip:out later:1 esp:out data",   THIRDS,      ERROR_UNKNOWN),
 	PASS("ip icmp:3 ip esp:1 data",                 THIRDS,      ERROR_UNKNOWN), /* not ours */
+	PASS("ip icmp:3 ip:transit esp:out data",       THIRDS,      ERROR_UNKNOWN),
+	PASS("ip6 icmp6:2 ip6:transit esp:out data",    THIRDS,      ERROR_UNKNOWN),
 	PASS("ip icmp:3 ip6:out esp:out data",          THIRDS,      ERROR_UNKNOWN),
 	PASS("ip icmp:3 ip:out esp:out cut:1",          THIRDS,      ERROR_UNKNOWN),
 	PASS("ip icmp:3 ip:out udp-from:500 cut:1",     THIRDS,      ERROR_UNKNOWN),
