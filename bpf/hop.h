@@ -68,13 +68,21 @@ static __always_inline bool hop_is_from_member(const struct frame *frame, enum s
 /*
  * Has the agent been heard of lately? Its view is old otherwise: the others have taken over, and
  * may have restarted since, so that they would not know what we send on for ours. The clock that
- * ticks with the timer interrupt is fine enough, and cheap.
+ * ticks with the timer interrupt is fine enough, and asked once a tick.
  */
 static __always_inline bool hop_agent_lives(void)
 {
 	struct espalier_view *v = view_map();
+	__u64 now = bpf_jiffies64();
 
-	return v && (__s64)(bpf_ktime_get_coarse_ns() - v->alive_ns) <= (__s64)v->dead_ns;
+	if (!v)
+		return false;
+	if (*(volatile __u64 *)&v->alive_jiffies == now)
+		return true;
+	if ((__s64)(bpf_ktime_get_coarse_ns() - v->alive_ns) > (__s64)v->dead_ns)
+		return false;
+	*(volatile __u64 *)&v->alive_jiffies = now;
+	return true;
 }
 
 /*

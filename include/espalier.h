@@ -148,6 +148,7 @@ struct espalier_view {
 	__u32 reserved;
 	__u64 alive_ns;
 	__u64 dead_ns;
+	__u64 alive_jiffies; /* the programs': at that tick `alive_ns` was recent */
 	struct espalier_view_half half[2];
 };
 
@@ -240,7 +241,7 @@ struct espalier_event {
 
 #ifndef __bpf__
 static_assert(sizeof(struct espalier_view_half) == 16 + ESPALIER_BUCKETS, "ABI");
-static_assert(sizeof(struct espalier_view) == 24 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
+static_assert(sizeof(struct espalier_view) == 32 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
 static_assert(sizeof(struct espalier_member) == 16, "ABI");
 static_assert(sizeof(struct espalier_sa_key) == 24, "ABI");
 static_assert(sizeof(struct espalier_sa) == 56, "ABI");
