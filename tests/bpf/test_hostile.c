@@ -20,7 +20,8 @@ static uint64_t seed;
 
 static void member_open(struct program *p, uint8_t self)
 {
-	static const uint8_t thirds[] = {0, 1, 2};
+	/* the others have another view: they would send on what we send to them */
+	static const uint8_t ours[] = {0, 1, 2}, theirs[] = {1, 2, 0};
 	struct espalier_settings settings = {};
 	const void *elf;
 	size_t size;
@@ -31,7 +32,7 @@ static void member_open(struct program *p, uint8_t self)
 	program_load(p, elf, size, &settings);
 	p->fd = bpf_program__fd(bpf_object__find_program_by_name(
 		p->object, self == 0 ? "hostile_first" : "hostile_next"));
-	program_set_view(p, 0, thirds, 3, 0, program_now());
+	program_set_view(p, 0, self == 0 ? ours : theirs, 3, 0, program_now());
 	program_set_members(p, true);
 	packet_set_sas(p);
 }
