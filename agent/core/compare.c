@@ -28,6 +28,15 @@ void compare_pull(struct member *m, uint8_t from)
 	replica_queue(m, from, QUEUE_PULL);
 }
 
+/* What was asked before we lost the member is not answered by what it says now. */
+void compare_void(struct member *m, uint8_t from)
+{
+	struct asking *a = &m->others[from].asking;
+
+	a->answered = ++a->asked;
+	a->pulled = false;
+}
+
 /* The digests of our records in a leaf. More than fit one message are as good as not there: they
  * are sent to us again. */
 static void put_have(struct member *m, struct writer *w, uint32_t leaf)

@@ -178,8 +178,8 @@ static void start(struct member *m)
 
 /*
  * Dead records, and journal entries that nobody spoke of, are forgotten after a while, but not as
- * long as a member is away: it could bring the SA back, and we would not know any more which blocks
- * of it we entered.
+ * long as a member is away, or has not been told: it could bring the SA back, and we would not know
+ * any more which blocks of it we entered.
  */
 static void reap(struct member *m)
 {
@@ -190,7 +190,7 @@ static void reap(struct member *m)
 
 		m->reaped = m->reaped < m->table.high ? m->reaped : 0;
 		r = table_at(&m->table, m->reaped++);
-		if (!r || r->alive || m->now_us < r->died_us + m->config.tombstone_us)
+		if (!r || r->alive || r->dirty || m->now_us < r->died_us + m->config.tombstone_us)
 			continue;
 		if (r->key.kind == RECORD_SA) {
 			m->ops->forget(m->ctx, &r->key, r->facts.birth);
@@ -201,15 +201,35 @@ static void reap(struct member *m)
 	}
 }
 
+/* Somebody is sending us all he has, and nobody has before: let the others have less to send. */
+static bool is_joining(const struct member *m)
+{
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS && !m->synced; id++) {
+		const struct other *o = &m->others[id];
+
+		if (o->alive && o->asking.answered != o->asking.asked)
+			return true;
+	}
+	return false;
+}
+
+static bool compares(const struct member *m, unsigned int id)
+{
+	const struct other *o = &m->others[id];
+
+	if (!o->alive || o->asking.answered != o->asking.asked)
+		return false;
+	if (!(m->synced >> id & 1))
+		return !is_joining(m);
+	/* One that is catching up with us differs, and will not when it has. */
+	return m->now_us >= o->asking.due_us && o->heartbeat.synced >> m->config.self & 1;
+}
+
 static void compare(struct member *m)
 {
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
-		const struct asking *a = &m->others[id].asking;
-
-		if (m->others[id].alive && a->answered == a->asked &&
-			(!(m->synced >> id & 1) || m->now_us >= a->due_us))
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (compares(m, id))
 			compare_pull(m, (uint8_t)id);
-	}
 }
 
 void member_tick(struct member *m, uint64_t now_us)
@@ -252,7 +272,7 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 	if (!o->alive) {
 		o->alive = true;
 		m->synced &= (uint16_t)~member_bit(from);
-		compare_pull(m, from); /* not answered by what was asked before we lost it */
+		compare_void(m, from);
 	}
 	o->told = true;
 	o->knows_us = o->hears_us && h->knows >> m->config.self & 1;

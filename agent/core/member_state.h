@@ -141,6 +141,7 @@ void replica_send(struct member *m, uint8_t to, const uint8_t *payload, size_t l
 
 /* compare.c */
 void compare_pull(struct member *m, uint8_t from);
+void compare_void(struct member *m, uint8_t from);
 void compare_go_on(struct member *m, uint8_t with);
 void compare_forget(struct member *m, uint8_t with); /* its stream began anew */
 void compare_heard(struct member *m, uint8_t from, const struct wire_message *message);

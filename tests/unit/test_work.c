@@ -144,7 +144,7 @@ static void test_takeover_in_join(void **state)
 		run(30);
 		assert_in_range(gateways[2].m->work_count, WORK_MAX, WORK_MAX + 64);
 		assert_in_range(gateways[2].m->table.present, 1000, 50000);
-		assert_true(gateways[1].m->others[2].queue.count > 5000);
+		assert_true(gateways[0].m->others[2].queue.count > 5000);
 		busy = kill_and_watch(id);
 		assert_int_equal(busy.ticks, idle.ticks);
 		assert_int_equal(busy.ops, 0);
