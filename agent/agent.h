@@ -83,6 +83,7 @@ void audit_saw(struct agent *a, const struct record *r); /* while audit.reading 
 
 /* progress.c */
 void progress_tick(struct agent *a, uint64_t now_us);
+bool progress_goes_on(const struct agent *a); /* what the last tick has measured still holds */
 
 /* ops.c */
 extern const struct member_ops agent_ops; /* ctx: struct agent */

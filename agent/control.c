@@ -148,7 +148,7 @@ static void add_progress(struct json_object *status, const struct agent *a)
 	const struct progress *p = &a->progress;
 	struct json_object *o;
 
-	if (!p->total)
+	if (!p->total || !progress_goes_on(a))
 		return;
 	o = json_object_new_object();
 	add_number(o, "records", member_table(a->member)->present);

@@ -23,6 +23,13 @@ static uint32_t wanted(const struct agent *a, bool *ret_alone)
 	return most;
 }
 
+bool progress_goes_on(const struct agent *a)
+{
+	bool alone;
+
+	return wanted(a, &alone) > 0;
+}
+
 void progress_tick(struct agent *a, uint64_t now_us)
 {
 	struct progress *p = &a->progress;
