@@ -49,7 +49,7 @@ static const char *const kinds[] = {
 	"reqid 6 mode tunnel mark 0x5 mask 0xff " GCM,
 	"reqid 6 mode tunnel if_id 0x7 " GCM,
 	"reqid 6 mode tunnel mark 0x15 mask 0xff if_id 0x7 output-mark 0x9 mask 0xf " GCM,
-	"reqid 7 mode tunnel encap espinudp 4500 1024 0.0.0.0 " GCM,
+	"reqid 7 mode tunnel encap espinudp 4500 4500 0.0.0.0 " GCM,
 	"reqid 8 mode tunnel flag nopmtudisc flag af-unspec flag noecn flag decap-dscp " GCM,
 	"reqid 8 mode tunnel flag align4 flag icmp extra-flag dont-encap-dscp " GCM,
 	"reqid 8 mode tunnel extra-flag oseq-may-wrap " GCM,
