@@ -29,7 +29,7 @@ struct audit {
 	enum { AUDIT_IDLE, AUDIT_READING, AUDIT_JUDGING } phase;
 	uint64_t due_us; /* when to begin the next one */
 	bool events_lost; /* begin at once */
-	bool after_loss; /* so was the present one */
+	bool after_loss; /* none has been completed since they were lost */
 	bool reading; /* the adapter tells what is there, not what happens */
 	uint64_t *seen; /* a bit a slot: the kernel has it */
 	uint32_t cursor; /* next slot to judge */

@@ -14,6 +14,7 @@
 #define SLOTS 4096 /* looked at in one turn */
 #define DOUBTS 64 /* asked of the kernel in one turn */
 #define DRAINS 16 /* reads of kernel events in one turn */
+#define AGAIN_US 1000000 /* after one that failed, if events were lost before it */
 
 #define BITS (8 * sizeof(*((struct audit *)0)->seen))
 
@@ -34,6 +35,8 @@ static void fail(struct agent *a, uint64_t now_us, int r)
 {
 	agent_say("cannot compare the kernel's SAs and policies with ours: %s", strerror(-r));
 	end(a, now_us);
+	if (a->audit.after_loss)
+		a->audit.due_us = now_us + AGAIN_US; /* and what is missing may still be deleted */
 }
 
 static void begin(struct agent *a, uint64_t now_us)
@@ -42,7 +45,7 @@ static void begin(struct agent *a, uint64_t now_us)
 	int r = xfrm_dump_begin(a->xfrm);
 
 	audit->cursor = 0;
-	audit->after_loss = audit->events_lost;
+	audit->after_loss |= audit->events_lost;
 	audit->events_lost = false;
 	audit->seen = calloc(member_table(a->member)->capacity / BITS + 1, sizeof(*audit->seen));
 	audit->phase = AUDIT_READING;
@@ -130,8 +133,10 @@ static void judge(struct agent *a, uint64_t now_us)
 			member_missing(a->member, &lacking[i]);
 	}
 	audit->cursor = slot;
-	if (slot >= t->high)
-		end(a, now_us);
+	if (slot < t->high)
+		return;
+	audit->after_loss = false;
+	end(a, now_us);
 }
 
 bool audit_turn(struct agent *a, uint64_t now_us)

@@ -27,7 +27,8 @@
 #define POSITIONS_EVERY_US 100000
 
 #define REST_EVERY_US 10000 /* of work without a pause, and then ... */
-#define REST_SHARE 8 /* ... for an eighth of it */
+#define REST_SHARE 8 /* ... for an eighth of it, but ... */
+#define REST_MOST_US 5000 /* ... no longer: it may have been stopped, and is behind */
 #define IDLE_US 100 /* so long without an event is a pause */
 
 enum source { TIMER, SIGNAL, XFRM, CHANNEL, LINK, JOURNAL, WAKE, CONTROL, SOURCES };
@@ -187,11 +188,11 @@ static bool may_stop(const struct agent *a, const struct loop *l)
  */
 static void rest(struct loop *l)
 {
-	uint64_t now = now_us(), worked_us = now - l->rested_us;
+	uint64_t worked_us = now_us() - l->rested_us, rest_us = worked_us / REST_SHARE;
 
 	if (worked_us < REST_EVERY_US)
 		return;
-	usleep((useconds_t)(worked_us / REST_SHARE));
+	usleep((useconds_t)(rest_us < REST_MOST_US ? rest_us : REST_MOST_US));
 	l->rested_us = now_us();
 }
 
