@@ -120,16 +120,26 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 		agent_say("cannot tell the guard of %s: %s", name_of(key), strerror(-r));
 }
 
-static void op_selector(void *ctx, const struct espalier_selector *selector, int bucket)
+static void op_selector(
+	void *ctx, const struct espalier_selector *selector, const struct espalier_flow *flow)
 {
 	struct agent *a = ctx;
-	struct in_addr address = {.s_addr = selector->addr};
 
-	if (bucket < 0)
-		(void)datapath_selector_delete(a->datapath, address, selector->prefixlen);
-	else if (datapath_selector_set(
-			 a->datapath, address, selector->prefixlen, (uint32_t)bucket) < 0)
+	if (!flow)
+		(void)datapath_selector_delete(a->datapath, selector);
+	else if (datapath_selector_set(a->datapath, selector, flow) < 0)
 		agent_say("cannot steer a remote selector: the table is full, raise MaxSAs");
+}
+
+static void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
+{
+	struct agent *a = ctx;
+	struct espalier_sa_key k = map_key(key);
+
+	if (!flow)
+		(void)datapath_pin_delete(a->datapath, &k);
+	else if (datapath_pin_set(a->datapath, &k, flow) < 0)
+		agent_say("cannot pin %s: the table is full, raise MaxSAs", name_of(key));
 }
 
 static void announce(
@@ -163,11 +173,17 @@ static void op_publish(
 		(unsigned long long)view->epoch, view->live, a->ingress ? "us" : "another member");
 }
 
-static void op_macs(void *ctx, uint8_t member, const struct espalier_member *macs)
+static void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
 {
 	struct agent *a = ctx;
+	struct espalier_member m = {};
 
-	(void)datapath_member_set(a->datapath, member, macs);
+	memcpy(m.outer_mac, macs->outer, sizeof(m.outer_mac));
+	memcpy(m.inner_mac, macs->inner, sizeof(m.inner_mac));
+	memcpy(m.outer.mac, macs->outer, sizeof(m.outer.mac));
+	memcpy(m.inner.mac, macs->inner, sizeof(m.inner.mac));
+	m.outer.kind = m.inner.kind = next_hop ? ESPALIER_HOP_LINK : ESPALIER_HOP_NONE;
+	(void)datapath_member_set(a->datapath, member, &m);
 }
 
 static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
@@ -193,6 +209,7 @@ const struct member_ops agent_ops = {
 	.expire = op_expire,
 	.guard = op_guard,
 	.selector = op_selector,
+	.pin = op_pin,
 	.publish = op_publish,
 	.macs = op_macs,
 	.journal = op_journal,

@@ -67,9 +67,20 @@ static void keep_own_addresses(struct agent *a)
 		return;
 	for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
 		const struct sockaddr_in *in = (const void *)i->ifa_addr;
+		const struct sockaddr_in6 *in6 = (const void *)i->ifa_addr;
+		const struct espalier_flow here = {.bucket = ESPALIER_HERE};
+		struct espalier_selector selector = {.family = in ? in->sin_family : AF_UNSPEC};
 
-		if (in && in->sin_family == AF_INET)
-			(void)datapath_selector_set(a->datapath, in->sin_addr, 32, ESPALIER_HERE);
+		if (selector.family == AF_INET) {
+			selector.prefixlen = ESPALIER_SELECTOR_BITS + 32;
+			memcpy(selector.addr, &in->sin_addr, sizeof(in->sin_addr));
+		} else if (selector.family == AF_INET6) {
+			selector.prefixlen = ESPALIER_SELECTOR_BITS + 128;
+			memcpy(selector.addr, &in6->sin6_addr, sizeof(in6->sin6_addr));
+		} else {
+			continue;
+		}
+		(void)datapath_selector_set(a->datapath, &selector, &here);
 	}
 	freeifaddrs(all);
 }
@@ -110,9 +121,9 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 	digest_random(&member.life, sizeof(member.life));
 	member.life |= 1;
 	member.journal = journal_id(a->journal);
-	memcpy(member.macs.outer_mac, a->links[DATAPATH_OUTER].mac, 6);
-	memcpy(member.macs.inner_mac, a->links[DATAPATH_INNER].mac, 6);
-	(void)datapath_member_set(a->datapath, member.self, &member.macs);
+	memcpy(member.macs.outer, a->links[DATAPATH_OUTER].mac, 6);
+	memcpy(member.macs.inner, a->links[DATAPATH_INNER].mac, 6);
+	agent_ops.macs(a, member.self, &member.macs, false);
 	r = member_new(&member, &agent_ops, a, agent_now_ns() / 1000, &a->member);
 	if (r == 0 && entries.failed)
 		r = -ENOMEM;

@@ -11,7 +11,7 @@ static __always_inline enum espalier_reason clear(const struct xdp_md *ctx)
 	struct espalier_selector selector;
 	struct frame frame;
 	struct iphdr *ip;
-	__u32 *bucket;
+	const struct espalier_flow *flow;
 	__u8 owner;
 
 	/* parse */
@@ -24,15 +24,17 @@ static __always_inline enum espalier_reason clear(const struct xdp_md *ctx)
 		return ESPALIER_NOT_OURS;
 
 	/* key */
-	selector = (struct espalier_selector){.prefixlen = 32, .addr = ip->daddr};
-	bucket = bpf_map_lookup_elem(&selectors, &selector);
-	if (!bucket)
+	selector = (struct espalier_selector){
+		.prefixlen = ESPALIER_SELECTOR_BITS + 32, .family = FAMILY_INET};
+	*(__be32 *)selector.addr = ip->daddr;
+	flow = bpf_map_lookup_elem(&selectors, &selector);
+	if (!flow)
 		return ESPALIER_CLEAR_NO_SA;
-	if (*bucket == ESPALIER_HERE)
+	if (flow->bucket == ESPALIER_HERE)
 		return ESPALIER_NOT_OURS;
 
 	/* owner */
-	owner = view_owner(*bucket);
+	owner = view_owner(flow);
 	if (owner == settings.self)
 		return ESPALIER_CLEAR_LOCAL;
 	if (owner == ESPALIER_NOBODY)

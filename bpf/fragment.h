@@ -7,7 +7,7 @@
  * here, anybody could have an old ESP packet put together, and taken, by a member that does not
  * know how far its SA is.
  *
- * Only the first fragment of a packet with a bucket makes a note, so a flood of others changes
+ * Only the first fragment of a packet of an SA makes a note, so a flood of others changes
  * nothing here. A flood of those pushes out the notes used least recently: to lose a datagram,
  * FRAGMENT_NOTES others must begin between its first fragment and its last one.
  */
@@ -27,12 +27,12 @@ struct fragment_key {
 	__u8 reserved[2];
 };
 
-/* To the bucket of the datagram. This program's alone, so not pinned. */
+/* To whose the datagram is. This program's alone, so not pinned. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, FRAGMENT_NOTES);
 	__type(key, struct fragment_key);
-	__type(value, __u32);
+	__type(value, struct espalier_flow);
 } fragments SEC(".maps");
 
 static __always_inline void fragment_key(const struct packet *packet, struct fragment_key *ret)
@@ -51,28 +51,29 @@ static __always_inline void fragment_key(const struct packet *packet, struct fra
 	}
 }
 
-/* bucket: of the packet that begins here; NULL: it has none, an older note is of another one. */
-static __always_inline void fragment_note(const struct packet *packet, const __u32 *bucket)
+/* flow: of the packet that begins here; NULL: it has none, an older note is of another one. */
+static __always_inline void fragment_note(
+	const struct packet *packet, const struct espalier_flow *flow)
 {
 	struct fragment_key key;
 
 	fragment_key(packet, &key);
-	if (bucket)
-		bpf_map_update_elem(&fragments, &key, bucket, BPF_ANY);
+	if (flow)
+		bpf_map_update_elem(&fragments, &key, flow, BPF_ANY);
 	else
 		bpf_map_delete_elem(&fragments, &key);
 }
 
-static __always_inline bool fragment_find(const struct packet *packet, __u32 *ret_bucket)
+static __always_inline bool fragment_find(const struct packet *packet, struct espalier_flow *ret)
 {
+	const struct espalier_flow *flow;
 	struct fragment_key key;
-	const __u32 *bucket;
 
 	fragment_key(packet, &key);
-	bucket = bpf_map_lookup_elem(&fragments, &key);
-	if (bucket)
-		*ret_bucket = *bucket;
-	return bucket;
+	flow = bpf_map_lookup_elem(&fragments, &key);
+	if (flow)
+		*ret = *flow;
+	return flow;
 }
 
 #endif

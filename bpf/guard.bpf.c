@@ -185,6 +185,7 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 	__u32 seq, segments, taken;
 	struct espalier_sa *found, sa;
 	struct followed packet;
+	struct espalier_flow flow;
 	struct esp esp;
 	__u64 last = 0;
 
@@ -211,11 +212,11 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 	sa.open[0] = found->open[0];
 	sa.open[1] = found->open[1];
 	sa.slot = found->slot;
-	sa.bucket = found->bucket;
+	flow = (struct espalier_flow){.bucket = found->bucket, .pinned = found->pinned};
 	bpf_spin_unlock(&found->lock);
 
 	/* owner */
-	if (view_owner(sa.bucket) != settings.self)
+	if (view_owner(&flow) != settings.self)
 		return ESPALIER_GUARD_NOT_OWNER;
 
 	/* verdict: numbers rise, so they may begin in the block before and end in the one entered

@@ -92,12 +92,14 @@ static __always_inline bool hop_agent_lives(void)
 static __always_inline bool hop_to_member(struct frame *frame, __u32 id, enum side side)
 {
 	const struct espalier_member *next = member_find(id);
-	const __u8 *mac = next && next->next_hop ? member_mac(next, side) : NULL;
+	const struct espalier_hop *hop = !next                ? NULL
+					 : side == SIDE_OUTER ? &next->outer
+							      : &next->inner;
 
-	if (!mac || !hop_agent_lives())
+	if (!hop || hop->kind != ESPALIER_HOP_LINK || !hop_agent_lives())
 		return false;
 	mac_copy(frame->eth->h_source, frame->eth->h_dest);
-	mac_copy(frame->eth->h_dest, mac);
+	mac_copy(frame->eth->h_dest, hop->mac);
 	return true;
 }
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * key.h - from a packet's headers to the bucket that it belongs to: by the SPI of ESP (bare or in
+ * key.h - from a packet's headers to the flow that it belongs to: by the SPI of ESP (bare or in
  * UDP) and AH, by IKE's SPIs, by the note of a first fragment, by what an ICMP error is about.
- * Functions return UNDECIDED and the bucket, or what becomes of a
- * packet that has none.
+ * Functions return UNDECIDED and the flow, or what becomes of a packet that has none.
  */
 #ifndef KEY_H
 #define KEY_H
@@ -11,7 +10,7 @@
 #include "extensions.h"
 #include "fragment.h"
 
-#define UNDECIDED ESPALIER_REASON_COUNT /* it has a bucket: whose that is decides */
+#define UNDECIDED ESPALIER_REASON_COUNT /* it has a flow: whose that is decides */
 
 #define ICMP_HEADER 8 /* of an error, RFC 792 and RFC 4443; the packet it is about follows */
 #define IKE_PORT 500
@@ -21,9 +20,37 @@
 #define NON_ESP_MARKER 4 /* RFC 3948 2.2: zero bytes in front of IKE, where ESP has its SPI */
 #define KEEPALIVE_BYTE 0xff /* RFC 3948 2.3 */
 
-static __always_inline __u32 key_spi(__be32 spi)
+struct key {
+	struct espalier_flow flow;
+	__be32 spi; /* of whole ESP packets, which other CPUs may process; else 0 */
+};
+
+/* The other places that an SPI may have are asked only if there are some. */
+static __noinline void key_pinned(const struct espalier_sa_key *sa, struct espalier_flow *flow)
 {
-	return espalier_bucket(bpf_ntohl(spi), settings.hash);
+	const struct espalier_flow *pin = bpf_map_lookup_elem(&pins, sa);
+
+	if (pin)
+		*flow = *pin;
+}
+
+/* ESP with that SPI. ip: its header. */
+static __always_inline void key_of_spi(
+	__be32 spi, __u8 family, const void *ip, struct espalier_flow *ret)
+{
+	const struct espalier_view *v = view_map();
+
+	*ret = (struct espalier_flow){.bucket = espalier_bucket(bpf_ntohl(spi), settings.hash)};
+	if (v && v->pins) {
+		struct espalier_sa_key sa = {.spi = spi, .family = family};
+
+		if (family == FAMILY_INET)
+			*(__be32 *)sa.daddr = ((const struct iphdr *)ip)->daddr;
+		else
+			__builtin_memcpy(
+				sa.daddr, &((const struct ipv6hdr *)ip)->daddr, sizeof(sa.daddr));
+		key_pinned(&sa, ret);
+	}
 }
 
 /* ours: from the cluster to the peer. */
@@ -49,7 +76,7 @@ static __always_inline bool key_reaches(
 }
 
 static __always_inline enum espalier_reason key_of_ike(const struct frame *frame,
-	const struct packet *packet, const struct udphdr *udp, __u32 marker, __u32 *ret)
+	const struct packet *packet, const struct udphdr *udp, __u32 marker, struct key *ret)
 {
 	const struct ike *ike = (const void *)(udp + 1) + marker;
 
@@ -57,7 +84,7 @@ static __always_inline enum espalier_reason key_of_ike(const struct frame *frame
 		return ESPALIER_NOT_STEERED;
 	if (!key_reaches(frame, packet, ike + 1))
 		return ESPALIER_MALFORMED;
-	*ret = key_ike(ike, false);
+	ret->flow.bucket = key_ike(ike, false);
 	return UNDECIDED;
 }
 
@@ -79,7 +106,7 @@ static __always_inline enum espalier_reason key_of_short_udp(
  * whoever owns the SA.
  */
 static __always_inline enum espalier_reason key_of_udp(
-	const struct frame *frame, const struct packet *packet, __u32 *ret)
+	const struct frame *frame, const struct packet *packet, struct key *ret)
 {
 	const struct udphdr *udp = packet->next;
 	const struct esp *esp = (const void *)(udp + 1);
@@ -96,7 +123,9 @@ static __always_inline enum espalier_reason key_of_udp(
 		return ESPALIER_MALFORMED;
 	if (!esp->spi)
 		return key_of_ike(frame, packet, udp, NON_ESP_MARKER, ret);
-	*ret = key_spi(esp->spi);
+	key_of_spi(esp->spi, packet->family, packet->ip, &ret->flow);
+	if (packet->fragment == FRAGMENT_NONE)
+		ret->spi = esp->spi;
 	return UNDECIDED;
 }
 
@@ -116,9 +145,9 @@ static __always_inline bool key_is_error(__u8 protocol, __u8 type)
 	return type >= 1 && type <= 4; /* RFC 4443 */
 }
 
-/* The bucket of the outbound SA of an ESP packet that we sent, if the agent knows it. */
+/* The flow of the outbound SA of an ESP packet that we sent, if the agent knows it. */
 static __always_inline enum espalier_reason key_of_our_esp(
-	const struct packet *packet, const struct esp *esp, __u32 *ret)
+	const struct packet *packet, const struct esp *esp, struct key *ret)
 {
 	const struct iphdr *ip = packet->ip;
 	const struct ipv6hdr *ip6 = packet->ip;
@@ -132,13 +161,13 @@ static __always_inline enum espalier_reason key_of_our_esp(
 	sa = bpf_map_lookup_elem(&sas, &key);
 	if (!sa)
 		return ESPALIER_ERROR_UNKNOWN;
-	*ret = sa->bucket;
+	ret->flow = (struct espalier_flow){.bucket = sa->bucket, .pinned = sa->pinned};
 	return UNDECIDED;
 }
 
 /* UDP that we sent: ESP in it, or IKE. Of some errors the headers are all that comes back. */
 static __always_inline enum espalier_reason key_of_our_udp(
-	const struct frame *frame, const struct packet *packet, __u32 *ret)
+	const struct frame *frame, const struct packet *packet, struct key *ret)
 {
 	const struct udphdr *udp = packet->next;
 	const struct esp *esp = (const void *)(udp + 1);
@@ -154,7 +183,7 @@ static __always_inline enum espalier_reason key_of_our_udp(
 		return ESPALIER_ERROR_UNKNOWN;
 	if (!key_reaches(frame, packet, ike + 1))
 		return ESPALIER_ERROR_UNKNOWN;
-	*ret = key_ike(ike, true);
+	ret->flow.bucket = key_ike(ike, true);
 	return UNDECIDED;
 }
 
@@ -163,7 +192,7 @@ static __always_inline enum espalier_reason key_of_our_udp(
  * that the packet was sent by. AH's outbound SAs are not known here.
  */
 static __always_inline enum espalier_reason key_of_icmp(
-	struct xdp_md *ctx, const struct frame *frame, const struct packet *packet, __u32 *ret)
+	struct xdp_md *ctx, const struct frame *frame, const struct packet *packet, struct key *ret)
 {
 	const __u8 *type = packet->next;
 	struct frame quote = *frame;
@@ -184,7 +213,7 @@ static __always_inline enum espalier_reason key_of_icmp(
 }
 
 static __always_inline enum espalier_reason key_of_header(
-	struct xdp_md *ctx, const struct frame *frame, const struct packet *packet, __u32 *ret)
+	struct xdp_md *ctx, const struct frame *frame, const struct packet *packet, struct key *ret)
 {
 	const struct esp *esp = packet->next;
 	const struct ah *ah = packet->next;
@@ -193,12 +222,14 @@ static __always_inline enum espalier_reason key_of_header(
 	case IPPROTO_ESP:
 		if (!key_reaches(frame, packet, esp + 1))
 			return ESPALIER_MALFORMED;
-		*ret = key_spi(esp->spi);
+		key_of_spi(esp->spi, packet->family, packet->ip, &ret->flow);
+		if (packet->fragment == FRAGMENT_NONE)
+			ret->spi = esp->spi;
 		return UNDECIDED;
 	case IPPROTO_AH:
 		if (!key_reaches(frame, packet, ah + 1))
 			return ESPALIER_MALFORMED;
-		*ret = key_spi(ah->spi);
+		ret->flow.bucket = espalier_bucket(bpf_ntohl(ah->spi), settings.hash);
 		return UNDECIDED;
 	case IPPROTO_UDP:
 		return key_of_udp(frame, packet, ret);
@@ -215,59 +246,61 @@ static __always_inline enum espalier_reason key_of_header(
  * the compiler leaves the common case alone. (Weak: the compiler must not conclude from here what
  * the verifier cannot know there.)
  */
-__weak __noinline int key_of_any(struct xdp_md *ctx, __u32 *ret)
+__weak __noinline int key_of_any(struct xdp_md *ctx, struct key *ret)
 {
 	struct packet packet = {};
 	enum espalier_reason reason;
+	struct key key = {}; /* on the stack: maps take no other memory as a value before 6.2 */
 	struct frame frame;
-	__u32 bucket = 0; /* on the stack: maps take no other memory as a value before 6.2 */
 
 	if (!ret || !parse_frame(ctx, &frame) || !parse_ip(&frame, &packet))
 		return ESPALIER_NOT_OURS;
 	if (!parse_extensions(ctx, &frame, &packet))
 		return ESPALIER_MALFORMED;
 	if (packet.fragment == FRAGMENT_LATER)
-		reason = fragment_find(&packet, &bucket) ? UNDECIDED : ESPALIER_FRAGMENT_UNKNOWN;
+		reason = fragment_find(&packet, &key.flow) ? UNDECIDED : ESPALIER_FRAGMENT_UNKNOWN;
 	else
-		reason = key_of_header(ctx, &frame, &packet, &bucket);
+		reason = key_of_header(ctx, &frame, &packet, &key);
 	if (packet.fragment == FRAGMENT_FIRST)
-		fragment_note(&packet, reason == UNDECIDED ? &bucket : NULL);
-	*ret = bucket;
+		fragment_note(&packet, reason == UNDECIDED ? &key.flow : NULL);
+	*ret = key;
 	return reason;
 }
 
 /* The common case: a whole ESP packet, right behind the IP header. */
-static __always_inline bool key_of_esp(const struct frame *frame, const void *payload, __u32 *ret)
+static __always_inline bool key_of_esp(const struct frame *frame, __u8 family, const void *ip,
+	const void *payload, struct key *ret)
 {
 	const struct esp *esp = payload;
 
 	if ((void *)(esp + 1) > frame->end)
 		return false;
-	*ret = key_spi(esp->spi);
+	ret->spi = esp->spi;
+	key_of_spi(esp->spi, family, ip, &ret->flow);
 	return true;
 }
 
 static __always_inline enum espalier_reason key_of_ipv4(
-	struct xdp_md *ctx, const struct frame *frame, __u32 *ret)
+	struct xdp_md *ctx, const struct frame *frame, struct key *ret)
 {
 	struct iphdr *ip = parse_ipv4(frame);
 
 	if (!ip || !is_cluster_address(ip->daddr))
 		return ESPALIER_NOT_OURS;
 	if (ip->protocol == IPPROTO_ESP && parse_fragment(ip) == FRAGMENT_NONE &&
-		key_of_esp(frame, (void *)ip + ip->ihl * 4, ret))
+		key_of_esp(frame, FAMILY_INET, ip, (void *)ip + ip->ihl * 4, ret))
 		return UNDECIDED;
 	return key_of_any(ctx, ret);
 }
 
 static __always_inline enum espalier_reason key_of_ipv6(
-	struct xdp_md *ctx, const struct frame *frame, __u32 *ret)
+	struct xdp_md *ctx, const struct frame *frame, struct key *ret)
 {
 	struct ipv6hdr *ip = parse_ipv6(frame);
 
 	if (!ip || !is_cluster_address6(&ip->daddr))
 		return ESPALIER_NOT_OURS;
-	if (ip->nexthdr == IPPROTO_ESP && key_of_esp(frame, ip + 1, ret))
+	if (ip->nexthdr == IPPROTO_ESP && key_of_esp(frame, FAMILY_INET6, ip, ip + 1, ret))
 		return UNDECIDED;
 	return key_of_any(ctx, ret);
 }

@@ -15,7 +15,7 @@ char license_text[] SEC("license") = "Dual BSD/GPL";
 /* Filled in by the agent before loading; constants to the verifier. */
 const volatile struct espalier_settings settings;
 
-/* The agent sets the real size of sas, counters and selectors before loading. */
+/* The agent sets the real size of sas, counters, selectors and pins before loading. */
 #define MAPS_SAS 65536
 
 struct {
@@ -60,8 +60,35 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct espalier_selector);
-	__type(value, __u32);
+	__type(value, struct espalier_flow);
 } selectors SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAPS_SAS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct espalier_sa_key);
+	__type(value, struct espalier_flow);
+} pins SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, ESPALIER_INTERFACES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u32);
+} interfaces SEC(".maps");
+
+/* As many as there may be CPUs: the agent says. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CPUMAP);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct bpf_cpumap_val);
+} cpus SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -112,12 +139,17 @@ static __always_inline struct espalier_view_half *view_active(void)
 	return v ? &v->half[*(volatile __u32 *)&v->active & 1] : NULL;
 }
 
-/* Which member owns a bucket: its id, or ESPALIER_NOBODY. */
-static __always_inline __u8 view_owner(__u32 bucket)
+/* Which member owns a flow: its id, or ESPALIER_NOBODY. */
+static __always_inline __u8 view_owner(const struct espalier_flow *flow)
 {
 	struct espalier_view_half *half = view_active();
+	__u8 pinned = flow->pinned;
 
-	return half ? half->owner[bucket % ESPALIER_BUCKETS] : ESPALIER_NOBODY;
+	if (!half)
+		return ESPALIER_NOBODY;
+	if (pinned && half->live >> (pinned - 1 & 31) & 1)
+		return pinned - 1;
+	return half->owner[flow->bucket % ESPALIER_BUCKETS];
 }
 
 #endif

@@ -10,7 +10,7 @@ static __always_inline enum espalier_reason steer(struct xdp_md *ctx)
 {
 	enum espalier_reason reason;
 	struct frame frame;
-	__u32 bucket = 0;
+	struct key key = {};
 	__u8 owner;
 
 	/* parse */
@@ -20,13 +20,13 @@ static __always_inline enum espalier_reason steer(struct xdp_md *ctx)
 		return hop_answer_arp(&frame, SIDE_OUTER);
 
 	/* key */
-	reason = frame.protocol == bpf_htons(ETH_P_IPV6) ? key_of_ipv6(ctx, &frame, &bucket)
-							 : key_of_ipv4(ctx, &frame, &bucket);
+	reason = frame.protocol == bpf_htons(ETH_P_IPV6) ? key_of_ipv6(ctx, &frame, &key)
+							 : key_of_ipv4(ctx, &frame, &key);
 	if (reason != UNDECIDED)
 		return reason;
 
 	/* owner */
-	owner = view_owner(bucket);
+	owner = view_owner(&key.flow);
 	if (owner == settings.self)
 		return ESPALIER_LOCAL;
 	if (owner == ESPALIER_NOBODY)

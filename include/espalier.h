@@ -38,15 +38,28 @@
 	X(MALFORMED, "malformed",                                                                  \
 		"dropped: for a cluster address, but its headers are cut short or too many")       \
 	X(LOCAL, "local", "passed: this member owns the bucket")                                   \
+	X(LOCAL_SPREAD, "local-spread", "passed, by another CPU: this member owns the bucket")     \
 	X(FORWARDED, "forwarded", "sent to the member that owns the bucket")                       \
+	X(TUNNELLED, "tunnelled", "sent, in IP-in-IP, to the member that owns the bucket")         \
+	X(TOO_BIG, "too-big",                                                                      \
+		"answered by ICMP: does not fit into IP-in-IP to the owner of the bucket")         \
 	X(ONE_HOP, "one-hop", "passed: came from a member, is not sent on")                        \
 	X(NO_OWNER, "no-owner", "dropped: nobody owns the bucket")                                 \
 	X(NO_NEXT_HOP, "no-next-hop", "passed: the owner cannot be reached now")                   \
+	X(TUNNEL_STRANGER, "tunnel-stranger", "dropped: IP-in-IP to us, but not from a member")    \
+	X(TUNNEL_LEFT, "tunnel-left",                                                              \
+		"dropped: a member sent it in IP-in-IP, but this member does not own it")          \
 	X(ARP_ANSWERED, "arp-answered", "answered: ARP for a cluster address")                     \
 	X(ARP_LEFT, "arp-left", "dropped: ARP that another member answers")                        \
+	X(ND_ANSWERED, "nd-answered", "answered: neighbour solicitation for a cluster address")    \
+	X(ND_LEFT, "nd-left", "dropped: neighbour solicitation that another member answers")       \
 	X(CLEAR_NO_SA, "clear-no-sa", "passed: no outbound policy covers the destination")         \
 	X(CLEAR_LOCAL, "clear-local", "passed: this member owns the outbound SA")                  \
 	X(CLEAR_FORWARDED, "clear-forwarded", "sent to the member that owns the outbound SA")      \
+	X(CLEAR_TUNNELLED, "clear-tunnelled",                                                      \
+		"sent, in IP-in-IP, to the member that owns the outbound SA")                      \
+	X(CLEAR_TOO_BIG, "clear-too-big",                                                          \
+		"answered by ICMP: does not fit into IP-in-IP to the owner of the outbound SA")    \
 	X(CLEAR_ONE_HOP, "clear-one-hop", "passed: came from a member, is not sent on")            \
 	X(CLEAR_NO_OWNER, "clear-no-owner", "dropped: nobody owns the outbound SA's bucket")       \
 	X(CLEAR_NO_NEXT_HOP, "clear-no-next-hop", "passed: the owner cannot be reached now")       \
@@ -76,6 +89,7 @@ enum espalier_reason {
 struct espalier_settings {
 	__be32 cluster[ESPALIER_ADDRESSES]; /* outer (steer, guard, miss) or inner (clear) */
 	__u8 cluster6[ESPALIER_ADDRESSES][16]; /* the IPv6 ones, network byte order */
+	__u8 tunnel[16]; /* steer, clear: the address that other members' IP-in-IP comes to */
 	__u64 netns_cookie; /* counters, miss: the network namespace that they are for */
 	__be32 sync_address; /* sync: this member's, and the UDP port of the channel */
 	__u32 misses_per_second; /* miss: how many the agent is told at most; not 0 */
@@ -84,7 +98,8 @@ struct espalier_settings {
 	__u8 members; /* the highest member id + 1 */
 	__u8 hash; /* enum espalier_hash */
 	__u8 block_bits; /* a sequence block is 2^block_bits numbers */
-	__u8 reserved[2];
+	__u8 tunnel_family; /* AF_INET (in the first four bytes) or AF_INET6; 0: no IP-in-IP */
+	__u8 cpus; /* steer: local ESP is spread over that many entries of "cpus"; 0: it is not */
 };
 
 /* How a bucket follows from an SPI. `prefix`: an IKE daemon can be told a contiguous range. */
@@ -145,24 +160,54 @@ struct espalier_view_half {
 
 struct espalier_view {
 	__u32 active; /* 0 or 1 */
-	__u32 reserved;
+	__u32 pins; /* entries of "pins"; 0: nobody looks there */
 	__u64 alive_ns;
 	__u64 dead_ns;
 	__u64 alive_jiffies; /* the programs': at that tick `alive_ns` was recent */
+	__u32 interfaces; /* entries of "interfaces"; 0: nobody asks for a route */
+	__u32 reserved;
 	struct espalier_view_half half[2];
 };
 
 /*
+ * Who owns a flow. `pinned`: 1 + the member that negotiated its SA, though another one owns the
+ * bucket; 0: none. It owns the flow as long as it is in the view.
+ */
+struct espalier_flow {
+	__u16 bucket;
+	__u8 pinned;
+	__u8 reserved;
+};
+
+/* How to get a packet to a member, on one side. */
+enum espalier_hop_kind {
+	ESPALIER_HOP_NONE, /* there is no way, or it would not know that the packet had its hop */
+	ESPALIER_HOP_LINK, /* same link: to its MAC address */
+	ESPALIER_HOP_IPV4, /* another link: in IP-in-IP (RFC 2003, RFC 2473), by a router */
+	ESPALIER_HOP_IPV6,
+};
+
+struct espalier_hop {
+	__u8 kind; /* enum espalier_hop_kind */
+	__u8 reserved;
+	__u8 mac[6]; /* the member's, or the router's */
+	__u16 mtu; /* IP-in-IP: the largest packet that fits in, bytes */
+	__u16 check; /* IPv4: the header's checksum (RFC 1071), before the length is added; as it
+			lies in memory */
+	__u8 reserved2[4];
+	__u8 from[16], to[16]; /* IP-in-IP: addresses as in espalier_sa_key */
+};
+
+/*
  * Map "members" (ARRAY of 16, mmapable), by member id. A packet from one of these MACs came from a
- * member and is not sent on (one hop). A packet is sent only to a member with `next_hop` set: one
- * that lives and has learned our MACs, since otherwise it could not tell that the packet had its
- * hop. All zero: not known.
+ * member and is not sent on (one hop); likewise one in IP-in-IP from `to` of its hop. All zero: not
+ * known.
  */
 struct espalier_member {
 	__u8 outer_mac[6];
 	__u8 inner_mac[6];
-	__u8 next_hop;
-	__u8 reserved[3];
+	__u8 reserved[4];
+	struct espalier_hop outer, inner;
 };
 
 /* Map "sas" (HASH): every ESP SA of the cluster this kernel holds, both directions. */
@@ -191,8 +236,14 @@ struct espalier_sa {
 	__u8 creator; /* member id that created it, or ESPALIER_NOBODY */
 	struct bpf_spin_lock
 		lock; /* the guard reads `open` as the agent wrote it, never half of it */
-	__u32 reserved;
+	__u8 pinned; /* with `bucket`: see espalier_flow */
+	__u8 reserved[3];
 };
+
+/*
+ * Map "pins" (HASH): inbound SAs whose owner does not follow from their SPI -> struct
+ * espalier_flow. The outer side looks here only if the view says that there are some.
+ */
 
 /* Map "counters" (ARRAY, mmapable), by SA slot. */
 struct espalier_counter {
@@ -201,15 +252,24 @@ struct espalier_counter {
 };
 
 /*
- * Map "selectors" (LPM_TRIE): the SPD's remote selectors -> __u32, the bucket of the outbound SA.
- * The machine's own addresses are in it too, as /32 with ESPALIER_HERE: a selector may cover them.
+ * Map "selectors" (LPM_TRIE): the SPD's remote selectors -> struct espalier_flow, of the outbound
+ * SA. The machine's own addresses are in it too, in full length, as bucket ESPALIER_HERE: a
+ * selector may cover them.
  */
 #define ESPALIER_HERE ESPALIER_BUCKETS
+#define ESPALIER_SELECTOR_BITS 64 /* of the key in front of the address */
 
 struct espalier_selector {
-	__u32 prefixlen;
-	__be32 addr;
+	__u32 prefixlen; /* ESPALIER_SELECTOR_BITS + that of the address */
+	__u32 if_id; /* of policies that are for one xfrm interface, else 0 */
+	__u32 family; /* AF_INET or AF_INET6 */
+	__u8 addr[16]; /* IPv4: in the first four bytes, the rest zero; network byte order */
 };
+
+/* Map "interfaces" (HASH): xfrm interfaces, ifindex -> __u32, their if_id. */
+#define ESPALIER_INTERFACES 65536
+
+/* Map "cpus" (CPUMAP): the CPUs that local ESP is spread over, by its SPI. */
 
 /* Map "reasons" (PERCPU_ARRAY of 1): packets by verdict reason, in the order of enum
  * espalier_reason. */
@@ -241,11 +301,14 @@ struct espalier_event {
 
 #ifndef __bpf__
 static_assert(sizeof(struct espalier_view_half) == 16 + ESPALIER_BUCKETS, "ABI");
-static_assert(sizeof(struct espalier_view) == 32 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
-static_assert(sizeof(struct espalier_member) == 16, "ABI");
+static_assert(sizeof(struct espalier_view) == 40 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
+static_assert(sizeof(struct espalier_member) == 112, "ABI");
+static_assert(sizeof(struct espalier_flow) == 4, "ABI");
+static_assert(sizeof(struct espalier_hop) == 48, "ABI");
+static_assert(sizeof(struct espalier_selector) == 28, "ABI");
 static_assert(sizeof(struct espalier_sa_key) == 24, "ABI");
 static_assert(sizeof(struct espalier_sa) == 56, "ABI");
-static_assert(sizeof(struct espalier_settings) == 184, "ABI");
+static_assert(sizeof(struct espalier_settings) == 200, "ABI");
 static_assert(sizeof(struct espalier_reasons) == 8 * ESPALIER_REASON_COUNT, "ABI");
 static_assert(sizeof(struct espalier_counter) == 16, "ABI");
 static_assert(sizeof(struct espalier_event) == 40, "ABI");

@@ -5,6 +5,9 @@
 
 #include <stdint.h>
 
+/* AF_INET and AF_INET6, for who knows no sockets. */
+enum { ADDRESS_INET = 2, ADDRESS_INET6 = 10 };
+
 /* No padding: compared and hashed as bytes. All zero: none. */
 struct address {
 	uint16_t family; /* AF_INET or AF_INET6, host byte order */

@@ -153,10 +153,11 @@ static void set_selector(struct member *m, struct record *r, const struct record
 {
 	if (!r->alive || !sa) {
 		if (r->selector_set)
-			m->ops->selector(m->ctx, &r->facts.remote, -1);
+			m->ops->selector(m->ctx, &r->facts.remote, NULL);
 		r->selector_set = false;
 	} else if (!r->selector_set || r->selector_bucket != sa->bucket) {
-		m->ops->selector(m->ctx, &r->facts.remote, sa->bucket);
+		m->ops->selector(
+			m->ctx, &r->facts.remote, &(struct espalier_flow){.bucket = sa->bucket});
 		r->selector_set = true;
 		r->selector_bucket = sa->bucket;
 	}

@@ -98,13 +98,13 @@ static uint16_t known_macs(const struct member *m)
 void member_set_macs(struct member *m, unsigned int id)
 {
 	struct other *o = &m->others[id];
-	struct espalier_member macs = o->heartbeat.macs;
+	bool next_hop = o->alive && o->knows_us;
 
-	macs.next_hop = o->alive && o->knows_us;
-	if (memcmp(&o->macs, &macs, sizeof(macs)) == 0)
+	if (memcmp(&o->macs, &o->heartbeat.macs, sizeof(o->macs)) == 0 && o->next_hop == next_hop)
 		return;
-	o->macs = macs;
-	m->ops->macs(m->ctx, (uint8_t)id, &macs);
+	o->macs = o->heartbeat.macs;
+	o->next_hop = next_hop;
+	m->ops->macs(m->ctx, (uint8_t)id, &o->macs, next_hop);
 }
 
 static void heartbeat(struct member *m)

@@ -38,7 +38,7 @@ struct member_config {
 	uint32_t capacity; /* most records */
 	uint32_t journal; /* id of our journal, not 0 */
 	uint32_t life; /* drawn at random by each start of the agent, not 0 */
-	struct espalier_member macs; /* ours */
+	struct wire_macs macs; /* ours */
 };
 
 /* An SA or policy in this member's kernel. */
@@ -68,11 +68,15 @@ struct member_ops {
 
 	/* The datapath: what the guard and the counters know of an SA; NULL: forget it. */
 	void (*guard)(void *ctx, const struct record_key *key, const struct espalier_sa *sa);
-	/* The clear side: bucket of what goes to this prefix; -1: none. */
-	void (*selector)(void *ctx, const struct espalier_selector *selector, int bucket);
+	/* The clear side: who owns what goes to this prefix; NULL: nobody does. */
+	void (*selector)(void *ctx, const struct espalier_selector *selector,
+		const struct espalier_flow *flow);
+	/* The outer side: who owns an inbound SA, if not its bucket's owner; NULL: he does. */
+	void (*pin)(void *ctx, const struct record_key *key, const struct espalier_flow *flow);
 	void (*publish)(void *ctx, const struct view *view, uint8_t ingress,
 		const uint8_t owner[ESPALIER_BUCKETS]);
-	void (*macs)(void *ctx, uint8_t member, const struct espalier_member *macs);
+	/* Another member: its MACs, and whether packets may be sent on to it. */
+	void (*macs)(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop);
 
 	/* The journal: make durable that we enter this block; member_committed() says when it is.
 	 */

@@ -45,7 +45,8 @@ struct other {
 	bool differs; /* its settings are not ours */
 	uint64_t heard_us;
 	struct wire_heartbeat heartbeat;
-	struct espalier_member macs; /* as the datapath has them */
+	struct wire_macs macs; /* as the datapath has them, */
+	bool next_hop; /* and whether it sends on to it */
 	bool told; /* this life of it has told us its MACs */
 	bool hears_us; /* it has heard what we said after our start or our last long sleep */
 	bool knows_us; /* and has said that it knows our MACs */

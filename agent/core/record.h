@@ -39,7 +39,7 @@ struct record_facts {
 			      ESPALIER_IN */
 	bool esn; /* SA: 64-bit sequence numbers (RFC 4304) */
 	struct espalier_selector
-		remote; /* outbound policy, IPv4: its remote selector; else prefixlen 0 */
+		remote; /* outbound policy: its remote selector; else prefixlen 0 */
 };
 
 #define RECORD_BODY_MAX 944 /* bytes; the largest SA or policy the adapter makes or takes */

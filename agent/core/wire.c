@@ -78,8 +78,8 @@ void wire_put_heartbeat(struct writer *w, const struct wire_heartbeat *h)
 	write_uint(w, h->view.epoch, 8);
 	write_uint(w, h->view.live, 2);
 	write_uint(w, h->view.publisher, 1);
-	write_bytes(w, h->macs.outer_mac, 6);
-	write_bytes(w, h->macs.inner_mac, 6);
+	write_bytes(w, h->macs.outer, 6);
+	write_bytes(w, h->macs.inner, 6);
 	end(w, &start);
 }
 
@@ -94,9 +94,9 @@ static void get_heartbeat(struct reader *r, struct wire_heartbeat *h)
 	h->view.epoch = read_uint(r, 8);
 	h->view.live = (uint16_t)read_uint(r, 2);
 	h->view.publisher = (uint8_t)read_uint(r, 1);
-	h->macs = (struct espalier_member){0};
-	read_bytes(r, h->macs.outer_mac, 6);
-	read_bytes(r, h->macs.inner_mac, 6);
+	h->macs = (struct wire_macs){0};
+	read_bytes(r, h->macs.outer, 6);
+	read_bytes(r, h->macs.inner, 6);
 }
 
 static void put_key(struct writer *w, const struct record_key *key)
@@ -201,6 +201,33 @@ void wire_put_state(struct writer *w, const struct record *r)
 	put_packed(w, WIRE_STATE, plain, &p);
 }
 
+/* Family 0: none. */
+static void put_selector(struct writer *w, const struct espalier_selector *s)
+{
+	write_uint(w, s->family, 1);
+	if (!s->family)
+		return;
+	write_uint(w, s->prefixlen - ESPALIER_SELECTOR_BITS, 1);
+	write_uint(w, s->if_id, 4);
+	write_bytes(w, s->addr, s->family == ADDRESS_INET ? 4 : 16);
+}
+
+static void get_selector(struct reader *r, struct espalier_selector *ret)
+{
+	uint32_t bits;
+
+	*ret = (struct espalier_selector){.family = (uint32_t)read_uint(r, 1)};
+	if (!ret->family)
+		return;
+	bits = ret->family == ADDRESS_INET ? 32 : 128;
+	ret->prefixlen = ESPALIER_SELECTOR_BITS + (uint32_t)read_uint(r, 1);
+	ret->if_id = (uint32_t)read_uint(r, 4);
+	read_bytes(r, ret->addr, bits / 8);
+	if ((ret->family != ADDRESS_INET && ret->family != ADDRESS_INET6) ||
+		ret->prefixlen > ESPALIER_SELECTOR_BITS + bits)
+		r->failed = true;
+}
+
 enum record_flags { RECORD_ALIVE = 1, RECORD_ESN = 2, RECORD_PAIRED = 4 };
 
 void wire_put_record(struct writer *w, const struct record *r, const void *body, size_t body_len)
@@ -215,8 +242,7 @@ void wire_put_record(struct writer *w, const struct record *r, const void *body,
 		(r->alive ? RECORD_ALIVE : 0) | (r->facts.esn ? RECORD_ESN : 0) |
 			(r->paired ? RECORD_PAIRED : 0),
 		1);
-	write_uint(&p, r->facts.remote.prefixlen, 1);
-	write_bytes(&p, &r->facts.remote.addr, 4);
+	put_selector(&p, &r->facts.remote);
 	write_uint(&p, r->version, 8);
 	write_uint(&p, r->author, 1);
 	write_uint(&p, r->creator, 1);
@@ -237,8 +263,7 @@ static void get_rest(struct reader *r, struct wire_message *m)
 	ret->alive = flags & RECORD_ALIVE;
 	ret->facts.esn = flags & RECORD_ESN;
 	ret->paired = flags & RECORD_PAIRED;
-	ret->facts.remote.prefixlen = (uint32_t)read_uint(r, 1);
-	read_bytes(r, &ret->facts.remote.addr, 4);
+	get_selector(r, &ret->facts.remote);
 	ret->version = read_uint(r, 8);
 	ret->author = (uint8_t)read_uint(r, 1);
 	ret->creator = (uint8_t)read_uint(r, 1);
@@ -246,7 +271,7 @@ static void get_rest(struct reader *r, struct wire_message *m)
 	m->body_len = (size_t)(r->end - r->at);
 	m->body = reader_take(r, m->body_len);
 	if (m->body_len > RECORD_BODY_MAX || ret->bucket >= ESPALIER_BUCKETS || ret->version == 0 ||
-		ret->author >= ESPALIER_MEMBERS || ret->facts.remote.prefixlen > 32 ||
+		ret->author >= ESPALIER_MEMBERS ||
 		(ret->creator >= ESPALIER_MEMBERS && ret->creator != ESPALIER_NOBODY) ||
 		(ret->facts.direction != ESPALIER_IN && ret->facts.direction != ESPALIER_OUT))
 		r->failed = true;

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/address.h"
 #include "core/bytes.h"
 #include "core/table.h"
 #include "core/view.h"
@@ -23,7 +24,9 @@
 #define WIRE_HEADER 36 /* bytes */
 #define WIRE_PAYLOAD (WIRE_MAX - WIRE_HEADER)
 #define WIRE_DIGESTS 128 /* values in one message of digests */
-#define WIRE_RECORD_MAX (RECORD_BODY_MAX + 280) /* bytes, before packing */
+#define WIRE_RECORD_MAX                                                                            \
+	(RECORD_BODY_MAX +                                                                         \
+		280) /* bytes, before packing; SAs have no selector, policies no blocks */
 
 struct wire_header {
 	uint8_t from, to; /* member ids */
@@ -61,6 +64,11 @@ enum wire_flags {
 	WIRE_LEAVING = 8, /* is being stopped */
 };
 
+/* A member's own, on its outer and inner interface. All zero: none. */
+struct wire_macs {
+	uint8_t outer[6], inner[6];
+};
+
 struct wire_heartbeat {
 	uint64_t settings; /* hash of the cluster-wide settings: members must agree */
 	uint32_t journal; /* id of the sender's journal */
@@ -69,7 +77,7 @@ struct wire_heartbeat {
 	uint16_t knows; /* members whose MACs, as their present life told them, the sender has */
 	uint8_t flags; /* enum wire_flags */
 	struct view view;
-	struct espalier_member macs;
+	struct wire_macs macs;
 };
 
 struct wire_digest {

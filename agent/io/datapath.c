@@ -54,8 +54,8 @@ static const enum program side_program[DATAPATH_SIDES] = {
 	[DATAPATH_OUTER] = STEER, [DATAPATH_INNER] = CLEAR, [DATAPATH_SYNC] = SYNC};
 static const char *const side_name[DATAPATH_SIDES] = {"outer", "inner", "sync"};
 
-static const char *const map_names[] = {
-	"view", "members", "sas", "counters", "selectors", "reasons", "wake", "sync"};
+static const char *const map_names[] = {"view", "members", "sas", "counters", "selectors", "pins",
+	"interfaces", "cpus", "reasons", "wake", "sync"};
 
 static __attribute__((format(printf, 4, 5))) int fail(
 	int r, char *err, size_t err_size, const char *format, ...)
@@ -215,8 +215,10 @@ static struct bpf_object *open_object(const struct datapath_config *config, enum
 				return NULL;
 			}
 		} else if (!strcmp(name, "sas") || !strcmp(name, "counters") ||
-			   !strcmp(name, "selectors"))
+			   !strcmp(name, "selectors") || !strcmp(name, "pins"))
 			bpf_map__set_max_entries(map, config->max_sas);
+		else if (!strcmp(name, "cpus"))
+			bpf_map__set_max_entries(map, libbpf_num_possible_cpus());
 	}
 	return object;
 }
@@ -277,6 +279,9 @@ static int open_maps(struct datapath *d)
 		return -ENOMEM;
 	d->sas = bpf_object__find_map_fd_by_name(d->object, "sas");
 	d->selectors = bpf_object__find_map_fd_by_name(d->object, "selectors");
+	d->pins = bpf_object__find_map_fd_by_name(d->object, "pins");
+	d->interfaces = bpf_object__find_map_fd_by_name(d->object, "interfaces");
+	d->cpus = bpf_object__find_map_fd_by_name(d->object, "cpus");
 	d->reasons = bpf_object__find_map_fd_by_name(d->object, "reasons");
 	d->sync = bpf_object__find_map_fd_by_name(d->object, "sync");
 	d->wake = ring_buffer__new(

@@ -98,11 +98,24 @@ int datapath_sa_next(struct datapath *d, const struct espalier_sa_key *previous,
 /* By slot, max_sas of them; the programs write here at any time. Clear a slot before it is used. */
 struct espalier_counter *datapath_counters(const struct datapath *d);
 
-/* bucket: of the outbound SA, or ESPALIER_HERE for an address of this machine (as /32). */
-int datapath_selector_set(
-	struct datapath *d, struct in_addr address, unsigned int prefix, uint32_t bucket);
+/* The clear side. -ENOSPC: more than max_sas. */
+int datapath_selector_set(struct datapath *d, const struct espalier_selector *selector,
+	const struct espalier_flow *flow);
 int datapath_selector_delete(
-	struct datapath *d, struct in_addr address, unsigned int prefix); /* -ENOENT */
+	struct datapath *d, const struct espalier_selector *selector); /* -ENOENT */
+
+/* Inbound SAs that do not belong to the owner of their SPI's bucket. -ENOSPC: more than max_sas. */
+int datapath_pin_set(
+	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_flow *flow);
+int datapath_pin_delete(struct datapath *d, const struct espalier_sa_key *key); /* -ENOENT */
+/* Walks as datapath_sa_next(). */
+int datapath_pin_next(
+	struct datapath *d, const struct espalier_sa_key *previous, struct espalier_sa_key *ret);
+
+/* This machine's xfrm interfaces: what is routed to one is for the policies with its if_id.
+ * -ENOSPC: more than ESPALIER_INTERFACES. */
+int datapath_interface_set(struct datapath *d, unsigned int ifindex, uint32_t if_id);
+int datapath_interface_delete(struct datapath *d, unsigned int ifindex); /* -ENOENT */
 
 /* Packets by enum espalier_reason, all CPUs. */
 int datapath_reasons(const struct datapath *d, uint64_t ret[ESPALIER_REASON_COUNT]);

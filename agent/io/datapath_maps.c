@@ -68,19 +68,65 @@ struct espalier_counter *datapath_counters(const struct datapath *d)
 	return d->counters;
 }
 
-int datapath_selector_set(
-	struct datapath *d, struct in_addr address, unsigned int prefix, uint32_t bucket)
+int datapath_selector_set(struct datapath *d, const struct espalier_selector *selector,
+	const struct espalier_flow *flow)
 {
-	struct espalier_selector key = {.prefixlen = prefix, .addr = address.s_addr};
-
-	return bpf_map_update_elem(d->selectors, &key, &bucket, BPF_ANY);
+	return bpf_map_update_elem(d->selectors, selector, flow, BPF_ANY);
 }
 
-int datapath_selector_delete(struct datapath *d, struct in_addr address, unsigned int prefix)
+int datapath_selector_delete(struct datapath *d, const struct espalier_selector *selector)
 {
-	struct espalier_selector key = {.prefixlen = prefix, .addr = address.s_addr};
+	return bpf_map_delete_elem(d->selectors, selector);
+}
 
-	return bpf_map_delete_elem(d->selectors, &key);
+/* Sets an entry of a map that is asked only if `count`, in the view, is not 0. */
+static int counted_set(int map, const void *key, const void *value, uint32_t *count)
+{
+	int r = bpf_map_update_elem(map, key, value, BPF_NOEXIST);
+
+	if (r == -EEXIST)
+		return bpf_map_update_elem(map, key, value, BPF_EXIST);
+	if (r == 0)
+		__atomic_add_fetch(count, 1, __ATOMIC_RELEASE);
+	return r == -E2BIG ? -ENOSPC : r;
+}
+
+static int counted_delete(int map, const void *key, uint32_t *count)
+{
+	int r = bpf_map_delete_elem(map, key);
+
+	if (r == 0)
+		__atomic_sub_fetch(count, 1, __ATOMIC_RELEASE);
+	return r;
+}
+
+int datapath_pin_set(
+	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_flow *flow)
+{
+	return counted_set(d->pins, key, flow, &d->view->pins);
+}
+
+int datapath_pin_delete(struct datapath *d, const struct espalier_sa_key *key)
+{
+	return counted_delete(d->pins, key, &d->view->pins);
+}
+
+int datapath_pin_next(
+	struct datapath *d, const struct espalier_sa_key *previous, struct espalier_sa_key *ret)
+{
+	int r = bpf_map_get_next_key(d->pins, previous, ret);
+
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+int datapath_interface_set(struct datapath *d, unsigned int ifindex, uint32_t if_id)
+{
+	return counted_set(d->interfaces, &ifindex, &if_id, &d->view->interfaces);
+}
+
+int datapath_interface_delete(struct datapath *d, unsigned int ifindex)
+{
+	return counted_delete(d->interfaces, &ifindex, &d->view->interfaces);
 }
 
 int datapath_reasons(const struct datapath *d, uint64_t ret[ESPALIER_REASON_COUNT])

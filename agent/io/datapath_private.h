@@ -18,7 +18,8 @@ struct datapath {
 	struct espalier_view *view;
 	struct espalier_member *members;
 	struct espalier_counter *counters;
-	int sas, selectors, reasons, sync; /* map descriptors, the object's */
+	int sas, selectors, pins, interfaces, cpus, reasons,
+		sync; /* map descriptors, the object's */
 	struct ring_buffer *wake;
 	void (*wake_fn)(void *ctx, const struct espalier_event *event);
 	void *wake_ctx;

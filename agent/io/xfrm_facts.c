@@ -224,6 +224,18 @@ static bool is_encap_known(const struct xfrm_body *b, enum espalier_direction di
 	       htons(NAT_T_PORT);
 }
 
+static void remote_selector(const struct xfrm_body *b, struct espalier_selector *ret)
+{
+	const struct xfrm_selector *sel = &b->policy.sel;
+
+	if (sel->family != AF_INET && sel->family != AF_INET6)
+		return;
+	ret->prefixlen = ESPALIER_SELECTOR_BITS + sel->prefixlen_d;
+	ret->if_id = xfrm_body_u32(b, XFRMA_IF_ID);
+	ret->family = sel->family;
+	memcpy(ret->addr, &sel->daddr, address_size(sel->family));
+}
+
 int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts)
 {
@@ -246,9 +258,7 @@ int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 		return 0;
 	}
 	xfrm_facts_policy_key(b, ret_key);
-	if (b->policy.dir == XFRM_POLICY_OUT && b->policy.sel.family == AF_INET) {
-		ret_facts->remote.prefixlen = b->policy.sel.prefixlen_d;
-		ret_facts->remote.addr = b->policy.sel.daddr.a4;
-	}
+	if (b->policy.dir == XFRM_POLICY_OUT)
+		remote_selector(b, &ret_facts->remote);
 	return 0;
 }

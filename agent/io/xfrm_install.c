@@ -41,8 +41,8 @@ static int check(
 		return r;
 	if (memcmp(item->key, &own_key, sizeof(own_key)) != 0 || facts->birth != own.birth ||
 		facts->pair != own.pair || facts->direction != own.direction ||
-		facts->esn != own.esn || facts->remote.prefixlen != own.remote.prefixlen ||
-		facts->remote.addr != own.remote.addr)
+		facts->esn != own.esn ||
+		memcmp(&facts->remote, &own.remote, sizeof(own.remote)) != 0)
 		return -EBADMSG;
 	return 0;
 }

@@ -195,9 +195,10 @@ static void set_view(const struct bpf_object *object, enum owner owner)
 		view.half[0].owner[i] = owner == MINE ? 0 : 1 + i % 2;
 	put(map_of(object, "view"), 0, &view);
 	for (uint32_t id = 0; id < 3; id++) {
-		struct espalier_member member = {.next_hop = 1};
+		struct espalier_member member = {.outer.kind = ESPALIER_HOP_LINK};
 
 		memcpy(member.outer_mac, macs[id], sizeof(member.outer_mac));
+		memcpy(member.outer.mac, macs[id], sizeof(member.outer.mac));
 		put(map_of(object, "members"), id, &member);
 	}
 }

@@ -29,7 +29,15 @@
 
 #define FRAME_MAX 256
 
-enum { IN_STEER = 1, IN_CLEAR = 2, IN_SYNC = 4, IN_GUARD = 8, IN_MISS = 16, IN_ARP = 32 };
+enum {
+	IN_STEER = 1,
+	IN_CLEAR = 2,
+	IN_SYNC = 4,
+	IN_GUARD = 8,
+	IN_MISS = 16,
+	IN_ARP = 32,
+	IN_LATER = 64
+};
 
 /*
  * Which program can say what (of the outer side, test_packets.c all but ARP's). The last test of
@@ -46,6 +54,15 @@ static const uint8_t said_by[ESPALIER_REASON_COUNT] = {
 	[ESPALIER_FORWARDED] = IN_STEER,
 	[ESPALIER_ONE_HOP] = IN_STEER,
 	[ESPALIER_NO_OWNER] = IN_STEER,
+	[ESPALIER_LOCAL_SPREAD] = IN_LATER,
+	[ESPALIER_TUNNELLED] = IN_LATER,
+	[ESPALIER_TOO_BIG] = IN_LATER,
+	[ESPALIER_TUNNEL_STRANGER] = IN_LATER,
+	[ESPALIER_TUNNEL_LEFT] = IN_LATER,
+	[ESPALIER_ND_ANSWERED] = IN_LATER,
+	[ESPALIER_ND_LEFT] = IN_LATER,
+	[ESPALIER_CLEAR_TUNNELLED] = IN_LATER,
+	[ESPALIER_CLEAR_TOO_BIG] = IN_LATER,
 	[ESPALIER_NO_NEXT_HOP] = IN_STEER,
 	[ESPALIER_ARP_ANSWERED] = IN_ARP | IN_CLEAR,
 	[ESPALIER_ARP_LEFT] = IN_ARP | IN_CLEAR,
@@ -200,10 +217,13 @@ static inline void program_set_view(struct program *p, uint32_t active, const ui
 static inline void program_set_members(struct program *p, bool known)
 {
 	for (uint32_t id = 0; id < 3; id++) {
-		struct espalier_member member = {.next_hop = 1};
+		struct espalier_member member = {
+			.outer.kind = ESPALIER_HOP_LINK, .inner.kind = ESPALIER_HOP_LINK};
 
 		memcpy(member.outer_mac, mac_outer[id], 6);
 		memcpy(member.inner_mac, mac_inner[id], 6);
+		memcpy(member.outer.mac, mac_outer[id], 6);
+		memcpy(member.inner.mac, mac_inner[id], 6);
 		if (id == 2 && !known)
 			member = (struct espalier_member){};
 		assert_int_equal(

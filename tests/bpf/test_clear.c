@@ -47,10 +47,14 @@ static int group_teardown(void **state)
 
 static void set_selector(const char *address, uint32_t prefix, uint32_t bucket)
 {
-	struct espalier_selector key = {.prefixlen = prefix, .addr = inet_addr(address)};
+	const struct espalier_flow flow = {.bucket = bucket};
+	struct espalier_selector key = {
+		.prefixlen = ESPALIER_SELECTOR_BITS + prefix, .family = AF_INET};
+
+	inet_pton(AF_INET, address, key.addr);
 
 	assert_int_equal(
-		bpf_map_update_elem(program_map(&clear, "selectors"), &key, &bucket, BPF_ANY), 0);
+		bpf_map_update_elem(program_map(&clear, "selectors"), &key, &flow, BPF_ANY), 0);
 }
 
 static int setup(void **state)
@@ -179,7 +183,7 @@ static void test_not_ours(void **state)
 	frame.bytes[13] = 0x06;
 	untouched(&clear, &frame, XDP_PASS, ESPALIER_NOT_OURS);
 
-	struct espalier_selector all = {};
+	struct espalier_selector all = {.prefixlen = ESPALIER_SELECTOR_BITS, .family = AF_INET};
 
 	assert_int_equal(bpf_map_delete_elem(program_map(&clear, "selectors"), &all), 0);
 }

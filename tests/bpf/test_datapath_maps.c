@@ -54,9 +54,13 @@ static void test_sas(void **state)
 static void test_stores(void **state)
 {
 	const struct espalier_member member = {
-		.outer_mac = {2, 1}, .inner_mac = {2, 2}, .next_hop = 1};
+		.outer_mac = {2, 1}, .inner_mac = {2, 2}, .outer.kind = ESPALIER_HOP_LINK};
 	static struct espalier_view view;
 	struct espalier_member found;
+	struct espalier_selector selector = {
+		.prefixlen = ESPALIER_SELECTOR_BITS + 24, .family = AF_INET, .addr = {10, 2}};
+	const struct espalier_flow flow = {.bucket = 9, .pinned = 2};
+	struct espalier_sa_key key = {.daddr = {192, 0, 2, 1}, .spi = 7, .family = AF_INET}, next;
 	struct datapath *d = open_it();
 
 	(void)state;
@@ -79,12 +83,33 @@ static void test_stores(void **state)
 	read_pinned("members", 15, &found);
 	assert_memory_equal(&found, &member, sizeof(member));
 
-	assert_int_equal(
-		datapath_selector_set(d, (struct in_addr){inet_addr("10.2.0.0")}, 24, 9), 0);
-	assert_int_equal(
-		datapath_selector_delete(d, (struct in_addr){inet_addr("10.2.0.0")}, 16), -ENOENT);
-	assert_int_equal(
-		datapath_selector_delete(d, (struct in_addr){inet_addr("10.2.0.0")}, 24), 0);
+	assert_int_equal(datapath_selector_set(d, &selector, &flow), 0);
+	selector.prefixlen -= 8;
+	assert_int_equal(datapath_selector_delete(d, &selector), -ENOENT);
+	selector.prefixlen += 8;
+	assert_int_equal(datapath_selector_delete(d, &selector), 0);
+
+	/* nobody looks where the view says that there is nothing */
+	for (uint32_t pins = 1; pins <= 2; pins++) {
+		key.spi = pins;
+		assert_int_equal(datapath_pin_set(d, &key, &flow), 0);
+		assert_int_equal(datapath_pin_set(d, &key, &flow), 0);
+		read_pinned("view", 0, &view);
+		assert_int_equal(view.pins, pins);
+	}
+	assert_int_equal(datapath_pin_next(d, NULL, &next), 1);
+	assert_int_equal(datapath_pin_delete(d, &next), 0);
+	assert_int_equal(datapath_pin_delete(d, &next), -ENOENT);
+	assert_int_equal(datapath_pin_next(d, NULL, &next), 1);
+	assert_int_equal(datapath_pin_next(d, &next, &next), 0);
+	assert_int_equal(datapath_pin_delete(d, &next), 0);
+	assert_int_equal(datapath_interface_set(d, 9, 7), 0);
+	assert_int_equal(datapath_interface_set(d, 9, 8), 0);
+	read_pinned("view", 0, &view);
+	assert_int_equal(view.pins, 0);
+	assert_int_equal(view.interfaces, 1);
+	assert_int_equal(datapath_interface_delete(d, 9), 0);
+	assert_int_equal(datapath_interface_delete(d, 9), -ENOENT);
 	datapath_close(d);
 }
 

@@ -172,7 +172,8 @@ static void test_flip(void **state)
 
 static void test_no_next_hop(void **state)
 {
-	struct espalier_member member = {.outer_mac = {2, 0, 0, 0, 1, 2}};
+	struct espalier_member member = {
+		.outer_mac = {2, 0, 0, 0, 1, 2}, .outer.mac = {2, 0, 0, 0, 1, 2}};
 	struct frame frame;
 	uint32_t id = 2;
 
@@ -184,7 +185,7 @@ static void test_no_next_hop(void **state)
 	assert_int_equal(
 		bpf_map_update_elem(program_map(&steer, "members"), &id, &member, BPF_ANY), 0);
 	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
-	member.next_hop = 1;
+	member.outer.kind = ESPALIER_HOP_LINK;
 	assert_int_equal(
 		bpf_map_update_elem(program_map(&steer, "members"), &id, &member, BPF_ANY), 0);
 	forwarded(&steer, &frame, 2);

@@ -52,13 +52,15 @@ static struct record_key take_key(struct reader *in)
 static struct record_facts take_facts(struct reader *in)
 {
 	uint8_t what = (uint8_t)read_uint(in, 1);
+	struct espalier_selector remote = {
+		.prefixlen = ESPALIER_SELECTOR_BITS + 24, .family = 2, .addr = {what >> 6}};
 
 	return (struct record_facts){
 		.birth = 1 + (what & 1),
 		.pair = 1 + (what >> 1 & 3),
 		.direction = what & 8 ? ESPALIER_OUT : ESPALIER_IN,
 		.esn = what & 16,
-		.remote = {.prefixlen = what & 32 ? 24 : 0, .addr = what >> 6},
+		.remote = what & 32 ? remote : (struct espalier_selector){0},
 	};
 }
 
@@ -103,7 +105,7 @@ static struct wire_heartbeat take_heartbeat(struct reader *in, uint8_t from)
 		.knows = what & 4 ? 0 : 7,
 		.flags = (uint8_t)(what >> 4),
 		.view = {.live = 7, .publisher = from},
-		.macs = {.outer_mac = {2, from}, .inner_mac = {4, from}},
+		.macs = {.outer = {2, from}, .inner = {4, from}},
 	};
 
 	if (what & 8) {

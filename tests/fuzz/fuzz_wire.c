@@ -32,8 +32,8 @@ static void check_record(const struct wire_message *m, const struct wire_message
 
 	check_state(a, b);
 	REQUIRE(a->facts.pair == b->facts.pair && a->facts.direction == b->facts.direction);
-	REQUIRE(a->facts.esn == b->facts.esn && a->facts.remote.addr == b->facts.remote.addr);
-	REQUIRE(a->facts.remote.prefixlen == b->facts.remote.prefixlen);
+	REQUIRE(a->facts.esn == b->facts.esn);
+	REQUIRE(memcmp(&a->facts.remote, &b->facts.remote, sizeof(a->facts.remote)) == 0);
 	REQUIRE(a->version == b->version && a->author == b->author && a->alive == b->alive);
 	REQUIRE(a->creator == b->creator && a->bucket == b->bucket && a->paired == b->paired);
 	REQUIRE(memcmp(a->journals, b->journals, sizeof(a->journals)) == 0);
@@ -44,7 +44,7 @@ static void check_record(const struct wire_message *m, const struct wire_message
 	REQUIRE(a->version > 0 && a->author < ESPALIER_MEMBERS);
 	REQUIRE(a->creator < ESPALIER_MEMBERS || a->creator == ESPALIER_NOBODY);
 	REQUIRE(a->facts.direction == ESPALIER_IN || a->facts.direction == ESPALIER_OUT);
-	REQUIRE(a->facts.remote.prefixlen <= 32);
+	REQUIRE(a->facts.remote.prefixlen <= ESPALIER_SELECTOR_BITS + 128);
 }
 
 static void check_digest(
@@ -189,7 +189,9 @@ static struct record a_record(void)
 			.pair = 0x99aabbccddeeff00,
 			.direction = ESPALIER_OUT,
 			.esn = true,
-			.remote = {.prefixlen = 24, .addr = 0x0002010a}},
+			.remote = {.prefixlen = ESPALIER_SELECTOR_BITS + 24,
+				.family = 2,
+				.addr = {10, 1, 2}}},
 		.version = 3,
 		.author = 3,
 		.alive = true,

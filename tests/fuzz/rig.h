@@ -134,10 +134,20 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 	}
 }
 
-static void op_selector(void *ctx, const struct espalier_selector *selector, int bucket)
+static void op_selector(
+	void *ctx, const struct espalier_selector *selector, const struct espalier_flow *flow)
 {
 	(void)ctx;
-	REQUIRE(selector->prefixlen <= 32 && bucket >= -1 && bucket < ESPALIER_BUCKETS);
+	REQUIRE(selector->prefixlen >= ESPALIER_SELECTOR_BITS &&
+		selector->prefixlen <= ESPALIER_SELECTOR_BITS + 128);
+	REQUIRE(!flow || (flow->bucket < ESPALIER_BUCKETS && flow->pinned <= ESPALIER_MEMBERS));
+}
+
+static void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
+{
+	(void)ctx;
+	(void)key;
+	(void)flow;
 }
 
 static void op_publish(
@@ -149,11 +159,12 @@ static void op_publish(
 		REQUIRE(owner[i] == ESPALIER_NOBODY || owner[i] < MEMBERS);
 }
 
-static void op_macs(void *ctx, uint8_t member, const struct espalier_member *macs)
+static void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
 {
 	const struct rig *rig = ctx;
 
 	(void)macs;
+	(void)next_hop;
 	REQUIRE(OTHERS(member));
 }
 
@@ -182,6 +193,7 @@ static const struct member_ops ops = {
 	.expire = op_expire,
 	.guard = op_guard,
 	.selector = op_selector,
+	.pin = op_pin,
 	.publish = op_publish,
 	.macs = op_macs,
 	.journal = op_journal,

@@ -116,10 +116,10 @@ static unsigned int steer(struct world *w, unsigned int id, uint16_t bucket)
 			return id;
 		}
 		if (hops)
-			from_member = machine->macs[previous].outer_mac[0] != 0;
+			from_member = machine->macs[previous].outer[0] != 0;
 		if (!machine->up || owner == ESPALIER_NOBODY)
 			return ESPALIER_NOBODY;
-		if (owner == id || from_member || !machine->macs[owner].next_hop ||
+		if (owner == id || from_member || !machine->next_hop[owner] ||
 			w->now_us > machine->alive_us + DEAD_US)
 			return id;
 		w->hops++;

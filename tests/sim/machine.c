@@ -37,7 +37,9 @@ static void tell_policy(struct world *w, unsigned int id, unsigned int policy)
 		.key = {.kind = RECORD_POLICY, .proto = 1, .addr = {(uint8_t)policy}},
 		.facts = {.direction = ESPALIER_OUT,
 			.pair = policy + 1,
-			.remote = {.prefixlen = 24, .addr = policy}},
+			.remote = {.prefixlen = ESPALIER_SELECTOR_BITS + 24,
+				.family = 2,
+				.addr = {(uint8_t)policy, (uint8_t)(policy >> 8)}}},
 		.body = "policy",
 		.body_len = 6,
 	};
@@ -63,8 +65,8 @@ void machine_start_agent(struct world *w, unsigned int id)
 		.capacity = 256,
 		.journal = machine->journal_id,
 		.life = draw_id(w),
-		.macs = {.outer_mac = {2, 0, 0, 0, 0, (uint8_t)id},
-			.inner_mac = {2, 0, 0, 0, 1, (uint8_t)id}},
+		.macs = {.outer = {2, 0, 0, 0, 0, (uint8_t)id},
+			.inner = {2, 0, 0, 0, 1, (uint8_t)id}},
 	};
 	uint8_t body[RECORD_BODY_MAX];
 
@@ -80,7 +82,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 	machine->life_start = machine->journaled;
 	machine->tick_us = w->now_us;
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
-		machine->macs[i].next_hop = 0;
+		machine->next_hop[i] = false;
 	if (member_new(&config, &machine_ops, &contexts[id], w->now_us, &machine->agent) < 0)
 		abort();
 	for (uint32_t i = 0; i < machine->life_start; i++)

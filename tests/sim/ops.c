@@ -184,11 +184,19 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 	}
 }
 
-static void op_selector(void *ctx, const struct espalier_selector *selector, int bucket)
+static void op_selector(
+	void *ctx, const struct espalier_selector *selector, const struct espalier_flow *flow)
 {
 	(void)ctx;
 	(void)selector;
-	(void)bucket;
+	(void)flow;
+}
+
+static void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
+{
+	(void)ctx;
+	(void)key;
+	(void)flow;
 }
 
 static void op_publish(
@@ -205,12 +213,14 @@ static void op_publish(
 		(unsigned long long)view->epoch, view->publisher, view->live);
 }
 
-static void op_macs(void *ctx, uint8_t member, const struct espalier_member *macs)
+static void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
 {
 	struct machine_context *c = ctx;
 
-	if (!dying(&c->world->machines[c->id]))
-		c->world->machines[c->id].macs[member] = *macs;
+	if (dying(&c->world->machines[c->id]))
+		return;
+	c->world->machines[c->id].macs[member] = *macs;
+	c->world->machines[c->id].next_hop[member] = next_hop;
 }
 
 static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
@@ -255,6 +265,7 @@ const struct member_ops machine_ops = {
 	.expire = op_expire,
 	.guard = op_guard,
 	.selector = op_selector,
+	.pin = op_pin,
 	.publish = op_publish,
 	.macs = op_macs,
 	.journal = op_journal,

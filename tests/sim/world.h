@@ -74,7 +74,8 @@ struct machine {
 	bool policies[POLICIES];
 	/* Pinned maps: survive the agent, not the machine. */
 	uint8_t owner[ESPALIER_BUCKETS];
-	struct espalier_member macs[ESPALIER_MEMBERS];
+	struct wire_macs macs[ESPALIER_MEMBERS];
+	bool next_hop[ESPALIER_MEMBERS];
 	/* The journal: what is durable, and what is on its way to the disk. */
 	uint32_t journal_id;
 	struct journal_entry *journal;

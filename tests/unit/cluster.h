@@ -271,11 +271,19 @@ static inline void op_guard(
 		check_durable(sa, guard->open[0].first);
 }
 
-static inline void op_selector(void *ctx, const struct espalier_selector *selector, int bucket)
+static inline void op_selector(
+	void *ctx, const struct espalier_selector *selector, const struct espalier_flow *flow)
 {
 	(void)ctx;
 	(void)selector;
-	(void)bucket;
+	(void)flow;
+}
+
+static inline void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
+{
+	(void)ctx;
+	(void)key;
+	(void)flow;
 }
 
 static inline void op_publish(
@@ -290,11 +298,12 @@ static inline void op_publish(
 	memcpy(g->owner, owner, sizeof(g->owner));
 }
 
-static inline void op_macs(void *ctx, uint8_t member, const struct espalier_member *macs)
+static inline void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
 {
 	(void)ctx;
 	(void)member;
 	(void)macs;
+	(void)next_hop;
 }
 
 static inline void op_journal(
@@ -320,7 +329,7 @@ static inline void op_forget(void *ctx, const struct record_key *key, uint64_t b
 }
 
 static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_read, op_expire,
-	op_guard, op_selector, op_publish, op_macs, op_journal, op_forget};
+	op_guard, op_selector, op_pin, op_publish, op_macs, op_journal, op_forget};
 
 /* The world. */
 
@@ -340,7 +349,7 @@ static inline void start_with(unsigned int id, uint64_t settings)
 		.capacity = n_sas + 64,
 		.journal = g->journal,
 		.life = (uint32_t)now_us + id + 1,
-		.macs = {.outer_mac = {2, 0, 0, 0, 0, (uint8_t)id}},
+		.macs = {.outer = {2, 0, 0, 0, 0, (uint8_t)id}},
 	};
 
 	g->queued = g->durable = 0;

@@ -100,7 +100,7 @@ static void test_meet(void **state)
 				continue;
 			member_other(gateways[id].m, o, &other);
 			assert_true(other.alive && other.synced);
-			assert_int_equal(gateways[id].m->others[o].macs.next_hop, 1);
+			assert_int_equal(gateways[id].m->others[o].next_hop, 1);
 		}
 	}
 }

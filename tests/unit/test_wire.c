@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "core/wire.h"
 
@@ -28,7 +29,7 @@ static struct record a_record(void)
 			.pair = draw(),
 			.direction = ESPALIER_OUT,
 			.esn = true,
-			.remote = {.prefixlen = 24}},
+			.remote = {.prefixlen = ESPALIER_SELECTOR_BITS + 24, .family = AF_INET}},
 		.version = draw() | 1,
 		.author = 3,
 		.alive = true,
@@ -40,7 +41,8 @@ static struct record a_record(void)
 	};
 
 	r.key.spi = (uint32_t)draw();
-	r.facts.remote.addr = (uint32_t)draw();
+	r.facts.remote.if_id = (uint32_t)draw();
+	r.facts.remote.addr[3] = (uint8_t)draw();
 	for (unsigned int i = 0; i < sizeof(r.key.addr); i++)
 		r.key.addr[i] = (uint8_t)draw();
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i += 1 + draw() % 5) {
@@ -86,7 +88,7 @@ static size_t all_kinds(uint8_t *payload, size_t size, const struct record *r, c
 		.knows = 0x8001,
 		.flags = WIRE_STARTED,
 		.view = {.epoch = 9, .live = 3, .publisher = 1},
-		.macs = {.outer_mac = {2, 0, 0, 0, 0, 1}, .inner_mac = {2, 0, 0, 0, 1, 1}}};
+		.macs = {.outer = {2, 0, 0, 0, 0, 1}, .inner = {2, 0, 0, 0, 1, 1}}};
 
 	wire_put_heartbeat(&w, &h);
 	wire_put_record(&w, r, body, body_len);
@@ -143,7 +145,7 @@ static void test_round_trip(void **state)
 		assert_int_equal(m.heartbeat.view.epoch, 9);
 		assert_int_equal(m.heartbeat.view.live, 3);
 		assert_int_equal(m.heartbeat.view.publisher, 1);
-		assert_int_equal(m.heartbeat.macs.inner_mac[4], 1);
+		assert_int_equal(m.heartbeat.macs.inner[4], 1);
 		assert_int_equal(wire_get(&in, &m), 1);
 		assert_int_equal(m.kind, WIRE_RECORD);
 		same_record(&m.record, &r);
@@ -311,7 +313,8 @@ static void test_limits(void **state)
 	REFUSED(creator = ESPALIER_MEMBERS);
 	REFUSED(facts.direction = 0);
 	REFUSED(facts.direction = 3);
-	REFUSED(facts.remote.prefixlen = 33);
+	REFUSED(facts.remote.prefixlen = ESPALIER_SELECTOR_BITS + 33);
+	REFUSED(facts.remote.family = AF_UNIX);
 	REFUSED(key.kind = 0);
 	REFUSED(key.kind = 3);
 	r = good;
@@ -329,6 +332,7 @@ static void test_full(void **state)
 	(void)state;
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
 		r.upto[i] = r.journals[i] = 1;
+	r.facts.remote = (struct espalier_selector){0}; /* policies have one, and no blocks */
 	for (size_t room = 0; room <= sizeof(payload); room++) {
 		struct writer w = {.at = payload, .end = payload + room};
 

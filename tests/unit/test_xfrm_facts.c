@@ -82,12 +82,19 @@ static void test_child_sa_is_a_pair(void **state)
 		f = policy_facts(&p, &key);
 		assert_int_equal(f.pair, in.pair);
 		assert_int_equal(f.direction, dir == XFRM_POLICY_OUT ? ESPALIER_OUT : ESPALIER_IN);
-		assert_int_equal(f.remote.prefixlen, dir == XFRM_POLICY_OUT ? 16 : 0);
+		assert_int_equal(f.remote.prefixlen,
+			dir == XFRM_POLICY_OUT ? ESPALIER_SELECTOR_BITS + 16 : 0);
 		assert_int_equal(key.proto, dir);
 	}
 	make_policy(&p, XFRM_POLICY_OUT);
 	f = policy_facts(&p, &key);
-	assert_int_equal(f.remote.addr, htonl(0x0a010000));
+	assert_int_equal(f.remote.family, AF_INET);
+	assert_int_equal(f.remote.if_id, 0);
+	assert_memory_equal(f.remote.addr, ((uint8_t[16]){10, 1}), 16);
+
+	put_u32(&p, XFRMA_IF_ID, 7);
+	f = policy_facts(&p, &key);
+	assert_int_equal(f.remote.if_id, 7);
 }
 
 static uint64_t pair_of(uint32_t reqid, uint32_t if_id, uint32_t mark)
@@ -145,6 +152,7 @@ static void test_transport_policy_without_addresses(void **state)
 /* Between IPv6 addresses, what goes through it being IPv4. */
 static void test_ipv6_outside(void **state)
 {
+	struct xfrm_userpolicy_info *policy;
 	struct record_facts in, out, f;
 	struct xfrm_user_tmpl *t;
 	struct record_key key;
@@ -174,13 +182,18 @@ static void test_ipv6_outside(void **state)
 	f = policy_facts(&p, &key);
 	assert_int_equal(f.pair, out.pair);
 	assert_int_equal(key.family, AF_INET);
-	assert_int_equal(f.remote.prefixlen, 16);
+	assert_int_equal(f.remote.family, AF_INET);
 
-	/* IPv6 in IPv6: remote selectors are of IPv4 only. */
-	((struct xfrm_userpolicy_info *)content(&p))->sel.family = AF_INET6;
+	/* IPv6 in IPv6 */
+	policy = content(&p);
+	policy->sel.family = AF_INET6;
+	policy->sel.prefixlen_d = 48;
+	memcpy(&policy->sel.daddr, remote6, 16);
 	f = policy_facts(&p, &key);
 	assert_int_equal(f.pair, out.pair);
-	assert_int_equal(f.remote.prefixlen, 0);
+	assert_int_equal(f.remote.prefixlen, ESPALIER_SELECTOR_BITS + 48);
+	assert_int_equal(f.remote.family, AF_INET6);
+	assert_memory_equal(f.remote.addr, remote6, 16);
 }
 
 /* The first ESP template may be of two hosts inside; the one of the cluster counts. */

@@ -115,9 +115,17 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 	(void)ctx, (void)key, (void)sa;
 }
 
-static void op_selector(void *ctx, const struct espalier_selector *selector, int bucket)
+static void op_selector(
+	void *ctx, const struct espalier_selector *selector, const struct espalier_flow *flow)
 {
-	(void)ctx, (void)selector, (void)bucket;
+	(void)ctx, (void)selector, (void)flow;
+}
+
+static void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
+{
+	(void)ctx;
+	(void)key;
+	(void)flow;
 }
 
 static void op_publish(
@@ -126,9 +134,9 @@ static void op_publish(
 	(void)ctx, (void)view, (void)ingress, (void)owner;
 }
 
-static void op_macs(void *ctx, uint8_t member, const struct espalier_member *macs)
+static void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
 {
-	(void)ctx, (void)member, (void)macs;
+	(void)ctx, (void)member, (void)macs, (void)next_hop;
 }
 
 static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
@@ -154,6 +162,7 @@ static const struct member_ops ops = {
 	.expire = op_expire,
 	.guard = op_guard,
 	.selector = op_selector,
+	.pin = op_pin,
 	.publish = op_publish,
 	.macs = op_macs,
 	.journal = op_journal,
