@@ -4,50 +4,60 @@
  * outbound SA for it, by the longest prefix of the SPD's remote selectors, so that both directions
  * of a flow go through one member.
  */
-#include "hop.h"
+#include "neighbour.h"
+#include "route.h"
 
-static __always_inline enum espalier_reason clear(const struct xdp_md *ctx)
+/* What is looked for of the packet's destination. False: it is none that SAs are for. */
+static __always_inline bool clear_selector(const struct frame *frame, struct espalier_selector *ret)
 {
+	const struct iphdr *ip = parse_ipv4(frame);
+	const struct ipv6hdr *ip6 = parse_ipv6(frame);
+
+	*ret = (struct espalier_selector){};
+	if (ip) {
+		ret->prefixlen = ESPALIER_SELECTOR_BITS + 32;
+		ret->family = FAMILY_INET;
+		*(__be32 *)ret->addr = ip->daddr;
+		return !is_cluster_address(ip->daddr);
+	}
+	if (ip6) {
+		ret->prefixlen = ESPALIER_SELECTOR_BITS + 128;
+		ret->family = FAMILY_INET6;
+		__builtin_memcpy(ret->addr, &ip6->daddr, sizeof(ret->addr));
+		return !is_cluster_address6(&ip6->daddr) && !parse_stays_on_link(&ip6->daddr);
+	}
+	return false;
+}
+
+static __always_inline enum espalier_reason clear(struct xdp_md *ctx)
+{
+	const struct espalier_flow *flow;
 	struct espalier_selector selector;
 	struct frame frame;
-	struct iphdr *ip;
-	const struct espalier_flow *flow;
-	__u8 owner;
+	bool unwrapped;
 
 	/* parse */
 	if (!parse_frame(ctx, &frame))
 		return ESPALIER_NOT_OURS;
 	if (frame.protocol == bpf_htons(ETH_P_ARP))
-		return hop_answer_arp(&frame, SIDE_INNER);
-	ip = parse_ipv4(&frame);
-	if (!ip || is_cluster_address(ip->daddr))
-		return ESPALIER_NOT_OURS;
+		return neighbour_arp(&frame, SIDE_INNER);
+	if (neighbour_is_nd(&frame))
+		return neighbour_nd(&frame, SIDE_INNER, ESPALIER_NOT_OURS);
+	if (!tunnel_receive(ctx, &frame, SIDE_INNER, &unwrapped))
+		return ESPALIER_TUNNEL_STRANGER;
 
 	/* key */
-	selector = (struct espalier_selector){
-		.prefixlen = ESPALIER_SELECTOR_BITS + 32, .family = FAMILY_INET};
-	*(__be32 *)selector.addr = ip->daddr;
+	if (!clear_selector(&frame, &selector))
+		return unwrapped ? ESPALIER_TUNNEL_STRANGER : ESPALIER_NOT_OURS;
+	selector.if_id = route_if_id(ctx, &frame);
 	flow = bpf_map_lookup_elem(&selectors, &selector);
+	if (flow && flow->bucket == ESPALIER_HERE)
+		return ESPALIER_NOT_OURS;
 	if (!flow)
-		return ESPALIER_CLEAR_NO_SA;
-	if (flow->bucket == ESPALIER_HERE)
-		return ESPALIER_NOT_OURS;
+		return unwrapped ? ESPALIER_TUNNEL_STRANGER : ESPALIER_CLEAR_NO_SA;
 
-	/* owner */
-	owner = view_owner(flow);
-	if (owner == settings.self)
-		return ESPALIER_CLEAR_LOCAL;
-	if (owner == ESPALIER_NOBODY)
-		return ESPALIER_CLEAR_NO_OWNER;
-
-	/* verdict */
-	if (hop_is_from_member(&frame, SIDE_INNER))
-		return ESPALIER_CLEAR_ONE_HOP;
-	if (!hop_is_for_me(&frame, SIDE_INNER))
-		return ESPALIER_NOT_OURS;
-	if (!hop_to_member(&frame, owner, SIDE_INNER))
-		return ESPALIER_CLEAR_NO_NEXT_HOP;
-	return ESPALIER_CLEAR_FORWARDED;
+	/* owner and verdict */
+	return hop_decide(ctx, &frame, flow, SIDE_INNER, unwrapped);
 }
 
 SEC("xdp")

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * hop.h - what steering on the outer side and on the inner side have in common: the next hop (by
- * MAC rewrite), the one-hop rule, ARP for the cluster addresses, and which reason means which
+ * hop.h - what steering on the outer side and on the inner side have in common: who owns a flow,
+ * the way to him (by MAC rewrite, or in IP-in-IP), the one-hop rule, and which reason means which
  * verdict.
  */
 #ifndef HOP_H
@@ -10,6 +10,9 @@
 #include "parse.h"
 
 enum side { SIDE_OUTER, SIDE_INNER };
+
+/* The same thing has happened on that side. */
+#define HOP_REASON(side, name) ((side) == SIDE_OUTER ? ESPALIER_##name : ESPALIER_CLEAR_##name)
 
 /* In 16-bit steps: that is how frames are aligned, whatever the headers' types say. */
 static __always_inline bool mac_equal(const void *a, const void *b)
@@ -41,6 +44,16 @@ static __always_inline const __u8 *member_mac(const struct espalier_member *memb
 static __always_inline const struct espalier_member *member_find(__u32 id)
 {
 	return bpf_map_lookup_elem(&members, &id);
+}
+
+/* NULL: no such member. */
+static __always_inline const struct espalier_hop *member_hop(__u32 id, enum side side)
+{
+	const struct espalier_member *member = member_find(id);
+
+	if (!member)
+		return NULL;
+	return side == SIDE_OUTER ? &member->outer : &member->inner;
 }
 
 /* Sent to this machine's own MAC address: a switch may flood us with frames for others. */
@@ -85,58 +98,43 @@ static __always_inline bool hop_agent_lives(void)
 	return true;
 }
 
-/*
- * Makes a frame that is for this member one for that member. False, and no change: that one is no
- * next hop, or our own agent is dead.
- */
-static __always_inline bool hop_to_member(struct frame *frame, __u32 id, enum side side)
-{
-	const struct espalier_member *next = member_find(id);
-	const struct espalier_hop *hop = !next                ? NULL
-					 : side == SIDE_OUTER ? &next->outer
-							      : &next->inner;
+#include "tunnel.h"
 
-	if (!hop || hop->kind != ESPALIER_HOP_LINK || !hop_agent_lives())
-		return false;
+/* Sends a frame that is for this member on to that member: on the same link it gets the MAC
+ * address of that one. */
+static __always_inline enum espalier_reason hop_to_member(
+	struct xdp_md *ctx, struct frame *frame, __u32 id, enum side side)
+{
+	const struct espalier_hop *hop = member_hop(id, side);
+
+	if (!hop || hop->kind == ESPALIER_HOP_NONE || !hop_agent_lives())
+		return HOP_REASON(side, NO_NEXT_HOP);
+	if (hop->kind != ESPALIER_HOP_LINK)
+		return tunnel_send(ctx, id, side);
 	mac_copy(frame->eth->h_source, frame->eth->h_dest);
 	mac_copy(frame->eth->h_dest, hop->mac);
-	return true;
+	return HOP_REASON(side, FORWARDED);
 }
 
-/* Does this member answer for the cluster addresses, and is its agent alive to say so? */
-static __always_inline bool hop_is_ingress(void)
+/* What becomes of a packet of a flow. unwrapped: it came in a member's IP-in-IP. */
+static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struct frame *frame,
+	const struct espalier_flow *flow, enum side side, bool unwrapped)
 {
-	struct espalier_view_half *half = view_active();
+	__u8 owner = view_owner(flow);
 
-	return half && half->ingress == settings.self && hop_agent_lives();
-}
-
-/*
- * A request for a cluster address: the ingress member makes it the reply; the others drop it, since
- * their kernel has the address on lo and would answer too. So is an announcement (gratuitous ARP)
- * by another member: nobody asks.
- */
-static __always_inline enum espalier_reason hop_answer_arp(struct frame *frame, enum side side)
-{
-	struct arp *arp = parse_arp_request(frame);
-	const struct espalier_member *me = member_find(settings.self);
-	const __u8 *mac = me ? member_mac(me, side) : NULL;
-	__be32 asked;
-
-	if (!arp || !is_cluster_address(arp->target_ip))
+	if (owner == settings.self)
+		return HOP_REASON(side, LOCAL);
+	if (owner == ESPALIER_NOBODY)
+		return HOP_REASON(side, NO_OWNER);
+	/* Not passed up, as ONE_HOP is: anybody could have sent it, from anywhere, and an old
+	 * packet too, which this member could not tell from a new one. */
+	if (unwrapped)
+		return ESPALIER_TUNNEL_LEFT;
+	if (hop_is_from_member(frame, side))
+		return HOP_REASON(side, ONE_HOP);
+	if (!hop_is_for_me(frame, side))
 		return ESPALIER_NOT_OURS;
-	asked = arp->target_ip;
-	if (!mac || arp->sender_ip == asked || !hop_is_ingress())
-		return ESPALIER_ARP_LEFT;
-
-	mac_copy(frame->eth->h_dest, frame->eth->h_source);
-	mac_copy(frame->eth->h_source, mac);
-	arp->operation = bpf_htons(2);
-	mac_copy(arp->target_mac, arp->sender_mac);
-	arp->target_ip = arp->sender_ip;
-	mac_copy(arp->sender_mac, mac);
-	arp->sender_ip = asked;
-	return ESPALIER_ARP_ANSWERED;
+	return hop_to_member(ctx, frame, owner, side);
 }
 
 /* Counts the reason and says what it means for the packet. */
@@ -145,13 +143,22 @@ static __always_inline int hop_verdict(enum espalier_reason reason)
 	count(reason);
 	switch (reason) {
 	case ESPALIER_FORWARDED:
+	case ESPALIER_TUNNELLED:
+	case ESPALIER_TOO_BIG:
 	case ESPALIER_CLEAR_FORWARDED:
+	case ESPALIER_CLEAR_TUNNELLED:
+	case ESPALIER_CLEAR_TOO_BIG:
 	case ESPALIER_ARP_ANSWERED:
+	case ESPALIER_ND_ANSWERED:
 		return XDP_TX;
 	case ESPALIER_MALFORMED:
 	case ESPALIER_NO_OWNER:
 	case ESPALIER_CLEAR_NO_OWNER:
+	case ESPALIER_TOO_BIG_LEFT:
+	case ESPALIER_TUNNEL_STRANGER:
+	case ESPALIER_TUNNEL_LEFT:
 	case ESPALIER_ARP_LEFT:
+	case ESPALIER_ND_LEFT:
 		return XDP_DROP;
 	default:
 		return XDP_PASS;

@@ -138,13 +138,6 @@ static __always_inline bool key_is_from_cluster(const struct packet *packet)
 					     : is_cluster_address6(&ip6->saddr);
 }
 
-static __always_inline bool key_is_error(__u8 protocol, __u8 type)
-{
-	if (protocol == IPPROTO_ICMP)
-		return type == 3 || type == 11 || type == 12; /* RFC 792, RFC 1191 */
-	return type >= 1 && type <= 4; /* RFC 4443 */
-}
-
 /* The flow of the outbound SA of an ESP packet that we sent, if the agent knows it. */
 static __always_inline enum espalier_reason key_of_our_esp(
 	const struct packet *packet, const struct esp *esp, struct key *ret)
@@ -199,7 +192,7 @@ static __always_inline enum espalier_reason key_of_icmp(
 	struct packet about = {};
 
 	quote.payload = packet->next + ICMP_HEADER;
-	if (!key_reaches(frame, packet, quote.payload) || !key_is_error(packet->type, *type))
+	if (!key_reaches(frame, packet, quote.payload) || !parse_is_icmp_error(packet->type, *type))
 		return ESPALIER_NOT_STEERED;
 	if (!parse_ip(&quote, &about) || !key_is_from_cluster(&about) ||
 		!parse_extensions(ctx, &quote, &about) || about.fragment == FRAGMENT_LATER)
@@ -265,6 +258,14 @@ __weak __noinline int key_of_any(struct xdp_md *ctx, struct key *ret)
 		fragment_note(&packet, reason == UNDECIDED ? &key.flow : NULL);
 	*ret = key;
 	return reason;
+}
+
+static __always_inline bool key_is_for_cluster(const struct frame *frame)
+{
+	const struct iphdr *ip = parse_ipv4(frame);
+	const struct ipv6hdr *ip6 = parse_ipv6(frame);
+
+	return ip ? is_cluster_address(ip->daddr) : ip6 && is_cluster_address6(&ip6->daddr);
 }
 
 /* The common case: a whole ESP packet, right behind the IP header. */

@@ -207,6 +207,30 @@ static __always_inline bool parse_udp_below(const struct udphdr *udp, __u32 size
 	return udp->len && bpf_ntohs(udp->len) < sizeof(*udp) + size;
 }
 
+/* RFC 1071: the checksum of a sum. */
+static __always_inline __be16 parse_fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+static __always_inline bool parse_is_icmp_error(__u8 protocol, __u8 type)
+{
+	if (protocol == IPPROTO_ICMP)
+		return type == 3 || type == 11 || type == 12; /* RFC 792, RFC 1191 */
+	return type >= 1 && type <= 4; /* RFC 4443 */
+}
+
+/* Multicast, or of the link's own scope: no router forwards that. */
+static __always_inline bool parse_stays_on_link(const struct in6_addr *to)
+{
+	__be16 first = to->in6_u.u6_addr16[0];
+
+	return (first & bpf_htons(0xff00)) == bpf_htons(0xff00) ||
+	       (first & bpf_htons(0xffc0)) == bpf_htons(0xfe80);
+}
+
 /* An ARP request for an IPv4 address, on Ethernet. NULL: anything else. */
 static __always_inline struct arp *parse_arp_request(const struct frame *frame)
 {

@@ -46,7 +46,10 @@
 	X(ONE_HOP, "one-hop", "passed: came from a member, is not sent on")                        \
 	X(NO_OWNER, "no-owner", "dropped: nobody owns the bucket")                                 \
 	X(NO_NEXT_HOP, "no-next-hop", "passed: the owner cannot be reached now")                   \
-	X(TUNNEL_STRANGER, "tunnel-stranger", "dropped: IP-in-IP to us, but not from a member")    \
+	X(TOO_BIG_LEFT, "too-big-left",                                                            \
+		"dropped: does not fit into IP-in-IP, and nobody may be told")                     \
+	X(TUNNEL_STRANGER, "tunnel-stranger",                                                      \
+		"dropped: a member's IP-in-IP, but nothing is in it that members send on")         \
 	X(TUNNEL_LEFT, "tunnel-left",                                                              \
 		"dropped: a member sent it in IP-in-IP, but this member does not own it")          \
 	X(ARP_ANSWERED, "arp-answered", "answered: ARP for a cluster address")                     \

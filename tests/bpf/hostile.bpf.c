@@ -149,6 +149,7 @@ int hostile_first(struct xdp_md *ctx)
 	struct hostile *h = hostile_map();
 	__u32 size, to = HOSTILE_MEMBERS;
 	enum hostile_sin sin;
+	struct key key = {};
 	int verdict;
 
 	if (!h)
@@ -156,7 +157,7 @@ int hostile_first(struct xdp_md *ctx)
 	size = h->size - (__u32)hostile_prepare();
 	if (!fill(ctx, h, size))
 		return sinned(h, HOSTILE_HARNESS, size);
-	verdict = hop_verdict(steer(ctx));
+	verdict = finish(&key, steer(ctx, &key));
 	sin = judge(ctx, h, verdict, &to);
 	if (sin)
 		return sinned(h, sin, size);
@@ -172,7 +173,8 @@ SEC("xdp")
 int hostile_next(struct xdp_md *ctx)
 {
 	struct hostile *h = hostile_map();
-	int verdict = hop_verdict(steer(ctx));
+	struct key key = {};
+	int verdict = finish(&key, steer(ctx, &key));
 
 	if (verdict == XDP_TX && h)
 		return sinned(h, HOSTILE_SECOND_HOP, 0);

@@ -324,21 +324,19 @@ static inline void packet_settings(struct espalier_settings *ret, enum espalier_
 	inet_pton(AF_INET6, CLUSTER6_2, ret->cluster6[7]);
 }
 
-static inline void packet_open(struct program *p, enum espalier_hash hash)
+static inline void packet_open(
+	struct program *p, enum espalier_hash hash, const void *elf, size_t size)
 {
 	struct espalier_settings settings;
-	const void *elf;
-	size_t size;
 
 	packet_settings(&settings, hash);
-	elf = steer_bpf__elf_bytes(&size);
 	program_load(p, elf, size, &settings);
 }
 
-/* The outbound SAs to the peer, in both families. */
-static inline void packet_set_sas(struct program *p)
+/* The outbound SAs to the peer, in both families, pinned as espalier_flow says. */
+static inline void packet_set_sas(struct program *p, uint8_t pinned)
 {
-	struct espalier_sa sa = {.bucket = BUCKET_OUT, .direction = ESPALIER_OUT};
+	struct espalier_sa sa = {.bucket = BUCKET_OUT, .direction = ESPALIER_OUT, .pinned = pinned};
 	struct espalier_sa_key key = {.spi = htonl(SPI_OUT), .family = AF_INET};
 
 	inet_pton(AF_INET, PEER, key.daddr);
@@ -346,6 +344,20 @@ static inline void packet_set_sas(struct program *p)
 	key.family = AF_INET6;
 	inet_pton(AF_INET6, PEER6, key.daddr);
 	assert_int_equal(bpf_map_update_elem(program_map(p, "sas"), &key, &sa, BPF_ANY), 0);
+}
+
+/* What PINNED (packets.h) says; the view must say so too. */
+static inline void packet_set_pins(struct program *p)
+{
+	const struct espalier_flow to_2 = {.bucket = 3073, .pinned = 2 + 1};
+	const struct espalier_flow to_2_ipv6 = {.bucket = 3072, .pinned = 2 + 1};
+	struct espalier_sa_key key = {.spi = htonl(SPI_1), .family = AF_INET};
+
+	inet_pton(AF_INET, CLUSTER, key.daddr);
+	assert_int_equal(bpf_map_update_elem(program_map(p, "pins"), &key, &to_2, BPF_ANY), 0);
+	key = (struct espalier_sa_key){.spi = htonl(SPI_0), .family = AF_INET6};
+	inet_pton(AF_INET6, CLUSTER6, key.daddr);
+	assert_int_equal(bpf_map_update_elem(program_map(p, "pins"), &key, &to_2_ipv6, BPF_ANY), 0);
 }
 
 #endif

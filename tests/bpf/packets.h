@@ -14,6 +14,10 @@ enum cluster_state {
 	NOBODYS, /* no bucket belongs to anybody */
 	NO_NEXT_HOP, /* as THIRDS, but member 2 is not known */
 	DEAD_AGENT, /* as THIRDS, but our agent has not been heard of */
+	PINNED, /* as THIRDS, but ESP 1 to the first IPv4 address, and ESP 0 to the first IPv6 one,
+		 * are pinned to member 2, as is our outbound SA to member 1 */
+	PIN_LEFT, /* the same, but member 2 is not in the view */
+	PIN_OF_NOBODY, /* the same as PINNED, but the view says that there are no pins */
 	GOES_ON, /* as the row before has left it */
 };
 
@@ -55,6 +59,26 @@ static const struct row {
 	PASS("ip6 esp:0 data",                          THIRDS,      LOCAL),
 	SEND("ip6 esp:1 data",                          THIRDS,      TO_1),
 	SEND("ip6:2 esp:2 data",                        THIRDS,      TO_2),
+
+	/* pins */
+	SEND("ip esp:1 data",                           PINNED,      TO_2),
+	SEND("ip:2 esp:1 data",                         PINNED,      TO_1), /* another SA */
+	SEND("ip esp:2 data",                           PINNED,      TO_2),
+	PASS("ip esp:0 data",                           PINNED,      LOCAL),
+	SEND("ip6 esp:0 data",                          PINNED,      TO_2),
+	SEND("ip6 esp:1 data",                          PINNED,      TO_1),
+	SEND("ip udp:4500 esp:1 data",                  PINNED,      TO_2),
+	SEND("ip6 hop-by-hop udp:4500 esp:0 data",      PINNED,      TO_2),
+	SEND("ip ah:1 data",                            PINNED,      TO_1), /* ESP's SPIs are not AH's */
+	SEND("ip udp:500 ike:first data",               PINNED,      TO_1),
+	SEND("ip first:9 esp:1 data",                   PINNED,      TO_2),
+	SEND("ip later:9 data:esp",                     PINNED,      TO_2),
+	PASS("from:1 ip esp:1 data",                    PINNED,      ONE_HOP),
+	SEND("ip icmp:3 ip:out esp:out",                PINNED,      TO_1),
+	SEND("ip esp:1 data",                           PIN_LEFT,    TO_1), /* the bucket's owner */
+	PASS("ip6 esp:0 data",                          PIN_LEFT,    LOCAL),
+	SEND("ip later:9 data:esp",                     PIN_LEFT,    TO_1),
+	SEND("ip esp:1 data",                           PIN_OF_NOBODY, TO_1),
 
 	/* one hop */
 	PASS("from:1 ip esp:2 data",                    THIRDS,      ONE_HOP),

@@ -7,11 +7,15 @@
 #include "sync.skel.h"
 
 #include <linux/if_xdp.h>
+#include <net/if.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define CLUSTER "10.1.0.1"
+#define CLUSTER6 "2001:db8::1"
 #define HOST "10.1.0.77"
+#define HOST6 "2001:db8::77"
 #define SYNC_ADDRESS "10.9.0.1"
 #define SYNC_PORT 4711
 
@@ -21,6 +25,7 @@ static struct program clear, sync_program;
 static int group_setup(void **state)
 {
 	struct espalier_settings settings = {.cluster = {inet_addr(CLUSTER)},
+		.cluster6 = {{0x20, 0x01, 0x0d, 0xb8, [15] = 1}}, /* CLUSTER6 */
 		.self = 0,
 		.members = 3,
 		.block_bits = 16,
@@ -57,6 +62,17 @@ static void set_selector(const char *address, uint32_t prefix, uint32_t bucket)
 		bpf_map_update_elem(program_map(&clear, "selectors"), &key, &flow, BPF_ANY), 0);
 }
 
+static void set_selector6(const char *address, uint32_t prefix, uint32_t bucket)
+{
+	const struct espalier_flow flow = {.bucket = bucket};
+	struct espalier_selector key = {
+		.prefixlen = ESPALIER_SELECTOR_BITS + prefix, .family = AF_INET6};
+
+	inet_pton(AF_INET6, address, key.addr);
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&clear, "selectors"), &key, &flow, BPF_ANY), 0);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -86,6 +102,7 @@ static void untouched(
 
 	assert_int_equal(program_run(p, frame, NULL, 0), verdict);
 	assert_int_equal(p->reason, reason);
+	assert_int_equal(frame->size, before.size);
 	assert_memory_equal(frame->bytes, before.bytes, before.size);
 }
 
@@ -97,6 +114,7 @@ static void forwarded(struct frame *frame, int member)
 	assert_int_equal(clear.reason, ESPALIER_CLEAR_FORWARDED);
 	assert_memory_equal(frame->bytes, mac_inner[member], 6);
 	assert_memory_equal(frame->bytes + 6, mac_inner[0], 6);
+	assert_int_equal(frame->size, before.size);
 	assert_memory_equal(frame->bytes + 12, before.bytes + 12, before.size - 12);
 }
 
@@ -130,6 +148,147 @@ static void test_any_packet(void **state)
 		ip->frag_off = htons(100);
 		forwarded(&frame, 1);
 	}
+}
+
+static void clear_frame6(struct frame *frame, const char *to)
+{
+	struct ipv6hdr ip = {.version = 6, .nexthdr = IPPROTO_TCP, .payload_len = htons(24)};
+	const uint8_t payload[24] = "twenty-four bytes of it";
+
+	frame_begin(frame, mac_inner[0], mac_peer, 1, ETH_P_IPV6);
+	inet_pton(AF_INET6, HOST6, &ip.saddr);
+	inet_pton(AF_INET6, to, &ip.daddr);
+	frame_add(frame, &ip, sizeof(ip));
+	frame_add(frame, payload, sizeof(payload));
+}
+
+static void test_ipv6(void **state)
+{
+	static const char *const links[] = {"fe80::1", "febf::1", "ff02::1", "ff0e::1"};
+	struct frame frame;
+
+	(void)state;
+	set_selector("0.0.0.0", 0, 32); /* IPv4's do not count, */
+	clear_frame6(&frame, "2001:db8:20::1");
+	untouched(&clear, &frame, XDP_PASS, ESPALIER_CLEAR_NO_SA);
+	set_selector6("::", 0, 32); /* nor IPv6's for IPv4 */
+	clear_frame(&frame, mac_peer, "8.8.8.8");
+	forwarded(&frame, 2);
+	set_selector6("2001:db8:20::", 48, 30);
+	set_selector6("2001:db8:20:1::", 64, 31);
+	set_selector6("2001:db8:20:1::5", 128, ESPALIER_HERE);
+	clear_frame6(&frame, "2001:db8:20::1");
+	untouched(&clear, &frame, XDP_PASS, ESPALIER_CLEAR_LOCAL);
+	clear_frame6(&frame, "2001:db8:20:1::1");
+	forwarded(&frame, 1);
+	clear_frame6(&frame, "2001:db9::1");
+	forwarded(&frame, 2);
+	clear_frame6(&frame, "2001:db8:20:1::5");
+	untouched(&clear, &frame, XDP_PASS, ESPALIER_NOT_OURS);
+	clear_frame6(&frame, CLUSTER6);
+	untouched(&clear, &frame, XDP_PASS, ESPALIER_NOT_OURS);
+	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++) {
+		clear_frame6(&frame, links[i]); /* no router forwards that */
+		untouched(&clear, &frame, XDP_PASS, ESPALIER_NOT_OURS);
+	}
+	clear_frame6(&frame, "2001:db9::1");
+	frame.size = 14 + 4 + 39;
+	untouched(&clear, &frame, XDP_PASS, ESPALIER_NOT_OURS);
+
+	struct espalier_selector all = {.prefixlen = ESPALIER_SELECTOR_BITS, .family = AF_INET};
+
+	assert_int_equal(bpf_map_delete_elem(program_map(&clear, "selectors"), &all), 0);
+	all.family = AF_INET6;
+	assert_int_equal(bpf_map_delete_elem(program_map(&clear, "selectors"), &all), 0);
+}
+
+static void test_pinned(void **state)
+{
+	const struct espalier_flow flow = {.bucket = 30, .pinned = 2 + 1};
+	struct espalier_selector key = {
+		.prefixlen = ESPALIER_SELECTOR_BITS + 24, .family = AF_INET, .addr = {10, 20, 40}};
+	struct espalier_view *view;
+	struct frame frame;
+
+	(void)state;
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&clear, "selectors"), &key, &flow, BPF_ANY), 0);
+	clear_frame(&frame, mac_peer, "10.20.40.1");
+	forwarded(&frame, 2);
+	view = program_view(&clear);
+	view->half[view->active].live = 3; /* without member 2: the bucket's owner */
+	program_keep_view(&clear, view);
+	clear_frame(&frame, mac_peer, "10.20.40.1");
+	untouched(&clear, &frame, XDP_PASS, ESPALIER_CLEAR_LOCAL);
+}
+
+/* As from that interface. */
+static int run_from(struct frame *frame, const char *interface)
+{
+	struct xdp_md ctx = {.data_end = frame->size, .ingress_ifindex = if_nametoindex(interface)};
+
+	return program_run(&clear, frame, &ctx, sizeof(ctx));
+}
+
+/* 10.40.0.0/16 is routed to an xfrm interface; of it 10.40.9.0/24 is not. */
+static void test_route(void **state)
+{
+	const struct espalier_flow plain = {.bucket = 31}, routed = {.bucket = 32};
+	struct espalier_selector any = {
+		.prefixlen = ESPALIER_SELECTOR_BITS, .family = AF_INET, .if_id = 7};
+	struct espalier_view *view;
+	struct frame frame;
+	uint32_t ifindex, if_id = 7;
+
+	(void)state;
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	/* the kernel routes to it as to an xfrm interface, which not each kernel has */
+	assert_int_equal(system("ip link add in type veth peer name host && ip link set in up && "
+				"ip address add 10.1.0.11/24 dev in && ip link set host up && "
+				"ip link add ipsec7 type ifb && ip link set ipsec7 up && "
+				"ip route add 10.40.0.0/16 dev ipsec7 && "
+				"ip route add 10.40.9.0/24 via 10.1.0.99 && "
+				"ip -6 address add 2001:db8::11/64 dev in nodad && "
+				"ip -6 route add 2001:db8:40::/48 dev ipsec7 && "
+				"sysctl -q -w net.ipv4.ip_forward=1 "
+				"net.ipv6.conf.all.forwarding=1"),
+		0);
+	ifindex = if_nametoindex("ipsec7");
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&clear, "interfaces"), &ifindex, &if_id, BPF_ANY),
+		0);
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&clear, "selectors"), &any, &routed, BPF_ANY), 0);
+	any.family = AF_INET6;
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&clear, "selectors"), &any, &routed, BPF_ANY), 0);
+	any = (struct espalier_selector){
+		.prefixlen = ESPALIER_SELECTOR_BITS + 8, .family = AF_INET, .addr = {10}};
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&clear, "selectors"), &any, &plain, BPF_ANY), 0);
+
+	clear_frame(&frame, mac_peer, "10.40.1.1"); /* nobody asks for a route */
+	assert_int_equal(run_from(&frame, "in"), XDP_TX);
+	assert_memory_equal(frame.bytes, mac_inner[1], 6);
+	view = program_view(&clear);
+	view->interfaces = 1;
+	program_keep_view(&clear, view);
+	clear_frame(&frame, mac_peer, "10.40.1.1");
+	assert_int_equal(run_from(&frame, "in"), XDP_TX);
+	assert_memory_equal(frame.bytes, mac_inner[2], 6);
+	clear_frame(&frame, mac_peer, "10.40.9.1"); /* by the longer route: not through it */
+	assert_int_equal(run_from(&frame, "in"), XDP_TX);
+	assert_memory_equal(frame.bytes, mac_inner[1], 6);
+	clear_frame(&frame, mac_peer, "10.41.0.1"); /* no route */
+	assert_int_equal(run_from(&frame, "in"), XDP_TX);
+	assert_memory_equal(frame.bytes, mac_inner[1], 6);
+	clear_frame6(&frame, "2001:db8:40::1");
+	assert_int_equal(run_from(&frame, "in"), XDP_TX);
+	assert_memory_equal(frame.bytes, mac_inner[2], 6);
+	clear_frame6(&frame, "2001:db8:41::1");
+	assert_int_equal(run_from(&frame, "in"), XDP_PASS);
+	assert_int_equal(clear.reason, ESPALIER_CLEAR_NO_SA);
+	assert_int_equal(bpf_map_delete_elem(program_map(&clear, "selectors"), &any), 0);
 }
 
 static void test_one_hop(void **state)
@@ -296,6 +455,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_longest_prefix, setup),
 		cmocka_unit_test_setup(test_any_packet, setup),
+		cmocka_unit_test_setup(test_ipv6, setup),
+		cmocka_unit_test_setup(test_pinned, setup),
+		cmocka_unit_test_setup(test_route, setup),
 		cmocka_unit_test_setup(test_one_hop, setup),
 		cmocka_unit_test_setup(test_no_owner_no_next_hop, setup),
 		cmocka_unit_test_setup(test_not_ours, setup),

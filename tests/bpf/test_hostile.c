@@ -23,6 +23,7 @@ static void member_open(struct program *p, uint8_t self)
 	/* the others have another view: they would send on what we send to them */
 	static const uint8_t ours[] = {0, 1, 2}, theirs[] = {1, 2, 0};
 	struct espalier_settings settings = {};
+	struct espalier_view *view;
 	const void *elf;
 	size_t size;
 
@@ -34,7 +35,11 @@ static void member_open(struct program *p, uint8_t self)
 		p->object, self == 0 ? "hostile_first" : "hostile_next"));
 	program_set_view(p, 0, self == 0 ? ours : theirs, 3, 0, program_now());
 	program_set_members(p, true);
-	packet_set_sas(p);
+	packet_set_sas(p, 0);
+	packet_set_pins(p);
+	view = program_view(p);
+	view->pins = 2;
+	program_keep_view(p, view);
 }
 
 static int group_setup(void **state)

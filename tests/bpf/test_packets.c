@@ -9,9 +9,12 @@ static struct program steer;
 
 static int group_setup(void **state)
 {
+	size_t size;
+	const void *elf = steer_bpf__elf_bytes(&size);
+
 	(void)state;
-	packet_open(&steer, ESPALIER_HASH_PREFIX);
-	packet_set_sas(&steer);
+	packet_open(&steer, ESPALIER_HASH_PREFIX, elf, size);
+	packet_set_pins(&steer);
 	return 0;
 }
 
@@ -28,13 +31,24 @@ static void rows_state(const struct row *row)
 		[OURS] = {0, 0, 0},
 		[NOBODYS] = {ESPALIER_NOBODY, ESPALIER_NOBODY, ESPALIER_NOBODY},
 		[NO_NEXT_HOP] = {0, 1, 2},
-		[DEAD_AGENT] = {0, 1, 2}};
+		[DEAD_AGENT] = {0, 1, 2},
+		[PINNED] = {0, 1, 2},
+		[PIN_LEFT] = {0, 1, 2},
+		[PIN_OF_NOBODY] = {0, 1, 2}};
+	bool pinned = row->state == PINNED || row->state == PIN_LEFT;
+	struct espalier_view *view;
 
 	if (row->state == GOES_ON)
 		return;
 	program_set_view(&steer, 0, owners[row->state], 3, 0,
 		program_now() - (row->state == DEAD_AGENT ? 61000000000 : 0));
 	program_set_members(&steer, row->state != NO_NEXT_HOP);
+	packet_set_sas(&steer, row->state == PINNED ? 1 + 1 : 0);
+	view = program_view(&steer);
+	view->pins = pinned ? 2 : 0;
+	if (row->state == PIN_LEFT)
+		view->half[view->active].live &= ~(1U << 2);
+	program_keep_view(&steer, view);
 }
 
 /* What a row says goes out, made of what came in. */
@@ -59,7 +73,7 @@ static void test_rows(void **state)
 		rows_out(&out, row->out);
 		verdict = program_run(&steer, &frame, NULL, 0);
 		if (verdict == row->verdict && steer.reason == row->reason &&
-			!memcmp(frame.bytes, out.bytes, frame.size))
+			frame.size == out.size && !memcmp(frame.bytes, out.bytes, frame.size))
 			continue;
 		print_error("row %d, \"%s\": verdict %d, reason %d, %s\n", (int)(row - rows),
 			row->packet, verdict, steer.reason,

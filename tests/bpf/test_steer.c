@@ -11,10 +11,18 @@
 static const uint8_t thirds[] = {0, 1, 2};
 static struct program steer;
 
+static void open_steer(struct program *p, enum espalier_hash hash)
+{
+	size_t size;
+	const void *elf = steer_bpf__elf_bytes(&size);
+
+	packet_open(p, hash, elf, size);
+}
+
 static int group_setup(void **state)
 {
 	(void)state;
-	packet_open(&steer, ESPALIER_HASH_PREFIX);
+	open_steer(&steer, ESPALIER_HASH_PREFIX);
 	return 0;
 }
 
@@ -49,6 +57,7 @@ static void untouched(
 
 	assert_int_equal(program_run(p, frame, NULL, 0), verdict);
 	assert_int_equal(p->reason, reason);
+	assert_int_equal(frame->size, before.size);
 	assert_memory_equal(frame->bytes, before.bytes, before.size);
 }
 
@@ -61,6 +70,7 @@ static void forwarded(struct program *p, struct frame *frame, int member)
 	assert_int_equal(p->reason, ESPALIER_FORWARDED);
 	assert_memory_equal(frame->bytes, mac_outer[member], 6);
 	assert_memory_equal(frame->bytes + 6, mac_outer[0], 6);
+	assert_int_equal(frame->size, before.size);
 	assert_memory_equal(frame->bytes + 12, before.bytes + 12, before.size - 12);
 }
 
@@ -222,7 +232,7 @@ static void test_mix(void **state)
 	int local = 0;
 
 	(void)state;
-	packet_open(&mix, ESPALIER_HASH_MIX);
+	open_steer(&mix, ESPALIER_HASH_MIX);
 	program_set_view(&mix, 0, thirds, 3, 0, program_now());
 	program_set_members(&mix, true);
 	for (int i = 0; i < 300; i++) {
@@ -246,6 +256,55 @@ static void test_mix(void **state)
 	packet_build(&frame, "ip udp:500 ike:auth data"); /* bucket 0x787 */
 	forwarded(&mix, &frame, 1);
 	program_close(&mix);
+}
+
+/* Local ESP goes to the CPU that its SPI says, where there is one; nothing else does. */
+static void test_spread(void **state)
+{
+	static const char *const alone[] = {"ip esp:1 data", "ip first:1 esp:0 data",
+		"ip later:1 data:esp", "ip udp:500 ike:v1-first data", "ip ah:0 data",
+		"ip6 first:1 udp:4500 esp:0 data", "ip udp:4500 keepalive"};
+	static const char *const spread[] = {"ip esp:0 data", "ip6 esp:0 data",
+		"ip udp:4500 esp:0 data", "ip6 options esp:0 data"};
+	struct espalier_settings settings;
+	struct bpf_cpumap_val cpu = {.qsize = 64};
+	struct program steer_2;
+	struct frame frame;
+	uint64_t counted;
+	const void *elf;
+	uint32_t key;
+	size_t size;
+	int verdict;
+
+	(void)state;
+	packet_settings(&settings, ESPALIER_HASH_PREFIX);
+	settings.cpus = 2;
+	elf = steer_bpf__elf_bytes(&size);
+	program_load(&steer_2, elf, size, &settings);
+	program_set_view(&steer_2, 0, thirds, 3, 0, program_now());
+	program_set_members(&steer_2, true);
+	for (size_t i = 0; i < sizeof(spread) / sizeof(spread[0]); i++) {
+		packet_build(&frame, spread[i]); /* no CPUs have been given */
+		untouched(&steer_2, &frame, XDP_PASS, ESPALIER_LOCAL);
+	}
+	key = 0;
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&steer_2, "cpus"), &key, &cpu, BPF_ANY), 0);
+	for (size_t i = 0; i < sizeof(alone) / sizeof(alone[0]); i++) {
+		packet_build(&frame, alone[i]);
+		verdict = program_run(&steer_2, &frame, NULL, 0);
+		assert_int_not_equal(verdict, XDP_REDIRECT);
+	}
+	for (uint32_t i = 0; i < 200; i++) { /* bucket 3072, of the CPUs one is there */
+		esp_frame(&frame, mac_peer, SPI_0 + i);
+		counted = espalier_bucket(SPI_0 + i, ESPALIER_HASH_MIX) % 2;
+		verdict = program_run(&steer_2, &frame, NULL, 0);
+		assert_int_equal(verdict, counted ? XDP_PASS : XDP_REDIRECT);
+		assert_int_equal(steer_2.reason, counted ? ESPALIER_LOCAL : ESPALIER_LOCAL_SPREAD);
+	}
+	assert_in_range(steer_2.said[ESPALIER_LOCAL_SPREAD], 60, 140);
+	program_said(&steer_2, IN_SPREAD);
+	program_close(&steer_2);
 }
 
 static void arp_answered(struct frame *frame, int vlan_tags, const char *asker, const char *target)
@@ -336,6 +395,7 @@ int main(void)
 		cmocka_unit_test_setup(test_flip, setup),
 		cmocka_unit_test_setup(test_no_next_hop, setup),
 		cmocka_unit_test_setup(test_dead_agent, setup),
+		cmocka_unit_test_setup(test_spread, setup),
 		cmocka_unit_test_setup(test_mix, setup),
 		cmocka_unit_test_setup(test_arp_answered, setup),
 		cmocka_unit_test_setup(test_arp_left, setup),

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* clear_tunnel.bpf.c - clear.bpf.c, which can also reach members on another link (tunnel.h). */
+#define TUNNEL 1
+#include "clear.bpf.c" /* NOLINT(bugprone-suspicious-include): as it is */
