@@ -90,6 +90,15 @@ static int parse_id(struct parser *p, const struct key *key, const char *value)
 	return read_number(p, "member id", value, 0, ESPALIER_MEMBERS - 1, field(p, key));
 }
 
+/* A number, or all there are. */
+static int parse_cpus(struct parser *p, const struct key *key, const char *value)
+{
+	if (strcasecmp(value, "all") != 0)
+		return parse_number(p, key, value);
+	*(unsigned int *)field(p, key) = CONFIG_CPUS_ALL;
+	return 0;
+}
+
 static int fail_duration(struct parser *p, const struct key *key, const char *value, const char *is)
 {
 	return fail(p, "%s '%s' is %s: use %ums to %us", key->name, value, is, key->min,
@@ -239,17 +248,40 @@ static int parse_member_id(struct parser *p, const struct key *key, const char *
 	return 0;
 }
 
+static int fail_no_id(struct parser *p)
+{
+	return fail(p, "this [Member] does not begin with its Id: put Id first");
+}
+
+/* `given`: this [Member] has had one of that name. */
+static int read_member_address(
+	struct parser *p, const struct key *key, const char *value, bool given, struct address *ret)
+{
+	if (given)
+		return fail(
+			p, "member %d was given its %s already: remove one", p->member, key->name);
+	return parse_address(p, key->name, value, ret);
+}
+
+static int parse_member_address(struct parser *p, const struct key *key, const char *value)
+{
+	struct address *address = field(p, key);
+
+	if (p->member < 0)
+		return fail_no_id(p);
+	address += p->member;
+	return read_member_address(p, key, value, address->family != 0, address);
+}
+
 static int parse_member_sync(struct parser *p, const struct key *key, const char *value)
 {
 	struct address address = {0};
 	struct in_addr *sync;
 
 	if (p->member < 0)
-		return fail(p, "this [Member] does not begin with its Id: put Id first");
+		return fail_no_id(p);
 	sync = &p->config.member_sync[p->member];
-	if (sync->s_addr)
-		return fail(p, "member %d has a Sync address already: remove one", p->member);
-	if (parse_address(p, key->name, value, &address) < 0)
+	if (read_member_address(p, key, value, sync->s_addr != 0, &address) < 0)
 		return -EINVAL;
 	if (address.family != AF_INET)
 		return fail(p,
@@ -262,6 +294,7 @@ static int parse_member_sync(struct parser *p, const struct key *key, const char
 
 static const char *const mode_words[] = {"load-sharing", "hot-standby", NULL};
 static const char *const hash_words[] = {"prefix", "mix", NULL};
+static const char *const ingress_words[] = {"one", "all", NULL};
 static const char *const transport_words[] = {"auto", "udp", NULL};
 static const char *const counters_words[] = {"auto", "events", NULL};
 
@@ -279,6 +312,7 @@ static const struct key keys[CONFIG_KEYS] = {
 	[CONFIG_INNER_ADDRESS] = {"Cluster", "InnerAddress", parse_addresses, FIELD(inner), 0, 0, NULL, NULL},
 	[CONFIG_MODE] = {"Cluster", "Mode", parse_word, FIELD(mode), 0, 0, mode_words, "load-sharing"},
 	[CONFIG_HASH] = {"Cluster", "Hash", parse_word, FIELD(hash), 0, 0, hash_words, "prefix"},
+	[CONFIG_INGRESS] = {"Cluster", "Ingress", parse_word, FIELD(ingress), 0, 0, ingress_words, "one"},
 	[CONFIG_BLOCK_BITS] = {"Cluster", "BlockBits", parse_number, FIELD(block_bits), 8, 24, NULL, "16"},
 	[CONFIG_HEARTBEAT] = {"Cluster", "Heartbeat", parse_duration, FIELD(heartbeat_us), 1, 10000, NULL, "10ms"},
 	[CONFIG_DEAD] = {"Cluster", "Dead", parse_number, FIELD(dead_after), 2, 100, NULL, "3"},
@@ -299,8 +333,11 @@ static const struct key keys[CONFIG_KEYS] = {
 	[CONFIG_MAX_SAS] = {"Interface", "MaxSAs", parse_number, FIELD(max_sas), 16, 1048576 * 4, NULL, "65536"},
 	[CONFIG_AUDIT] = {"Interface", "Audit", parse_duration, FIELD(audit_us), 1000, 3600000, NULL, "60s"},
 	[CONFIG_MISSES] = {"Interface", "Misses", parse_number, FIELD(misses_per_second), 1, 100000, NULL, "100"},
+	[CONFIG_CPUS] = {"Interface", "Cpus", parse_cpus, FIELD(cpus), 0, CONFIG_CPUS_MAX, NULL, "0"},
 	[CONFIG_MEMBER_ID] = {"Member", "Id", parse_member_id, 0, 0, 0, NULL, NULL},
 	[CONFIG_MEMBER_SYNC] = {"Member", "Sync", parse_member_sync, 0, 0, 0, NULL, NULL},
+	[CONFIG_MEMBER_OUTER] = {"Member", "Outer", parse_member_address, FIELD(member_outer), 0, 0, NULL, NULL},
+	[CONFIG_MEMBER_INNER] = {"Member", "Inner", parse_member_address, FIELD(member_inner), 0, 0, NULL, NULL},
 };
 /* clang-format on */
 
@@ -415,116 +452,6 @@ static void set_defaults(struct parser *p)
 			keys[i].parse(p, &keys[i], keys[i].initial);
 }
 
-static int check_required(struct parser *p, enum config_key key, const char *what)
-{
-	if (p->config.line[key] > 0)
-		return 0;
-	p->line = 0;
-	return fail(p, "[%s] %s is missing: give %s", keys[key].section, keys[key].name, what);
-}
-
-static int check_authentication(struct parser *p)
-{
-	const unsigned int *line = p->config.line;
-	enum config_key certificates[] = {CONFIG_CERT_FILE, CONFIG_KEY_FILE, CONFIG_CA_FILE};
-	unsigned int given = 0;
-
-	for (unsigned int i = 0; i < 3; i++) {
-		given += line[certificates[i]] > 0;
-		p->line = line[certificates[i]];
-		if (p->line > 0 && line[CONFIG_PSK_FILE] > 0)
-			return fail(p, "%s and PresharedKeyFile exclude each other: remove one",
-				keys[certificates[i]].name);
-	}
-	if (given == 0)
-		return check_required(
-			p, CONFIG_PSK_FILE, "it, or CertificateFile, PrivateKeyFile and CAFile");
-	for (unsigned int i = 0; i < 3; i++)
-		if (check_required(p, certificates[i],
-			    "all of CertificateFile, PrivateKeyFile, "
-			    "CAFile") < 0)
-			return -EINVAL;
-	return 0;
-}
-
-static int check_members(struct parser *p)
-{
-	const struct config *c = &p->config;
-
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
-		if ((c->members >> id & 1) == 0 || c->member_sync[id].s_addr != 0)
-			continue;
-		p->line = c->member_line[id];
-		return fail(p, "member %u has no Sync: give its address on the sync network", id);
-	}
-	if (c->members >> c->id & 1)
-		return 0;
-	p->line = c->line[CONFIG_ID];
-	return fail(p, "this member's id %u has no [Member]: add one for each member", c->id);
-}
-
-struct place {
-	struct address address;
-	unsigned int line;
-};
-
-static struct place sync_place(const struct config *c, unsigned int id)
-{
-	struct place place = {{.family = AF_INET}, c->member_line[id]};
-
-	memcpy(place.address.bytes, &c->member_sync[id], sizeof(c->member_sync[id]));
-	return place;
-}
-
-/* One address, one use: cluster addresses and sync addresses are all different. */
-static int check_addresses(struct parser *p)
-{
-	const struct config *c = &p->config;
-	struct place places[2 * ESPALIER_ADDRESSES + ESPALIER_MEMBERS];
-	char text[INET6_ADDRSTRLEN];
-	unsigned int n = 0;
-
-	for (unsigned int i = 0; i < c->outer.count; i++)
-		places[n++] = (struct place){c->outer.address[i], c->outer.line[i]};
-	for (unsigned int i = 0; i < c->inner.count; i++)
-		places[n++] = (struct place){c->inner.address[i], c->inner.line[i]};
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
-		if (c->members >> id & 1)
-			places[n++] = sync_place(c, id);
-	for (unsigned int i = 0; i < n; i++) {
-		for (unsigned int j = 0; j < i; j++) {
-			const struct place *a = &places[i], *b = &places[j];
-			unsigned int first = a->line < b->line ? a->line : b->line;
-
-			if (memcmp(&a->address, &b->address, sizeof(a->address)) != 0)
-				continue;
-			p->line = a->line > b->line ? a->line : b->line;
-			inet_ntop(a->address.family, a->address.bytes, text, sizeof(text));
-			return fail(p, "address %s was given already in line %u: use each one once",
-				text, first);
-		}
-	}
-	return 0;
-}
-
-static int check(struct parser *p)
-{
-	const unsigned int *line = p->config.line;
-
-	if (check_required(p, CONFIG_ADDRESS, "the address that the peers send to") < 0 ||
-		check_authentication(p) < 0 ||
-		check_required(p, CONFIG_ID, "this member's id, 0 to 15") < 0 ||
-		check_required(p, CONFIG_OUTER, "the interface that the peers are behind") < 0)
-		return -EINVAL;
-	if (line[CONFIG_INNER_ADDRESS] > 0 &&
-		check_required(p, CONFIG_INNER, "the interface of the protected hosts") < 0)
-		return -EINVAL;
-	if (check_required(p, CONFIG_SYNC, "the interface of the sync network") < 0 ||
-		check_members(p) < 0 || check_addresses(p) < 0)
-		return -EINVAL;
-	return 0;
-}
-
 int config_read(const char *path, struct config *ret, char *err, size_t err_size)
 {
 	struct parser p = {.report = {path, err, err_size}, .member = -1};
@@ -535,7 +462,7 @@ int config_read(const char *path, struct config *ret, char *err, size_t err_size
 	if (r < 0)
 		return r;
 	set_defaults(&p);
-	r = check(&p);
+	r = config_check(&p.config, &p.report);
 	if (r < 0)
 		return r;
 	*ret = p.config;

@@ -25,6 +25,10 @@
 enum config_mode { CONFIG_LOAD_SHARING, CONFIG_HOT_STANDBY };
 enum config_transport { CONFIG_TRANSPORT_AUTO, CONFIG_TRANSPORT_UDP };
 enum config_counters { CONFIG_COUNTERS_AUTO, CONFIG_COUNTERS_EVENTS };
+enum config_ingress { CONFIG_INGRESS_ONE, CONFIG_INGRESS_ALL };
+
+#define CONFIG_CPUS_MAX 255
+#define CONFIG_CPUS_ALL (CONFIG_CPUS_MAX + 1)
 
 /* Every key; index of config.line. */
 enum config_key {
@@ -33,6 +37,7 @@ enum config_key {
 	CONFIG_INNER_ADDRESS,
 	CONFIG_MODE,
 	CONFIG_HASH,
+	CONFIG_INGRESS,
 	CONFIG_BLOCK_BITS,
 	CONFIG_HEARTBEAT,
 	CONFIG_DEAD,
@@ -53,8 +58,11 @@ enum config_key {
 	CONFIG_MAX_SAS,
 	CONFIG_AUDIT,
 	CONFIG_MISSES,
+	CONFIG_CPUS,
 	CONFIG_MEMBER_ID,
 	CONFIG_MEMBER_SYNC,
+	CONFIG_MEMBER_OUTER,
+	CONFIG_MEMBER_INNER,
 	CONFIG_KEYS
 };
 
@@ -74,6 +82,7 @@ struct config {
 		inner; /* cluster addresses, the protected hosts' gateway; or none */
 	enum config_mode mode;
 	enum espalier_hash hash;
+	enum config_ingress ingress; /* who gets what is for the outer cluster addresses */
 	unsigned int block_bits; /* a sequence block is 2^block_bits numbers */
 	unsigned int heartbeat_us;
 	unsigned int dead_after; /* missed heartbeats */
@@ -99,10 +108,14 @@ struct config {
 	unsigned int audit_us; /* how often the kernel's SAs and policies are compared with the
 				  table */
 	unsigned int misses_per_second; /* packets for unknown SPIs that may wake the agent */
+	unsigned int cpus; /* that local ESP is spread over; 0: it is not; or CONFIG_CPUS_ALL */
 
 	/* [Member]: all members, this one too */
 	uint32_t members; /* bit i: member i is configured */
 	struct in_addr member_sync[ESPALIER_MEMBERS]; /* by id: address on the sync network */
+	/* By id: where the others reach it on that side. All members have one or none has, all of
+	 * one family; family 0: none. */
+	struct address member_outer[ESPALIER_MEMBERS], member_inner[ESPALIER_MEMBERS];
 
 	/* Where it was said, for messages. Line 0: not said, the default holds. */
 	char path[CONFIG_PATH_SIZE];
@@ -119,8 +132,9 @@ int config_read(const char *path, struct config *ret, char *err, size_t err_size
 
 /*
  * Checks the rest against this machine: key files (not for others to read; the pre-shared key is
- * read into config->psk), interfaces, cluster addresses on `lo`, this member's sync address on its
- * interface, the journal's folder. Errors as config_read(); config->psk is then empty.
+ * read into config->psk), interfaces, cluster addresses on `lo`, this member's own addresses on
+ * their interfaces, the number of CPUs, the journal's folder. Errors as config_read(); config->psk
+ * is then empty.
  */
 int config_check_system(struct config *config, char *err, size_t err_size);
 

@@ -15,14 +15,18 @@ static void digest_number(uint64_t *hash, uint32_t value)
 		digest_byte(hash, (uint8_t)(value >> 8 * i));
 }
 
+static void digest_address(uint64_t *hash, const struct address *address)
+{
+	digest_number(hash, address->family);
+	for (unsigned int i = 0; i < sizeof(address->bytes); i++)
+		digest_byte(hash, address->bytes[i]);
+}
+
 static void digest_addresses(uint64_t *hash, const struct config_addresses *list)
 {
 	digest_number(hash, list->count);
-	for (unsigned int i = 0; i < list->count; i++) {
-		digest_number(hash, list->address[i].family);
-		for (unsigned int j = 0; j < sizeof(list->address[i].bytes); j++)
-			digest_byte(hash, list->address[i].bytes[j]);
-	}
+	for (unsigned int i = 0; i < list->count; i++)
+		digest_address(hash, &list->address[i]);
 }
 
 uint64_t config_cluster_digest(const struct config *config)
@@ -36,12 +40,16 @@ uint64_t config_cluster_digest(const struct config *config)
 	digest_addresses(&hash, &config->inner);
 	digest_number(&hash, config->mode);
 	digest_number(&hash, config->hash);
+	digest_number(&hash, config->ingress);
 	digest_number(&hash, config->block_bits);
 	digest_number(&hash, config->heartbeat_us);
 	digest_number(&hash, config->dead_after);
 	digest_number(&hash, config->sync_port);
 	digest_number(&hash, config->members);
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
 		digest_number(&hash, ntohl(config->member_sync[id].s_addr));
+		digest_address(&hash, &config->member_outer[id]);
+		digest_address(&hash, &config->member_inner[id]);
+	}
 	return hash;
 }

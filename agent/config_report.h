@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* config_report.h - one sentence about the configuration, as config.h promises it. */
+/*
+ * config_report.h - between the files of config.h: config.c reads the file, config_check.c looks at
+ * what it says as a whole, config_system.c at this machine; each says one sentence, as promised.
+ */
 #ifndef CONFIG_REPORT_H
 #define CONFIG_REPORT_H
 
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+
+struct config;
 
 struct config_report {
 	const char *path;
@@ -26,5 +31,8 @@ static inline void config_vreport(
 	else
 		snprintf(report->err, report->err_size, "%s: %s", report->path, sentence);
 }
+
+/* Does it make sense as a whole? 0 or -EINVAL. */
+int config_check(const struct config *config, const struct config_report *report);
 
 #endif

@@ -233,13 +233,35 @@ static int check_address(const struct check *check, unsigned int line, const cha
 		address->family == AF_INET ? 32 : 128, interface);
 }
 
-static int check_sync_address(const struct check *check)
+/* This member's own. */
+static int check_own_addresses(const struct check *check)
 {
 	const struct config *c = check->config;
-	struct address address = {.family = AF_INET};
+	struct address sync = {.family = AF_INET};
+	const struct {
+		const struct address *address;
+		const char *interface;
+	} own[] = {{&sync, c->sync_interface}, {&c->member_outer[c->id], c->outer_interface},
+		{&c->member_inner[c->id], c->inner_interface}};
+	int r = 0;
 
-	memcpy(address.bytes, &c->member_sync[c->id], sizeof(c->member_sync[c->id]));
-	return check_address(check, c->member_line[c->id], c->sync_interface, &address);
+	memcpy(sync.bytes, &c->member_sync[c->id], sizeof(c->member_sync[c->id]));
+	for (unsigned int i = 0; i < sizeof(own) / sizeof(own[0]) && r == 0; i++)
+		if (own[i].address->family)
+			r = check_address(
+				check, c->member_line[c->id], own[i].interface, own[i].address);
+	return r;
+}
+
+static int check_cpus(const struct check *check)
+{
+	const struct config *c = check->config;
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (c->cpus == CONFIG_CPUS_ALL || (long)c->cpus <= online)
+		return 0;
+	return fail(check, c->line[CONFIG_CPUS], EINVAL,
+		"Cpus %u is more than this machine has: use at most %ld, or all", c->cpus, online);
 }
 
 static int check_cluster_addresses(const struct check *check, const struct config_addresses *list)
@@ -285,7 +307,8 @@ static int check_all(struct check *check)
 		(r = check_interface(check, CONFIG_SYNC, c->sync_interface)) < 0 ||
 		(r = check_cluster_addresses(check, &c->outer)) < 0 ||
 		(r = check_cluster_addresses(check, &c->inner)) < 0 ||
-		(r = check_sync_address(check)) < 0 || (r = check_journal(check)) < 0)
+		(r = check_own_addresses(check)) < 0 || (r = check_cpus(check)) < 0 ||
+		(r = check_journal(check)) < 0)
 		return r;
 	return check_keys(check); /* last: it alone leaves something in the config */
 }

@@ -62,6 +62,18 @@ static void check_addresses(const struct config_addresses *list)
 			(ESPALIER_ADDRESSES - list->count) * sizeof(list->address[0])) == 0);
 }
 
+/* No two alike; all members have one of this family, or none has. */
+static void check_side(const struct config *c, const struct address *address)
+{
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
+		REQUIRE(c->members >> id & 1 ? address[id].family == address[c->id].family
+					     : address[id].family == 0);
+		for (unsigned int other = 0; other < id; other++)
+			REQUIRE(address[id].family == 0 ||
+				memcmp(&address[id], &address[other], sizeof(*address)) != 0);
+	}
+}
+
 static void check_members(const struct config *c)
 {
 	REQUIRE(c->members < 1U << ESPALIER_MEMBERS && c->members >> c->id & 1);
@@ -71,6 +83,8 @@ static void check_members(const struct config *c)
 			REQUIRE(c->member_sync[id].s_addr == 0 ||
 				c->member_sync[id].s_addr != c->member_sync[other].s_addr);
 	}
+	check_side(c, c->member_outer);
+	check_side(c, c->member_inner);
 }
 
 #define IN_RANGE(value, min, max) REQUIRE((value) >= (min) && (value) <= (max))
@@ -106,6 +120,7 @@ static void check(const struct config *c)
 	IN_RANGE(c->max_sas, 16, 4194304);
 	IN_RANGE(c->audit_us, 1000000, 3600000000U);
 	IN_RANGE(c->misses_per_second, 1, 100000);
+	IN_RANGE(c->cpus, 0, CONFIG_CPUS_ALL);
 	check_members(c);
 }
 

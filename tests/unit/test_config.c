@@ -111,6 +111,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c.inner.count, 0);
 	assert_int_equal(c.mode, CONFIG_LOAD_SHARING);
 	assert_int_equal(c.hash, ESPALIER_HASH_PREFIX);
+	assert_int_equal(c.ingress, CONFIG_INGRESS_ONE);
 	assert_int_equal(c.block_bits, 16);
 	assert_int_equal(c.heartbeat_us, 10000);
 	assert_int_equal(c.dead_after, 3);
@@ -130,8 +131,11 @@ static void test_defaults(void **state)
 	assert_int_equal(c.max_sas, 65536);
 	assert_int_equal(c.audit_us, 60000000);
 	assert_int_equal(c.misses_per_second, 100);
+	assert_int_equal(c.cpus, 0);
 	assert_int_equal(c.members, 1);
 	assert_string_equal(inet_ntoa(c.member_sync[0]), "10.0.0.1");
+	assert_int_equal(c.member_outer[0].family, 0);
+	assert_int_equal(c.member_inner[0].family, 0);
 }
 
 static void test_every_key(void **state)
@@ -145,12 +149,13 @@ static void test_every_key(void **state)
 		    "\tADDRESS=192.0.2.1 , 2001:DB8:0::2,192.0.2.3\n"
 		    "InnerAddress: fd00::1,10.1.0.1\naddress = 2001:db8::4\n"
 		    "Mode = Hot-Standby\nHash = mix\nBlockBits = 8\nHeartbeat = 250 ms\n"
-		    "Dead = 100\r\nSyncPort = 65535\n"
+		    "Dead = 100\r\nSyncPort = 65535\nIngress = ALL\n"
 		    "CertificateFile = /c\nPrivateKeyFile = /k\nCAFile = /ca\n"
 		    "\n[INTERFACE]\nId = 15\nOuter = a\nInner = b\nSync = c\nJournal = /j/j\n"
 		    "Pin = /p\nControl = /x\nTransport = udp\nCounters = events\n"
-		    "MaxSAs = 4194304\nAudit = 60 MIN\nMisses = 100000\n"
-		    "[Member]\nId = 15\nSync = 10.0.0.15\n[Member]\nId = 2\nSync = 10.0.0.2",
+		    "MaxSAs = 4194304\nAudit = 60 MIN\nMisses = 100000\nCpus = 255\n"
+		    "[Member]\nId = 15\nSync = 10.0.0.15\nOuter = 10.3.0.15\nInner = fd00::f\n"
+		    "[Member]\nId = 2\nSync = 10.0.0.2\nInner = fd00:1::2\nOuter = 10.0.0.2",
 		&c);
 	assert_string_equal(c.name, "gw_1.a-b");
 	assert_int_equal(c.outer.count, 4);
@@ -184,9 +189,17 @@ static void test_every_key(void **state)
 	assert_int_equal(c.max_sas, 4194304);
 	assert_true(c.audit_us == 3600000000U);
 	assert_int_equal(c.misses_per_second, 100000);
+	assert_int_equal(c.cpus, 255);
+	assert_int_equal(c.ingress, CONFIG_INGRESS_ALL);
 	assert_int_equal(c.members, 1 << 15 | 1 << 2);
 	assert_string_equal(inet_ntoa(c.member_sync[15]), "10.0.0.15");
 	assert_string_equal(inet_ntoa(c.member_sync[2]), "10.0.0.2");
+	assert_address(&c.member_outer[15], "10.3.0.15");
+	assert_address(&c.member_inner[15], "fd00::f");
+	assert_address(&c.member_outer[2], "10.0.0.2"); /* the sync network is one of the two */
+	assert_address(&c.member_inner[2], "fd00:1::2");
+	assert_good(CLUSTER INTERFACE "Cpus = All\n" MEMBER, &c);
+	assert_int_equal(c.cpus, CONFIG_CPUS_ALL);
 }
 
 static void test_syntax(void **state)
@@ -202,11 +215,11 @@ static void test_syntax(void **state)
 	assert_bad("Name = a\n" GOOD, 1, "Name stands before any section: begin with [Cluster]");
 	assert_bad(GOOD "[Members]\nId = 1\n", 12,
 		"unknown section [Members]: use [Cluster], [Interface] and [Member]");
-	assert_bad(GOOD "Key = 1\n", 11, "unknown key Key in [Member]: use Id, Sync");
+	assert_bad(GOOD "Key = 1\n", 11, "unknown key Key in [Member]: use Id, Sync, Outer, Inner");
 	assert_bad("[Interface]\n\nKey = 1\nNonsense\n", 3,
 		"unknown key Key in [Interface]: use Id, Outer, Inner, Sync, Journal, Pin, "
 		"Control, "
-		"Transport, Counters, MaxSAs, Audit, Misses");
+		"Transport, Counters, MaxSAs, Audit, Misses, Cpus");
 	assert_bad("[Cluster]\nName = a\nName = b\n", 3,
 		"Name was given already in line 2: remove one");
 	assert_bad(
@@ -273,6 +286,9 @@ static void test_values(void **state)
 	assert_bad(INTERFACE_KEY("Misses = 0"), 2, "Misses 0 is out of range: use 1 to 100000");
 	assert_bad(INTERFACE_KEY("Misses = 100001"), 2,
 		"Misses 100001 is out of range: use 1 to 100000");
+	assert_bad(CLUSTER_KEY("Ingress = two"), 2, "Ingress 'two' is unknown: use one or all");
+	assert_bad(INTERFACE_KEY("Cpus = 256"), 2, "Cpus 256 is out of range: use 0 to 255");
+	assert_bad(INTERFACE_KEY("Cpus = some"), 2, "Cpus 'some' is not a number: use 0 to 255");
 	assert_bad(INTERFACE_KEY("Control = /"
 				 "1234567890123456789012345678901234567890123456789012345678901234"
 				 "56789012345678901234567890123456789012345678"),
@@ -340,11 +356,46 @@ static void test_members(void **state)
 	assert_bad(GOOD "[Member]\nSync = 10.0.0.2\nId = 1\n", 12,
 		"this [Member] does not begin with its Id: put Id first");
 	assert_bad(GOOD "Id = 1\n", 11, "this [Member] has an Id already: begin a new [Member]");
-	assert_bad(GOOD "Sync = 10.0.0.2\n", 11, "member 0 has a Sync address already: remove one");
+	assert_bad(GOOD "Sync = 10.0.0.2\n", 11, "member 0 was given its Sync already: remove one");
 	assert_bad(GOOD "[Member]\nId = 1\n", 12,
 		"member 1 has no Sync: give its address on the sync network");
 	assert_bad(CLUSTER INTERFACE "[Member]\nId = 1\nSync = 10.0.0.2\n", 5,
 		"this member's id 0 has no [Member]: add one for each member");
+}
+
+#define MEMBER1 "[Member]\nId = 1\nSync = 10.0.0.2\n" /* lines 12 to 14 after GOOD and a line */
+
+static void test_member_addresses(void **state)
+{
+	struct config c;
+
+	(void)state;
+	assert_bad(GOOD "Outer = 10.3.0.1\nOuter = 10.3.0.1\n", 12,
+		"member 0 was given its Outer already: remove one");
+	assert_bad(GOOD "[Member]\nInner = 10.3.0.1\n", 12,
+		"this [Member] does not begin with its Id: put Id first");
+	assert_bad(GOOD "Outer = 10.3.0.1/24\n", 11,
+		"Outer '10.3.0.1/24' is not an IP address: write it like 192.0.2.1 or 2001:db8::1");
+	assert_bad(GOOD "Outer = fe80::1\n", 11,
+		"Outer fe80::1 cannot be a host's address on any link: use a global or unique "
+		"local address");
+	assert_bad(GOOD "Inner = 10.3.0.1\n", 0,
+		"[Interface] Inner is missing: give the interface of the protected hosts");
+	assert_bad(GOOD "Outer = 10.3.0.1\n" MEMBER1, 13,
+		"member 1 has no Outer, but member 0 has: give it to all members or to none");
+	assert_bad(CLUSTER INTERFACE "Inner = i\n" MEMBER MEMBER1 "Inner = 10.3.0.2\n", 10,
+		"member 0 has no Inner, but member 1 has: give it to all members or to none");
+	assert_bad(GOOD "Outer = 10.3.0.1\n" MEMBER1 "Outer = fd00::2\n", 13,
+		"Outer of member 1 is IPv6, that of member 0 is not: use one family");
+	assert_bad(GOOD "Outer = 192.0.2.1\n", 9,
+		"address 192.0.2.1 was given already in line 2: use each one once");
+	assert_bad(GOOD "Outer = 10.3.0.1\n" MEMBER1 "Outer = 10.3.0.1\n", 13,
+		"address 10.3.0.1 was given already in line 9: use each one once");
+	assert_bad(GOOD "Outer = 10.0.0.2\n" MEMBER1 "Outer = 10.3.0.2\n", 13,
+		"address 10.0.0.2 was given already in line 9: use each one once");
+	/* A member may have one address for all, and another family on the other side. */
+	assert_good(
+		CLUSTER INTERFACE "Inner = i\n" MEMBER "Outer = 10.0.0.1\nInner = fd00::1\n", &c);
 }
 
 static void test_missing(void **state)
@@ -388,6 +439,9 @@ static void test_digest(void **state)
 		CLUSTER "Mode = hot-standby\n" INTERFACE MEMBER,
 		CLUSTER "Hash = mix\n" INTERFACE MEMBER,
 		CLUSTER "BlockBits = 17\n" INTERFACE MEMBER,
+		CLUSTER "Ingress = all\n" INTERFACE MEMBER, GOOD "Outer = 10.3.0.1\n",
+		GOOD "Outer = fd00::1\n",
+		CLUSTER INTERFACE "Inner = i\n" MEMBER "Inner = fd00::1\n",
 		CLUSTER "Heartbeat = 11\n" INTERFACE MEMBER, CLUSTER "Dead = 4\n" INTERFACE MEMBER,
 		CLUSTER "SyncPort = 1\n" INTERFACE MEMBER,
 		GOOD "[Member]\nId = 1\nSync = 10.0.0.2\n",
@@ -396,7 +450,7 @@ static void test_digest(void **state)
 
 	(void)state;
 	/* Of the program, not of the machine or the build: it is compared over the wire. */
-	assert_int_equal(same, 0x61aee95f32200bcbULL);
+	assert_int_equal(same, 0xae14f90e55264e4bULL);
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		assert_int_not_equal(digest(others[i]), same);
 		for (size_t j = 0; j < i; j++)
@@ -406,7 +460,7 @@ static void test_digest(void **state)
 	assert_int_equal(
 		digest("[Cluster]\nPresharedKeyFile = /x\nDead = 3\nAddress=192.0.2.1\n"
 		       "[Interface]\nId = 0\nOuter = x\nSync = y\nMaxSAs = 99\nAudit = 1s\n"
-		       "Misses = 1\n" MEMBER),
+		       "Misses = 1\nCpus = all\n" MEMBER),
 		same);
 	assert_int_equal(digest(CLUSTER "[Interface]\nId = 1\nOuter = o\nSync = s\n" MEMBER
 					"[Member]\nId = 1\nSync = 10.0.0.2\n"),
@@ -594,6 +648,7 @@ static void test_certificates(void **state)
 static void test_machine(void **state)
 {
 	struct machine *m = *state;
+	char sentence[128];
 	struct config good;
 
 	write_file(m->psk, 0600, BASE32, strlen(BASE32));
@@ -620,6 +675,24 @@ static void test_machine(void **state)
 	m->config.member_sync[0].s_addr = htonl(0x0a000009);
 	assert_check_fails(m, EADDRNOTAVAIL, 10,
 		"address 10.0.0.9 is not on lo: ip address add 10.0.0.9/32 dev lo");
+	m->config = good;
+	m->config.member_outer[0] = (struct address){AF_INET, {10, 3, 0, 1}};
+	assert_check_fails(m, EADDRNOTAVAIL, 10,
+		"address 10.3.0.1 is not on lo: ip address add 10.3.0.1/32 dev lo");
+	m->config.member_outer[0] = (struct address){AF_INET, {10, 0, 0, 1}};
+	m->config.member_inner[0] = (struct address){AF_INET6, {0xfd}};
+	strcpy(m->config.inner_interface, "lo");
+	assert_check_fails(m, EADDRNOTAVAIL, 10,
+		"address fd00:: is not on lo: ip address add fd00::/128 dev lo");
+	m->config.member_inner[0] = m->config.outer.address[0];
+	m->config.cpus = CONFIG_CPUS_ALL;
+	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), 0);
+	m->config.cpus = 4711;
+	snprintf(sentence, sizeof(sentence),
+		"Cpus 4711 is more than this machine has: use at most %ld, or all",
+		sysconf(_SC_NPROCESSORS_ONLN));
+	m->config.line[CONFIG_CPUS] = 4;
+	assert_check_fails(m, EINVAL, 4, sentence);
 	m->config = good;
 	strcpy(m->config.journal_path, "/nonexistent/journal");
 	assert_check_fails(m, ENOENT, 8,
@@ -669,6 +742,7 @@ int main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_members),
+		cmocka_unit_test(test_member_addresses),
 		cmocka_unit_test(test_missing),
 		cmocka_unit_test(test_digest),
 		cmocka_unit_test(test_example),
