@@ -41,7 +41,7 @@ static __always_inline bool neighbour_is_ingress(void)
 {
 	struct espalier_view_half *half = view_active();
 
-	return half && half->ingress == settings.self && hop_agent_lives();
+	return half && !settings.ingress_all && half->ingress == settings.self && hop_agent_lives();
 }
 
 /* Our own MAC address, if it is for us to answer with it. */

@@ -103,6 +103,8 @@ struct espalier_settings {
 	__u8 block_bits; /* a sequence block is 2^block_bits numbers */
 	__u8 tunnel_family; /* AF_INET (in the first four bytes) or AF_INET6; 0: no IP-in-IP */
 	__u8 cpus; /* steer: local ESP is spread over that many entries of "cpus"; 0: it is not */
+	__u8 ingress_all; /* steer: not 0: routers send to all members, nobody answers ARP or ND */
+	__u8 reserved[7];
 };
 
 /* How a bucket follows from an SPI. `prefix`: an IKE daemon can be told a contiguous range. */
@@ -311,7 +313,7 @@ static_assert(sizeof(struct espalier_hop) == 48, "ABI");
 static_assert(sizeof(struct espalier_selector) == 28, "ABI");
 static_assert(sizeof(struct espalier_sa_key) == 24, "ABI");
 static_assert(sizeof(struct espalier_sa) == 56, "ABI");
-static_assert(sizeof(struct espalier_settings) == 200, "ABI");
+static_assert(sizeof(struct espalier_settings) == 208, "ABI");
 static_assert(sizeof(struct espalier_reasons) == 8 * ESPALIER_REASON_COUNT, "ABI");
 static_assert(sizeof(struct espalier_counter) == 16, "ABI");
 static_assert(sizeof(struct espalier_event) == 40, "ABI");
