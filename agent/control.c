@@ -138,6 +138,10 @@ static struct json_object *datapath_status(const struct agent *a)
 		add_string(o, "spi_misses", "not told");
 		add_string(o, "spi_misses_why", why ? why : "");
 	}
+	add_number(o, "spread_cpus", datapath_cpus(a->datapath, &why));
+	if (why && why[0])
+		add_string(o, "spread_cpus_why", why);
+	add_string(o, "outer_ingress", a->config.ingress == CONFIG_INGRESS_ALL ? "all" : "one");
 	add_string(o, "pin", a->config.pin_path);
 	return o;
 }

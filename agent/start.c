@@ -155,6 +155,10 @@ static int start_datapath(struct agent *a, char *err, size_t err_size)
 		.pin = c->pin_path,
 		.fexit = c->counters == CONFIG_COUNTERS_AUTO,
 		.misses_per_second = c->misses_per_second,
+		.tunnel = {[DATAPATH_OUTER] = c->member_outer[c->id],
+			[DATAPATH_INNER] = c->member_inner[c->id]},
+		.ingress_all = c->ingress == CONFIG_INGRESS_ALL,
+		.cpus = c->cpus == CONFIG_CPUS_ALL ? DATAPATH_ALL_CPUS : c->cpus,
 	};
 
 	memcpy(datapath.ifindex, a->ifindex, sizeof(datapath.ifindex));

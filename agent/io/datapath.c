@@ -178,6 +178,17 @@ static void fill_settings(
 		.sync_port = htons(config->sync_port),
 		.misses_per_second = config->misses_per_second,
 	};
+	if (program == STEER) {
+		ret->ingress_all = config->ingress_all;
+		ret->cpus = (uint8_t)config->cpus;
+	}
+	if (program == STEER || program == CLEAR) {
+		const struct address *tunnel =
+			&config->tunnel[program == STEER ? DATAPATH_OUTER : DATAPATH_INNER];
+
+		ret->tunnel_family = (uint8_t)tunnel->family;
+		memcpy(ret->tunnel, tunnel->bytes, sizeof(ret->tunnel));
+	}
 	for (int i = 0; i < ESPALIER_ADDRESSES; i++)
 		if (cluster[i].family == AF_INET)
 			memcpy(&ret->cluster[i], cluster[i].bytes, sizeof(ret->cluster[i]));
@@ -331,6 +342,7 @@ static int load_guard(struct datapath *d, char *err, size_t err_size)
 	if (r < 0)
 		return fail(r, err, err_size, "cannot use the BPF maps: %s", strerror(-r));
 	begin_view(d->view);
+	datapath_fill_cpus(d);
 	return 0;
 }
 
@@ -384,6 +396,7 @@ static int attach_all(struct datapath *d, char *err, size_t err_size)
 		r = attach_side(d, side, err, err_size);
 	if (r < 0)
 		return r;
+	datapath_trim_cpus(d);
 	attach_tracing(d, COUNT, d->config.fexit, d->no_count, sizeof(d->no_count));
 	attach_tracing(d, MISS, d->config.misses_per_second > 0, d->no_miss, sizeof(d->no_miss));
 	return 0;
@@ -502,4 +515,11 @@ bool datapath_tells_misses(const struct datapath *d, const char **ret_why)
 	if (ret_why)
 		*ret_why = d->no_miss;
 	return !d->no_miss[0];
+}
+
+unsigned int datapath_cpus(const struct datapath *d, const char **ret_why)
+{
+	if (ret_why)
+		*ret_why = d->no_cpus;
+	return d->config.cpus;
 }

@@ -22,6 +22,8 @@ struct datapath;
 
 enum datapath_side { DATAPATH_OUTER, DATAPATH_INNER, DATAPATH_SYNC, DATAPATH_SIDES };
 
+#define DATAPATH_ALL_CPUS UINT32_MAX
+
 struct datapath_config {
 	uint8_t self; /* own member id */
 	uint8_t members; /* the highest member id + 1 */
@@ -31,6 +33,9 @@ struct datapath_config {
 	uint64_t dead_ns; /* an agent silent for this long does not answer ARP */
 	unsigned int ifindex[DATAPATH_SIDES]; /* 0: none (not allowed for the outer one) */
 	struct address outer[ESPALIER_ADDRESSES], inner[ESPALIER_ADDRESSES]; /* family 0: unused */
+	struct address tunnel[DATAPATH_SIDES]; /* this member's, for IP-in-IP; family 0: none */
+	bool ingress_all; /* nobody answers for the outer cluster addresses */
+	unsigned int cpus; /* that local ESP is spread over; 0: it is not; or DATAPATH_ALL_CPUS */
 	struct in_addr sync_address; /* this member's */
 	uint16_t sync_port; /* UDP, host byte order */
 	const char *pin; /* folder on a bpffs; its last part is made if need be */
@@ -69,6 +74,9 @@ bool datapath_counts_inbound(const struct datapath *d, const char **ret_why);
  */
 bool datapath_tells_misses(const struct datapath *d, const char **ret_why);
 
+/* Over how many CPUs local ESP is spread. If fewer than wanted, *ret_why (may be NULL) says why. */
+unsigned int datapath_cpus(const struct datapath *d, const char **ret_why);
+
 /* The takeover: fills the spare half of the view and flips to it. The programs see it at once. */
 void datapath_publish(struct datapath *d, const struct espalier_view_half *half);
 
@@ -104,6 +112,10 @@ int datapath_selector_set(struct datapath *d, const struct espalier_selector *se
 int datapath_selector_delete(
 	struct datapath *d, const struct espalier_selector *selector); /* -ENOENT */
 
+/* Walks as datapath_sa_next(). */
+int datapath_selector_next(struct datapath *d, const struct espalier_selector *previous,
+	struct espalier_selector *ret_selector, struct espalier_flow *ret);
+
 /* Inbound SAs that do not belong to the owner of their SPI's bucket. -ENOSPC: more than max_sas. */
 int datapath_pin_set(
 	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_flow *flow);
@@ -116,6 +128,9 @@ int datapath_pin_next(
  * -ENOSPC: more than ESPALIER_INTERFACES. */
 int datapath_interface_set(struct datapath *d, unsigned int ifindex, uint32_t if_id);
 int datapath_interface_delete(struct datapath *d, unsigned int ifindex); /* -ENOENT */
+/* Walks as datapath_sa_next(). */
+int datapath_interface_next(
+	struct datapath *d, const unsigned int *previous, unsigned int *ret_ifindex);
 
 /* Packets by enum espalier_reason, all CPUs. */
 int datapath_reasons(const struct datapath *d, uint64_t ret[ESPALIER_REASON_COUNT]);

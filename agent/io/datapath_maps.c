@@ -79,6 +79,16 @@ int datapath_selector_delete(struct datapath *d, const struct espalier_selector 
 	return bpf_map_delete_elem(d->selectors, selector);
 }
 
+int datapath_selector_next(struct datapath *d, const struct espalier_selector *previous,
+	struct espalier_selector *ret_selector, struct espalier_flow *ret)
+{
+	int r = bpf_map_get_next_key(d->selectors, previous, ret_selector);
+
+	if (r == 0)
+		r = bpf_map_lookup_elem(d->selectors, ret_selector, ret);
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
 /* Sets an entry of a map that is asked only if `count`, in the view, is not 0. */
 static int counted_set(int map, const void *key, const void *value, uint32_t *count)
 {
@@ -127,6 +137,14 @@ int datapath_interface_set(struct datapath *d, unsigned int ifindex, uint32_t if
 int datapath_interface_delete(struct datapath *d, unsigned int ifindex)
 {
 	return counted_delete(d->interfaces, &ifindex, &d->view->interfaces);
+}
+
+int datapath_interface_next(
+	struct datapath *d, const unsigned int *previous, unsigned int *ret_ifindex)
+{
+	int r = bpf_map_get_next_key(d->interfaces, previous, ret_ifindex);
+
+	return r == -ENOENT ? 0 : r < 0 ? r : 1;
 }
 
 int datapath_reasons(const struct datapath *d, uint64_t ret[ESPALIER_REASON_COUNT])

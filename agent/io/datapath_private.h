@@ -25,7 +25,15 @@ struct datapath {
 	void *wake_ctx;
 	const char *xdp_mode[DATAPATH_SIDES];
 	char no_count[96], no_miss[96]; /* why they are not attached, or "" */
+	char no_cpus[96]; /* why local ESP is not spread as wanted, or "" */
 };
+
+/*
+ * Makes entries of "cpus" for as many as config.cpus wants and there are; config.cpus then says how
+ * many. The rest goes by datapath_trim_cpus(), when no program sends there any more.
+ */
+void datapath_fill_cpus(struct datapath *d);
+void datapath_trim_cpus(struct datapath *d);
 
 int datapath_on_wake(
 	void *ctx, void *data, size_t size); /* ring_buffer_sample_fn; ctx: the datapath */

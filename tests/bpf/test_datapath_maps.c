@@ -60,6 +60,9 @@ static void test_stores(void **state)
 	struct espalier_selector selector = {
 		.prefixlen = ESPALIER_SELECTOR_BITS + 24, .family = AF_INET, .addr = {10, 2}};
 	const struct espalier_flow flow = {.bucket = 9, .pinned = 2};
+	struct espalier_selector next_selector;
+	struct espalier_flow next_flow;
+	unsigned int ifindex;
 	struct espalier_sa_key key = {.daddr = {192, 0, 2, 1}, .spi = 7, .family = AF_INET}, next;
 	struct datapath *d = open_it();
 
@@ -83,7 +86,12 @@ static void test_stores(void **state)
 	read_pinned("members", 15, &found);
 	assert_memory_equal(&found, &member, sizeof(member));
 
+	assert_int_equal(datapath_selector_next(d, NULL, &next_selector, &next_flow), 0);
 	assert_int_equal(datapath_selector_set(d, &selector, &flow), 0);
+	assert_int_equal(datapath_selector_next(d, NULL, &next_selector, &next_flow), 1);
+	assert_memory_equal(&next_selector, &selector, sizeof(selector));
+	assert_memory_equal(&next_flow, &flow, sizeof(flow));
+	assert_int_equal(datapath_selector_next(d, &next_selector, &next_selector, &next_flow), 0);
 	selector.prefixlen -= 8;
 	assert_int_equal(datapath_selector_delete(d, &selector), -ENOENT);
 	selector.prefixlen += 8;
@@ -108,9 +116,133 @@ static void test_stores(void **state)
 	read_pinned("view", 0, &view);
 	assert_int_equal(view.pins, 0);
 	assert_int_equal(view.interfaces, 1);
+	assert_int_equal(datapath_interface_next(d, NULL, &ifindex), 1);
+	assert_int_equal(ifindex, 9);
+	assert_int_equal(datapath_interface_next(d, &ifindex, &ifindex), 0);
 	assert_int_equal(datapath_interface_delete(d, 9), 0);
 	assert_int_equal(datapath_interface_delete(d, 9), -ENOENT);
 	datapath_close(d);
+}
+
+static uint32_t queue_of(uint32_t cpu)
+{
+	struct bpf_cpumap_val value = {};
+	int fd = pinned("cpus");
+
+	if (bpf_map_lookup_elem(fd, &cpu, &value) < 0)
+		value.qsize = 0;
+	close(fd);
+	return value.qsize;
+}
+
+/* As many as are wanted, as many as there are; those that are not wanted any more go. */
+static void test_cpus(void **state)
+{
+	unsigned int online = (unsigned int)sysconf(_SC_NPROCESSORS_ONLN);
+	struct datapath *d = open_it();
+	const char *why;
+
+	(void)state;
+	assert_int_equal(datapath_cpus(d, &why), 0);
+	assert_string_equal(why, "");
+	assert_int_equal(queue_of(0), 0);
+	datapath_close(d);
+	config.cpus = DATAPATH_ALL_CPUS;
+	d = open_it();
+	assert_int_equal(datapath_cpus(d, &why), online);
+	assert_string_equal(why, "");
+	for (uint32_t cpu = 0; cpu < online; cpu++)
+		assert_int_equal(queue_of(cpu), 2048);
+	datapath_close(d);
+	config.cpus = online + 1;
+	d = open_it();
+	assert_int_equal(datapath_cpus(d, &why), online);
+	assert_string_equal(why, "only so many are on, without a gap");
+	datapath_close(d);
+	config.cpus = 1;
+	d = open_it();
+	assert_int_equal(datapath_cpus(d, &why), 1);
+	assert_int_equal(queue_of(0), 2048);
+	for (uint32_t cpu = 1; cpu < online; cpu++)
+		assert_int_equal(queue_of(cpu), 0);
+	datapath_close(d);
+}
+
+static struct bpf_map_info map_info(int fd)
+{
+	struct bpf_map_info info = {};
+	uint32_t size = sizeof(info);
+
+	assert_int_equal(bpf_obj_get_info_by_fd(fd, &info, &size), 0);
+	return info;
+}
+
+/* If these are the maps of a program of this cluster: its settings. */
+static bool read_settings(const uint32_t *maps, uint32_t n, struct espalier_settings *ret)
+{
+	int reasons = pinned("reasons");
+	uint32_t ours = map_info(reasons).id, zero = 0;
+	bool is_ours = false, found = false;
+
+	close(reasons);
+	for (uint32_t i = 0; i < n; i++) {
+		int fd = bpf_map_get_fd_by_id(maps[i]);
+
+		is_ours |= maps[i] == ours;
+		if (strstr(map_info(fd).name, ".rodata"))
+			found = bpf_map_lookup_elem(fd, &zero, ret) == 0;
+		close(fd);
+	}
+	return is_ours && found;
+}
+
+/* A program's settings, as it was loaded. Others may run on this machine, and some just go. */
+static struct espalier_settings settings_of(const char *program)
+{
+	struct espalier_settings settings;
+	uint32_t id = 0;
+
+	while (bpf_prog_get_next_id(id, &id) == 0) {
+		uint32_t maps[16], size = sizeof(struct bpf_prog_info);
+		struct bpf_prog_info info = {.nr_map_ids = 16, .map_ids = (uintptr_t)maps};
+		int fd = bpf_prog_get_fd_by_id(id);
+		bool found;
+
+		if (fd < 0)
+			continue;
+		found = bpf_obj_get_info_by_fd(fd, &info, &size) == 0 &&
+			strncmp(info.name, program, sizeof(info.name) - 1) == 0 &&
+			info.nr_map_ids <= 16 && read_settings(maps, info.nr_map_ids, &settings);
+		close(fd);
+		if (found)
+			return settings;
+	}
+	fail_msg("%s does not run", program);
+	return settings;
+}
+
+/* Each side has its own address for IP-in-IP; only the outer one may have all for ingress. */
+static void test_settings(void **state)
+{
+	struct espalier_settings settings;
+
+	(void)state;
+	config.tunnel[DATAPATH_OUTER] = address_of("192.0.2.11");
+	config.tunnel[DATAPATH_INNER] = address_of("fd00::11");
+	config.ingress_all = true;
+	config.cpus = 1;
+	datapath_close(open_it());
+	settings = settings_of("espalier_steer");
+	assert_int_equal(settings.tunnel_family, AF_INET);
+	assert_memory_equal(settings.tunnel, config.tunnel[DATAPATH_OUTER].bytes, 16);
+	assert_int_equal(settings.ingress_all, 1);
+	assert_int_equal(settings.cpus, 1);
+	settings = settings_of("espalier_clear");
+	assert_int_equal(settings.tunnel_family, AF_INET6);
+	assert_memory_equal(settings.tunnel, config.tunnel[DATAPATH_INNER].bytes, 16);
+	assert_int_equal(settings.ingress_all, 0);
+	assert_int_equal(settings.cpus, 0);
+	assert_int_equal(settings_of("espalier_guard").tunnel_family, 0);
 }
 
 static void note_event(void *ctx, const struct espalier_event *event)
@@ -227,6 +359,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_sas, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stores, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cpus, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_settings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_guard, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_half_window, setup, teardown),
 	};
