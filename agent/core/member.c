@@ -107,6 +107,20 @@ void member_set_macs(struct member *m, unsigned int id)
 	m->ops->macs(m->ctx, (uint8_t)id, &o->macs, next_hop);
 }
 
+void member_own_macs(struct member *m, const struct wire_macs *macs)
+{
+	if (memcmp(&m->config.macs, macs, sizeof(*macs)) == 0)
+		return;
+	m->config.macs = *macs;
+	m->heartbeat_due_us = 0;
+	m->macs_heard_us = m->now_us + m->config.dead * m->config.heartbeat_us;
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
+		m->others[id].knows_us = false;
+		if (member_is_other(m, id))
+			member_set_macs(m, id);
+	}
+}
+
 static void heartbeat(struct member *m)
 {
 	struct wire_heartbeat h = {
@@ -275,7 +289,8 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 		compare_void(m, from);
 	}
 	o->told = true;
-	o->knows_us = o->hears_us && h->knows >> m->config.self & 1;
+	o->knows_us =
+		o->hears_us && h->knows >> m->config.self & 1 && m->now_us >= m->macs_heard_us;
 	member_set_macs(m, from);
 	if (m->journals[from] != h->journal) {
 		m->journals[from] = h->journal;

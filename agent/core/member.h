@@ -107,6 +107,9 @@ void member_missing(struct member *m, const struct record_key *key);
 /* ESP came for this SA, and the kernel has none. */
 void member_missed(struct member *m, const struct record_key *key);
 
+/* Our MAC addresses have changed. Others are no next hop until they have had the time to hear it.
+ */
+void member_own_macs(struct member *m, const struct wire_macs *macs);
 void member_link(struct member *m, bool up); /* outer and inner links carry traffic */
 void member_leave(struct member *m); /* others are to take over, we are being stopped */
 void member_committed(

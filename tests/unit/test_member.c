@@ -369,6 +369,28 @@ static void test_link_down(void **state)
 	same_view(7);
 }
 
+/* Another MAC address: told at once, and nobody is a next hop who may not know it. */
+static void test_own_macs(void **state)
+{
+	static const struct wire_macs macs = {.outer = {2, 9}, .inner = {2, 8}};
+	struct member *m = gateways[0].m;
+
+	(void)state;
+	member_own_macs(m, &m->config.macs); /* the same: nothing */
+	assert_int_equal(m->others[1].next_hop, 1);
+	member_own_macs(m, &macs);
+	assert_int_equal(m->others[1].next_hop, 0);
+	assert_int_equal(m->others[2].next_hop, 0);
+	run(HEARTBEAT_US / 2000 + 2);
+	assert_memory_equal(&gateways[1].m->others[0].macs, &macs, sizeof(macs));
+	run(HEARTBEAT_US / 1000);
+	assert_int_equal(m->others[1].next_hop, 0); /* it may have lost a few heartbeats */
+	run((DEAD + 1) * HEARTBEAT_US / 1000);
+	assert_int_equal(m->others[1].next_hop, 1);
+	assert_int_equal(m->others[2].next_hop, 1);
+	same_view(7);
+}
+
 int main(void)
 {
 #define IN_CLUSTER(test) cmocka_unit_test_setup_teardown(test, setup_cluster, teardown)
@@ -387,6 +409,7 @@ int main(void)
 		IN_CLUSTER(test_stranger),
 		IN_CLUSTER(test_leave),
 		IN_CLUSTER(test_link_down),
+		IN_CLUSTER(test_own_macs),
 	};
 
 	return cmocka_run_group_tests_name("member", tests, NULL, NULL);
