@@ -7,6 +7,7 @@
  *   events.c     hands them to the core
  *   audit.c      compares the kernel with the core's records
  *   progress.c   how far a member that joins has come
+ *   hops.c       how packets get to the other members
  *   ops.c        carries out what the core decides (core/member.h, struct member_ops)
  *   control.c    answers espalierctl
  */
@@ -21,8 +22,10 @@
 #include "core/member.h"
 #include "io/channel.h"
 #include "io/datapath.h"
+#include "io/hop.h"
 #include "io/journal.h"
 #include "io/link.h"
+#include "io/route.h"
 #include "io/xfrm.h"
 
 struct audit {
@@ -42,6 +45,22 @@ struct progress {
 	bool said; /* something, so that its end is told, too */
 };
 
+/* Another member, on one side. */
+struct hop {
+	struct hop_facts facts;
+	enum hop_lack lack, said; /* there is no way, and what we have said of it */
+	uint64_t lacks_since_us;
+};
+
+#define HOPS_SIDES 2 /* DATAPATH_OUTER, DATAPATH_INNER */
+
+struct hops {
+	struct hop hop[ESPALIER_MEMBERS][HOPS_SIDES];
+	struct wire_macs macs[ESPALIER_MEMBERS]; /* as each member has told */
+	bool changed; /* routes, neighbours or interfaces: ask again */
+	uint64_t due_us; /* ask again in any case */
+};
+
 struct agent {
 	struct config config;
 	unsigned int ifindex[DATAPATH_SIDES];
@@ -52,6 +71,7 @@ struct agent {
 	struct xfrm *xfrm;
 	struct journal *journal;
 	struct link *link;
+	struct route *route;
 	uint64_t *positions; /* by slot: what the core was told last */
 	uint64_t positions_due_us;
 	uint32_t positions_next; /* slot to be read next; behind the last one: all have been */
@@ -59,6 +79,7 @@ struct agent {
 	bool journal_failed;
 	struct audit audit;
 	struct progress progress;
+	struct hops hops;
 };
 
 uint64_t agent_now_ns(void); /* CLOCK_MONOTONIC */
@@ -71,7 +92,9 @@ void agent_stop(struct agent *a); /* also what is started in part */
 /* events.c. What takes a void pointer is handed to the adapters; ctx: struct agent. */
 extern const struct xfrm_handlers events_xfrm;
 void events_datagram(void *ctx, uint8_t from, const void *buf, size_t len);
-void events_link(void *ctx, const struct link_state *state);
+extern const struct link_handlers events_links;
+void events_links_up(struct agent *a); /* tells the core whether our links carry traffic */
+void events_own_macs(struct agent *a); /* tells what our MAC addresses are */
 void events_wake(void *ctx, const struct espalier_event *event);
 void events_kernel(struct agent *a);
 void events_journal(struct agent *a);
@@ -85,8 +108,16 @@ void audit_saw(struct agent *a, const struct record *r); /* while audit.reading 
 void progress_tick(struct agent *a, uint64_t now_us);
 bool progress_goes_on(const struct agent *a); /* what the last tick has measured still holds */
 
+/* hops.c */
+void hops_start(struct agent *a);
+void hops_told(struct agent *a, uint8_t id, const struct wire_macs *macs, bool next_hop);
+void hops_route(void *ctx, const struct address *prefix, unsigned int bits); /* route_handler */
+void hops_tick(struct agent *a, uint64_t now_us);
+
 /* ops.c */
 extern const struct member_ops agent_ops; /* ctx: struct agent */
+/* Tells the link of a side that the cluster addresses are here now. */
+void ops_announce(struct agent *a, enum datapath_side side);
 struct record_key ops_record_key(const struct espalier_sa_key *key);
 
 /* control.c: the socket that espalierctl speaks to. */

@@ -31,7 +31,7 @@
 #define REST_MOST_US 5000 /* ... no longer: it may have been stopped, and is behind */
 #define IDLE_US 100 /* so long without an event is a pause */
 
-enum source { TIMER, SIGNAL, XFRM, CHANNEL, LINK, JOURNAL, WAKE, CONTROL, SOURCES };
+enum source { TIMER, SIGNAL, XFRM, CHANNEL, LINK, ROUTE, JOURNAL, WAKE, CONTROL, SOURCES };
 
 struct loop {
 	int epoll, timer, signal;
@@ -97,7 +97,7 @@ static int open_loop(struct agent *a, struct loop *l)
 		timerfd_settime(l->timer, 0, &every, NULL) < 0 || watch(l, l->timer, TIMER) < 0 ||
 		watch(l, l->signal, SIGNAL) < 0 || watch(l, xfrm_fd(a->xfrm), XFRM) < 0 ||
 		watch(l, channel_fd(a->channel), CHANNEL) < 0 ||
-		watch(l, link_fd(a->link), LINK) < 0 ||
+		watch(l, link_fd(a->link), LINK) < 0 || watch(l, route_fd(a->route), ROUTE) < 0 ||
 		watch(l, journal_fd(a->journal), JOURNAL) < 0 ||
 		watch(l, datapath_wake_fd(a->datapath), WAKE) < 0 ||
 		watch(l, control_fd(l->control), CONTROL) < 0)
@@ -116,6 +116,7 @@ static void tick(struct agent *a, struct loop *l)
 	member_tick(a->member, now);
 	datapath_alive(a->datapath, agent_now_ns());
 	(void)datapath_wake(a->datapath, events_wake, a); /* some events wait for this */
+	hops_tick(a, now);
 	if (now >= a->positions_due_us) {
 		a->positions_due_us = now + POSITIONS_EVERY_US;
 		a->positions_next = 0;
@@ -148,6 +149,9 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 		break;
 	case LINK:
 		(void)link_process(a->link);
+		break;
+	case ROUTE:
+		(void)route_process(a->route);
 		break;
 	case JOURNAL:
 		events_journal(a);

@@ -108,21 +108,87 @@ static bool side_down(const struct agent *a, enum datapath_side side)
 	return a->ifindex[side] && !a->links[side].up;
 }
 
-void events_link(void *ctx, const struct link_state *state)
+void events_links_up(struct agent *a)
+{
+	member_link(a->member, !side_down(a, DATAPATH_OUTER) && !side_down(a, DATAPATH_INNER) &&
+				       !a->journal_failed);
+}
+
+void events_own_macs(struct agent *a)
+{
+	struct wire_macs macs;
+
+	memcpy(macs.outer, a->links[DATAPATH_OUTER].mac, sizeof(macs.outer));
+	memcpy(macs.inner, a->links[DATAPATH_INNER].mac, sizeof(macs.inner));
+	hops_told(a, (uint8_t)a->config.id, &macs, false);
+	if (a->member)
+		member_own_macs(a->member, &macs);
+}
+
+static void on_state(void *ctx, const struct link_state *state)
 {
 	struct agent *a = ctx;
 
 	for (unsigned int side = 0; side < DATAPATH_SIDES; side++) {
+		struct link_state before = a->links[side];
+
 		if (a->ifindex[side] != state->ifindex)
 			continue;
-		if (a->member && a->links[side].up != state->up)
-			agent_say("interface %u is %s", state->ifindex, state->up ? "up" : "down");
 		a->links[side] = *state;
+		if (!a->member)
+			continue;
+		if (before.up != state->up)
+			agent_say("interface %u is %s", state->ifindex, state->up ? "up" : "down");
+		if (side == DATAPATH_SYNC ||
+			memcmp(before.mac, state->mac, sizeof(state->mac)) == 0)
+			continue;
+		events_own_macs(a);
+		if (a->ingress)
+			ops_announce(a, side);
 	}
+	a->hops.changed = true;
 	if (a->member)
-		member_link(a->member, !side_down(a, DATAPATH_OUTER) &&
-					       !side_down(a, DATAPATH_INNER) && !a->journal_failed);
+		events_links_up(a);
 }
+
+static struct espalier_selector own_selector(const struct address *address)
+{
+	struct espalier_selector selector = {.family = address->family,
+		.prefixlen = ESPALIER_SELECTOR_BITS + (address->family == AF_INET ? 32 : 128)};
+
+	memcpy(selector.addr, address->bytes, sizeof(selector.addr));
+	return selector;
+}
+
+/* The machine's own addresses are not to be steered, even if a remote selector covers them. */
+static void on_address(void *ctx, const struct address *address, bool here)
+{
+	const struct espalier_flow flow = {.bucket = ESPALIER_HERE};
+	struct espalier_selector selector = own_selector(address);
+	struct agent *a = ctx;
+
+	if (!here)
+		(void)datapath_selector_delete(a->datapath, &selector);
+	else if (datapath_selector_set(a->datapath, &selector, &flow) < 0)
+		agent_say("cannot keep an own address from being steered: the table is full, raise "
+			  "MaxSAs");
+}
+
+static void on_xfrm(void *ctx, unsigned int ifindex, uint32_t if_id, bool here)
+{
+	struct agent *a = ctx;
+
+	if (!here)
+		(void)datapath_interface_delete(a->datapath, ifindex);
+	else if (datapath_interface_set(a->datapath, ifindex, if_id) < 0)
+		agent_say("cannot steer by the xfrm interface %u: the table is full", ifindex);
+}
+
+const struct link_handlers events_links = {
+	.state = on_state,
+	.address = on_address,
+	.xfrm = on_xfrm,
+};
 
 void events_wake(void *ctx, const struct espalier_event *event)
 {

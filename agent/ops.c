@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "agent.h"
+#include "io/announce.h"
 
 static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
 {
@@ -142,16 +143,19 @@ static void op_pin(void *ctx, const struct record_key *key, const struct espalie
 		agent_say("cannot pin %s: the table is full, raise MaxSAs", name_of(key));
 }
 
-static void announce(
-	struct agent *a, enum datapath_side side, const struct config_addresses *addresses)
+void ops_announce(struct agent *a, enum datapath_side side)
 {
+	const struct config_addresses *addresses =
+		side == DATAPATH_OUTER ? &a->config.outer : &a->config.inner;
+	const struct link_state *link = &a->links[side];
 	int r;
 
-	if (!addresses->count || !a->ifindex[side])
+	if (!addresses->count || !a->ifindex[side] ||
+		(side == DATAPATH_OUTER && a->config.ingress == CONFIG_INGRESS_ALL))
 		return;
-	r = link_announce(&a->links[side], addresses->address, addresses->count);
+	r = announce(link->ifindex, link->mac, addresses->address, addresses->count);
 	if (r < 0)
-		agent_say("cannot announce the cluster addresses by ARP: %s", strerror(-r));
+		agent_say("cannot announce the cluster addresses: %s", strerror(-r));
 }
 
 static void op_publish(
@@ -166,8 +170,8 @@ static void op_publish(
 	datapath_publish(a->datapath, &half);
 	a->ingress = ingress == a->config.id;
 	if (a->ingress && !was) {
-		announce(a, DATAPATH_OUTER, &a->config.outer);
-		announce(a, DATAPATH_INNER, &a->config.inner);
+		ops_announce(a, DATAPATH_OUTER);
+		ops_announce(a, DATAPATH_INNER);
 	}
 	agent_say("view %llu: live members 0x%04x, ARP is answered by %s",
 		(unsigned long long)view->epoch, view->live, a->ingress ? "us" : "another member");
@@ -175,15 +179,7 @@ static void op_publish(
 
 static void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
 {
-	struct agent *a = ctx;
-	struct espalier_member m = {};
-
-	memcpy(m.outer_mac, macs->outer, sizeof(m.outer_mac));
-	memcpy(m.inner_mac, macs->inner, sizeof(m.inner_mac));
-	memcpy(m.outer.mac, macs->outer, sizeof(m.outer.mac));
-	memcpy(m.inner.mac, macs->inner, sizeof(m.inner.mac));
-	m.outer.kind = m.inner.kind = next_hop ? ESPALIER_HOP_LINK : ESPALIER_HOP_NONE;
-	(void)datapath_member_set(a->datapath, member, &m);
+	hops_told(ctx, member, macs, next_hop);
 }
 
 static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)

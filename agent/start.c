@@ -4,7 +4,6 @@
  * comes before what the kernel holds, and all of that before another member is heard.
  */
 #include <errno.h>
-#include <ifaddrs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,31 +57,59 @@ static void restore_pins(struct agent *a)
 	}
 }
 
-/* The machine's own addresses are not to be steered, even if a remote selector covers them. */
-static void keep_own_addresses(struct agent *a)
+/* What an earlier life has left: addresses and xfrm interfaces that are not there any more. */
+
+static void forget_addresses(struct agent *a)
 {
-	struct ifaddrs *all;
+	struct espalier_selector selector, next;
+	struct espalier_flow flow;
+	int r = datapath_selector_next(a->datapath, NULL, &next, &flow);
 
-	if (getifaddrs(&all) < 0)
-		return;
-	for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
-		const struct sockaddr_in *in = (const void *)i->ifa_addr;
-		const struct sockaddr_in6 *in6 = (const void *)i->ifa_addr;
-		const struct espalier_flow here = {.bucket = ESPALIER_HERE};
-		struct espalier_selector selector = {.family = in ? in->sin_family : AF_UNSPEC};
+	while (r > 0) {
+		bool here = flow.bucket == ESPALIER_HERE;
+		struct address address = {.family = (uint16_t)next.family};
 
-		if (selector.family == AF_INET) {
-			selector.prefixlen = ESPALIER_SELECTOR_BITS + 32;
-			memcpy(selector.addr, &in->sin_addr, sizeof(in->sin_addr));
-		} else if (selector.family == AF_INET6) {
-			selector.prefixlen = ESPALIER_SELECTOR_BITS + 128;
-			memcpy(selector.addr, &in6->sin6_addr, sizeof(in6->sin6_addr));
-		} else {
-			continue;
-		}
-		(void)datapath_selector_set(a->datapath, &selector, &here);
+		selector = next;
+		memcpy(address.bytes, selector.addr, sizeof(address.bytes));
+		r = datapath_selector_next(a->datapath, &selector, &next, &flow);
+		if (here && !link_has_address(a->link, &address))
+			(void)datapath_selector_delete(a->datapath, &selector);
 	}
-	freeifaddrs(all);
+}
+
+static void forget_interfaces(struct agent *a)
+{
+	unsigned int ifindex, next;
+	int r = datapath_interface_next(a->datapath, NULL, &next);
+
+	while (r > 0) {
+		ifindex = next;
+		r = datapath_interface_next(a->datapath, &ifindex, &next);
+		if (!link_has_xfrm(a->link, ifindex))
+			(void)datapath_interface_delete(a->datapath, ifindex);
+	}
+}
+
+static int start_links(struct agent *a, char *err, size_t err_size)
+{
+	unsigned int watched[DATAPATH_SIDES], n = 0;
+	int r;
+
+	for (unsigned int side = 0; side < DATAPATH_SIDES; side++)
+		if (a->ifindex[side])
+			watched[n++] = a->ifindex[side];
+	r = link_open(watched, n, &events_links, a, &a->link);
+	if (r == 0)
+		r = route_open(hops_route, a, &a->route);
+	if (r < 0) {
+		snprintf(err, err_size, "cannot watch the interfaces: %s", strerror(-r));
+		return r;
+	}
+	forget_addresses(a);
+	forget_interfaces(a);
+	events_own_macs(a);
+	hops_start(a);
+	return 0;
 }
 
 static int start_member(struct agent *a, char *err, size_t err_size)
@@ -123,7 +150,6 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 	member.journal = journal_id(a->journal);
 	memcpy(member.macs.outer, a->links[DATAPATH_OUTER].mac, 6);
 	memcpy(member.macs.inner, a->links[DATAPATH_INNER].mac, 6);
-	agent_ops.macs(a, member.self, &member.macs, false);
 	r = member_new(&member, &agent_ops, a, agent_now_ns() / 1000, &a->member);
 	if (r == 0 && entries.failed)
 		r = -ENOMEM;
@@ -226,30 +252,20 @@ int agent_start(struct agent *a, char *err, size_t err_size)
 		[DATAPATH_INNER] = a->config.inner_interface,
 		[DATAPATH_SYNC] = a->config.sync_interface,
 	};
-	unsigned int watched[DATAPATH_SIDES], n = 0;
 	int r;
 
-	for (unsigned int side = 0; side < DATAPATH_SIDES; side++) {
+	for (unsigned int side = 0; side < DATAPATH_SIDES; side++)
 		a->ifindex[side] = names[side][0] ? if_nametoindex(names[side]) : 0;
-		if (a->ifindex[side])
-			watched[n++] = a->ifindex[side];
-	}
 	a->positions = calloc(a->config.max_sas, sizeof(*a->positions));
 	if (!a->positions)
 		return -ENOMEM;
-	r = link_open(watched, n, events_link, a, &a->link);
-	if (r < 0) {
-		snprintf(err, err_size, "cannot watch the interfaces: %s", strerror(-r));
-		return r;
-	}
 	warn_about_arp(names[DATAPATH_OUTER]);
 	warn_about_arp(names[DATAPATH_INNER]);
-	if ((r = start_datapath(a, err, err_size)) < 0 ||
+	if ((r = start_datapath(a, err, err_size)) < 0 || (r = start_links(a, err, err_size)) < 0 ||
 		(r = start_member(a, err, err_size)) < 0 ||
 		(r = start_xfrm(a, err, err_size)) < 0 || (r = start_channel(a, err, err_size)) < 0)
 		return r;
-	keep_own_addresses(a);
-	events_link(a, &a->links[DATAPATH_OUTER]);
+	events_links_up(a);
 	a->audit.due_us = agent_now_ns() / 1000 + a->config.audit_us;
 	member_started(a->member);
 	agent_say("member %u of cluster %s: sync channel by %s; XDP outer %s, inner %s, sync %s",
@@ -267,6 +283,7 @@ void agent_stop(struct agent *a)
 	member_free(a->member);
 	journal_close(a->journal);
 	link_close(a->link);
+	route_close(a->route);
 	datapath_close(a->datapath);
 	free(a->positions);
 	free(a->audit.seen);

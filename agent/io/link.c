@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "io/link.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <linux/if_packet.h>
 #include <linux/rtnetlink.h>
-#include <net/ethernet.h>
 #include <net/if.h>
-#include <net/if_arp.h>
-#include <netinet/if_ether.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <libmnl/libmnl.h>
 
+#include "io/link_facts.h"
+
 #define RECEIVE_SIZE 32768 /* bytes: the kernel's largest part of a dump */
+#define READINGS 5 /* tries to read all while it changes */
 
 struct watched {
 	struct link_state state;
@@ -25,109 +22,299 @@ struct watched {
 };
 
 struct link {
-	struct mnl_socket *socket;
+	struct mnl_socket *events, *requests;
 	struct watched watched[LINK_WATCHED];
 	unsigned int n;
-	link_handler handler;
+	struct link_facts facts;
+	unsigned int round, seq;
+	bool lost; /* events: all is to be read again */
+	const struct link_handlers *handlers;
 	void *ctx;
 };
+
+/* What there is. */
+
+static bool is_other(const struct link_state *a, const struct link_state *b)
+{
+	return a->up != b->up || a->mtu != b->mtu || memcmp(a->mac, b->mac, sizeof(a->mac)) != 0;
+}
 
 static void take_state(struct link *l, const struct link_state *state)
 {
 	for (unsigned int i = 0; i < l->n; i++) {
 		struct watched *w = &l->watched[i];
 
-		if (w->state.ifindex != state->ifindex)
-			continue;
-		if (w->told && w->state.up == state->up &&
-			memcmp(w->state.mac, state->mac, sizeof(state->mac)) == 0)
+		if (w->state.ifindex != state->ifindex || (w->told && !is_other(&w->state, state)))
 			continue;
 		w->state = *state;
 		w->told = true;
-		l->handler(l->ctx, &w->state);
+		l->handlers->state(l->ctx, &w->state);
 	}
 }
 
-static int on_message(const struct nlmsghdr *nlh, void *data)
+static void tell_fact(const struct link *l, const struct link_fact *fact, bool here)
+{
+	if (fact->address.family)
+		l->handlers->address(l->ctx, &fact->address, here);
+	else
+		l->handlers->xfrm(l->ctx, fact->ifindex, fact->if_id, here);
+}
+
+static int add_fact(struct link *l, const struct link_fact *fact)
+{
+	bool elsewhere = fact->address.family && link_facts_has(&l->facts, &fact->address, 0);
+	int r = link_facts_set(&l->facts, fact);
+
+	if (r > 0 && !elsewhere)
+		tell_fact(l, fact, true);
+	return r;
+}
+
+static void remove_fact(struct link *l, size_t at)
+{
+	struct link_fact gone = l->facts.all[at];
+
+	link_facts_remove(&l->facts, at);
+	if (!gone.address.family || !link_facts_has(&l->facts, &gone.address, 0))
+		tell_fact(l, &gone, false);
+}
+
+static int take_fact(struct link *l, struct link_fact *fact, bool here)
+{
+	fact->round = l->round;
+	if (here)
+		return add_fact(l, fact);
+	if (link_facts_has(&l->facts, &fact->address, fact->ifindex))
+		remove_fact(l, link_facts_find(&l->facts, &fact->address, fact->ifindex));
+	return 0;
+}
+
+bool link_has_address(const struct link *l, const struct address *address)
+{
+	return link_facts_has(&l->facts, address, 0);
+}
+
+bool link_has_xfrm(const struct link *l, unsigned int ifindex)
+{
+	return link_facts_has(&l->facts, &(struct address){0}, ifindex);
+}
+
+/* What the kernel says. */
+
+/* Is it an xfrm interface? Then *ret is its if_id; 0 where it has none. */
+static bool is_xfrm(const struct nlattr *info, uint32_t *ret)
+{
+	const struct nlattr *a, *data = NULL;
+	bool found = false;
+
+	mnl_attr_for_each_nested(a, info)
+	{
+		if (mnl_attr_get_type(a) == IFLA_INFO_KIND)
+			found = mnl_attr_get_payload_len(a) == sizeof("xfrm") &&
+				memcmp(mnl_attr_get_payload(a), "xfrm", sizeof("xfrm")) == 0;
+		else if (mnl_attr_get_type(a) == IFLA_INFO_DATA)
+			data = a;
+	}
+	if (!found || !data)
+		return false;
+	*ret = 0;
+	mnl_attr_for_each_nested(a, data)
+	{
+		if (mnl_attr_get_type(a) == IFLA_XFRM_IF_ID &&
+			mnl_attr_get_payload_len(a) == sizeof(*ret))
+			*ret = mnl_attr_get_u32(a);
+	}
+	return true;
+}
+
+static int on_link(struct link *l, const struct nlmsghdr *nlh, bool here)
 {
 	const struct ifinfomsg *info = mnl_nlmsg_get_payload(nlh);
 	const unsigned int running = IFF_UP | IFF_RUNNING;
-	struct link_state state = {0};
+	struct link_state state = {
+		.ifindex = (unsigned int)info->ifi_index,
+		.up = here && (info->ifi_flags & running) == running,
+	};
+	struct link_fact fact = {.ifindex = state.ifindex};
+	bool xfrm = false;
 	const struct nlattr *a;
 
-	/* A bridge has messages of its own about its ports. */
-	if ((nlh->nlmsg_type != RTM_NEWLINK && nlh->nlmsg_type != RTM_DELLINK) ||
-		info->ifi_family != AF_UNSPEC)
-		return MNL_CB_OK;
-	state.ifindex = (unsigned int)info->ifi_index;
-	state.up = nlh->nlmsg_type == RTM_NEWLINK && (info->ifi_flags & running) == running;
+	if (info->ifi_family != AF_UNSPEC)
+		return 0; /* a bridge has messages of its own about its ports */
 	mnl_attr_for_each(a, nlh, sizeof(*info))
 	{
 		if (mnl_attr_get_type(a) == IFLA_ADDRESS &&
 			mnl_attr_get_payload_len(a) == sizeof(state.mac))
 			memcpy(state.mac, mnl_attr_get_payload(a), sizeof(state.mac));
+		else if (mnl_attr_get_type(a) == IFLA_MTU)
+			state.mtu = mnl_attr_get_u32(a);
+		else if (mnl_attr_get_type(a) == IFLA_LINKINFO)
+			xfrm = is_xfrm(a, &fact.if_id);
 	}
-	take_state(data, &state);
-	return MNL_CB_OK;
+	take_state(l, &state);
+	return xfrm || !here ? take_fact(l, &fact, here) : 0;
 }
 
-/* What is answered is read with the events. */
-static int ask(struct link *l)
+static int on_address(struct link *l, const struct nlmsghdr *nlh, bool here)
 {
-	char buf[256];
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	const struct ifaddrmsg *info = mnl_nlmsg_get_payload(nlh);
+	struct link_fact fact = {.address.family = info->ifa_family, .ifindex = info->ifa_index};
+	size_t size = info->ifa_family == AF_INET ? 4 : 16;
+	const struct nlattr *a, *found = NULL;
 
-	nlh->nlmsg_type = RTM_GETLINK;
-	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	mnl_nlmsg_put_extra_header(nlh, sizeof(struct ifinfomsg));
-	return mnl_socket_sendto(l->socket, nlh, nlh->nlmsg_len) < 0 ? -errno : 0;
+	if (info->ifa_family != AF_INET && info->ifa_family != AF_INET6)
+		return 0;
+	/* Of a point-to-point link IFA_ADDRESS is the other end's. */
+	mnl_attr_for_each(a, nlh, sizeof(*info))
+	{
+		if (mnl_attr_get_payload_len(a) == size &&
+			(mnl_attr_get_type(a) == IFA_LOCAL ||
+				(mnl_attr_get_type(a) == IFA_ADDRESS && !found)))
+			found = a;
+	}
+	if (!found)
+		return 0;
+	memcpy(fact.address.bytes, mnl_attr_get_payload(found), size);
+	return take_fact(l, &fact, here);
 }
 
-int link_process(struct link *l)
+static int on_message(const struct nlmsghdr *nlh, void *data)
+{
+	int r = 0;
+
+	if (nlh->nlmsg_type == RTM_NEWLINK || nlh->nlmsg_type == RTM_DELLINK)
+		r = on_link(data, nlh, nlh->nlmsg_type == RTM_NEWLINK);
+	else if (nlh->nlmsg_type == RTM_NEWADDR || nlh->nlmsg_type == RTM_DELADDR)
+		r = on_address(data, nlh, nlh->nlmsg_type == RTM_NEWADDR);
+	if (r >= 0)
+		return MNL_CB_OK;
+	errno = -r;
+	return MNL_CB_ERROR;
+}
+
+/* Reading all. */
+
+/* Takes the mark off the messages of a dump that what they are about changed meanwhile, so that the
+ * dump can be read to its end. */
+static bool was_interrupted(void *buf, int n)
+{
+	bool interrupted = false;
+
+	for (struct nlmsghdr *nlh = buf; mnl_nlmsg_ok(nlh, n); nlh = mnl_nlmsg_next(nlh, &n)) {
+		interrupted |= nlh->nlmsg_flags & NLM_F_DUMP_INTR;
+		nlh->nlmsg_flags &= (uint16_t)~NLM_F_DUMP_INTR;
+	}
+	return interrupted;
+}
+
+/* -EINTR: it changed meanwhile. */
+static int dump(struct link *l, uint16_t type, size_t header)
 {
 	_Alignas(8) char buf[RECEIVE_SIZE];
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	bool interrupted = false;
+	int r;
 
-	for (;;) {
-		ssize_t n = recv(link_fd(l), buf, sizeof(buf), MSG_DONTWAIT);
+	nlh->nlmsg_type = type;
+	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	nlh->nlmsg_seq = ++l->seq;
+	mnl_nlmsg_put_extra_header(nlh, header);
+	if (mnl_socket_sendto(l->requests, nlh, nlh->nlmsg_len) < 0)
+		return -errno;
+	do {
+		ssize_t n = mnl_socket_recvfrom(l->requests, buf, sizeof(buf));
 
-		if (n < 0 && errno == ENOBUFS) {
-			int r = ask(l);
-
-			if (r < 0)
-				return r;
-		} else if (n < 0) {
-			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-		} else {
-			(void)mnl_cb_run(buf, (size_t)n, 0, 0, on_message, l);
-		}
-	}
+		if (n < 0)
+			return -errno;
+		interrupted |= was_interrupted(buf, (int)n);
+		r = mnl_cb_run(buf, (size_t)n, l->seq, 0, on_message, l);
+	} while (r > MNL_CB_STOP);
+	return r < 0 ? -errno : interrupted ? -EINTR : 0;
 }
 
-static int open_socket(struct link *l)
+/* What this reading has not shown is gone. */
+static void sweep(struct link *l)
 {
-	int group = RTNLGRP_LINK;
+	for (size_t i = l->facts.count; i-- > 0;)
+		if (l->facts.all[i].round != l->round)
+			remove_fact(l, i);
+}
 
-	l->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!l->socket || mnl_socket_bind(l->socket, 0, MNL_SOCKET_AUTOPID) < 0 ||
-		mnl_socket_setsockopt(l->socket, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
+static int read_all(struct link *l)
+{
+	int r = -EINTR;
+
+	for (unsigned int i = 0; i < READINGS && r == -EINTR; i++) {
+		l->round++;
+		r = dump(l, RTM_GETLINK, sizeof(struct ifinfomsg));
+		if (r == 0)
+			r = dump(l, RTM_GETADDR, sizeof(struct ifaddrmsg));
+	}
+	if (r == 0)
+		sweep(l);
+	return r == -EINTR ? 0 : r; /* the events will tell */
+}
+
+/* 1: there is one more, perhaps; 0: none. */
+static int process_one(struct link *l)
+{
+	_Alignas(8) char buf[RECEIVE_SIZE];
+	ssize_t n = recv(link_fd(l), buf, sizeof(buf), MSG_DONTWAIT);
+
+	if (n < 0 && errno == ENOBUFS)
+		l->lost = true;
+	else if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	else if (mnl_cb_run(buf, (size_t)n, 0, 0, on_message, l) < 0)
 		return -errno;
+	return 1;
+}
+
+/* After a loss, what is left in the socket is older than what a new reading shows: it comes first.
+ */
+int link_process(struct link *l)
+{
+	int r;
+
+	do {
+		while ((r = process_one(l)) > 0)
+			;
+		if (r < 0 || !l->lost)
+			return r;
+		l->lost = false;
+		r = read_all(l);
+	} while (r == 0);
+	return r;
+}
+
+static int open_sockets(struct link *l)
+{
+	const int groups[] = {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR};
+
+	l->events = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	l->requests = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	if (!l->events || !l->requests || mnl_socket_bind(l->events, 0, MNL_SOCKET_AUTOPID) < 0 ||
+		mnl_socket_bind(l->requests, 0, MNL_SOCKET_AUTOPID) < 0)
+		return -errno;
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+		if (mnl_socket_setsockopt(l->events, NETLINK_ADD_MEMBERSHIP, (void *)&groups[i],
+			    sizeof(groups[i])) < 0)
+			return -errno;
 	return 0;
 }
 
 static int read_first(struct link *l)
 {
-	int r = ask(l);
+	int r = read_all(l);
 
-	if (r == 0)
-		r = link_process(l);
 	for (unsigned int i = 0; i < l->n && r == 0; i++)
 		if (!l->watched[i].told)
 			r = -ENODEV;
 	return r;
 }
 
-int link_open(const unsigned int *ifindexes, unsigned int n, link_handler handler, void *ctx,
-	struct link **ret)
+int link_open(const unsigned int *ifindexes, unsigned int n, const struct link_handlers *handlers,
+	void *ctx, struct link **ret)
 {
 	struct link *l;
 	int r;
@@ -137,12 +324,12 @@ int link_open(const unsigned int *ifindexes, unsigned int n, link_handler handle
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
-	l->handler = handler;
+	l->handlers = handlers;
 	l->ctx = ctx;
 	l->n = n;
 	for (unsigned int i = 0; i < n; i++)
 		l->watched[i].state.ifindex = ifindexes[i];
-	r = open_socket(l);
+	r = open_sockets(l);
 	if (r == 0)
 		r = read_first(l);
 	if (r < 0) {
@@ -157,55 +344,17 @@ void link_close(struct link *l)
 {
 	if (!l)
 		return;
-	if (l->socket)
-		mnl_socket_close(l->socket);
+	if (l->events)
+		mnl_socket_close(l->events);
+	if (l->requests)
+		mnl_socket_close(l->requests);
+	link_facts_free(&l->facts);
 	free(l);
 }
 
 int link_fd(const struct link *l)
 {
-	return mnl_socket_get_fd(l->socket);
-}
-
-struct announcement {
-	struct ether_header ethernet;
-	struct ether_arp arp;
-} __attribute__((packed));
-
-static int send_announcement(int fd, const struct link_state *state, const uint8_t *address)
-{
-	const struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)state->ifindex};
-	struct announcement a = {
-		.ethernet.ether_type = htons(ETHERTYPE_ARP),
-		.arp.ea_hdr = {.ar_hrd = htons(ARPHRD_ETHER),
-			.ar_pro = htons(ETHERTYPE_IP),
-			.ar_hln = sizeof(a.arp.arp_sha),
-			.ar_pln = sizeof(a.arp.arp_spa),
-			.ar_op = htons(ARPOP_REQUEST)},
-	};
-
-	memset(a.ethernet.ether_dhost, 0xff, sizeof(a.ethernet.ether_dhost));
-	memcpy(a.ethernet.ether_shost, state->mac, sizeof(state->mac));
-	memcpy(a.arp.arp_sha, state->mac, sizeof(state->mac));
-	memcpy(a.arp.arp_spa, address, sizeof(a.arp.arp_spa));
-	memcpy(a.arp.arp_tpa, address, sizeof(a.arp.arp_tpa));
-	if (sendto(fd, &a, sizeof(a), 0, (const struct sockaddr *)&to, sizeof(to)) < 0)
-		return -errno;
-	return 0;
-}
-
-int link_announce(const struct link_state *state, const struct address *addresses, unsigned int n)
-{
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0),
-	    r = 0; /* protocol 0: receives nothing */
-
-	if (fd < 0)
-		return -errno;
-	for (unsigned int i = 0; i < n && r == 0; i++)
-		if (addresses[i].family == AF_INET)
-			r = send_announcement(fd, state, addresses[i].bytes);
-	close(fd);
-	return r;
+	return mnl_socket_get_fd(l->events);
 }
 
 static int read_setting(const char *interface)

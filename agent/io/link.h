@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * link.h - the interfaces: their state over route netlink (linux/rtnetlink.h), by libmnl;
- * gratuitous ARP (RFC 5227).
+ * link.h - this machine's interfaces: the state of a few that are watched, the addresses of all,
+ * and which are xfrm interfaces. Over route netlink (linux/rtnetlink.h), by libmnl.
  */
 #ifndef LINK_H
 #define LINK_H
@@ -17,24 +17,32 @@ struct link;
 
 struct link_state {
 	unsigned int ifindex;
+	uint32_t mtu; /* bytes */
 	uint8_t mac[6];
 	bool up; /* administratively, and there is a carrier */
 };
 
-typedef void (*link_handler)(void *ctx, const struct link_state *state);
+struct link_handlers {
+	/* A watched interface. */
+	void (*state)(void *ctx, const struct link_state *state);
+	/* An address that no interface had, or that none has any more. */
+	void (*address)(void *ctx, const struct address *address, bool here);
+	/* An xfrm interface, and the policies it is for. */
+	void (*xfrm)(void *ctx, unsigned int ifindex, uint32_t if_id, bool here);
+};
 
-/* Calls the handler for each interface now, and from link_process() for each that changed. -ENODEV:
- * one is not there. */
-int link_open(const unsigned int *ifindexes, unsigned int n, link_handler handler, void *ctx,
-	struct link **ret);
-void link_close(struct link *l);
+/* Tells the handlers of what there is now, and from link_process() of what has changed since.
+ * -ENODEV: an interface that is to be watched is not there. `handlers` is kept. */
+int link_open(const unsigned int *ifindexes, unsigned int n, const struct link_handlers *handlers,
+	void *ctx, struct link **ret);
+void link_close(struct link *l); /* takes NULL */
 
 int link_fd(const struct link *l); /* readable: call link_process() */
 int link_process(struct link *l); /* 0 or -errno */
 
-/* Tells the whole link that the addresses are at this MAC address: an ARP announcement for each
- * IPv4 address of the list. 0 or -errno. */
-int link_announce(const struct link_state *state, const struct address *addresses, unsigned int n);
+/* As the handlers were told. */
+bool link_has_address(const struct link *l, const struct address *address);
+bool link_has_xfrm(const struct link *l, unsigned int ifindex);
 
 /*
  * The arp_announce in effect (the kernel's ip-sysctl.rst). With less than 2, this member's ARP

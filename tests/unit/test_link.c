@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_link.c - interfaces and their changes, announcements as they leave. In a network namespace
- * of its own. */
+/* test_link.c - interfaces and their changes, own addresses, xfrm interfaces. In a network
+ * namespace of its own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,10 +9,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/if_packet.h>
-#include <net/ethernet.h>
 #include <net/if.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +21,7 @@
 struct told {
 	unsigned int n;
 	struct link_state state[8];
+	char last[64];
 };
 
 static void on_state(void *ctx, const struct link_state *state)
@@ -31,6 +31,26 @@ static void on_state(void *ctx, const struct link_state *state)
 	assert_in_range(t->n, 0, 7);
 	t->state[t->n++] = *state;
 }
+
+/* What was told last, as text; the kernel's own addresses aside. */
+static void on_address(void *ctx, const struct address *address, bool here)
+{
+	struct told *t = ctx;
+	char text[INET6_ADDRSTRLEN];
+
+	inet_ntop(address->family, address->bytes, text, sizeof(text));
+	if (strncmp(text, "fe80", 4) != 0)
+		snprintf(t->last, sizeof(t->last), "%c%s", here ? '+' : '-', text);
+}
+
+static void on_xfrm(void *ctx, unsigned int ifindex, uint32_t if_id, bool here)
+{
+	struct told *t = ctx;
+
+	snprintf(t->last, sizeof(t->last), "%c%u:%u", here ? '+' : '-', ifindex, if_id);
+}
+
+static const struct link_handlers handlers = {on_state, on_address, on_xfrm};
 
 static void run(const char *command)
 {
@@ -91,21 +111,25 @@ static void test_changes_are_told(void **state)
 	(void)state;
 	need_root();
 	ifindex = if_nametoindex("l0");
-	assert_int_equal(link_open(&ifindex, 1, on_state, &told, &l), 0);
+	assert_int_equal(link_open(&ifindex, 1, &handlers, &told, &l), 0);
 	expect(l, &told, 1, true, 1);
 	assert_int_equal(told.state[0].ifindex, ifindex);
 
-	run("ip link set l0 mtu 1400"); /* nothing that matters */
+	assert_int_equal(told.state[0].mtu, 1500);
+	run("ip link set l0 txqueuelen 99"); /* nothing that matters */
 	assert_int_equal(link_process(l), 0);
 	assert_int_equal(told.n, 1);
+	run("ip link set l0 mtu 1400");
+	expect(l, &told, 2, true, 1);
+	assert_int_equal(told.state[1].mtu, 1400);
 	run("ip link set l1 down"); /* the carrier is gone */
-	expect(l, &told, 2, false, 1);
+	expect(l, &told, 3, false, 1);
 	run("ip link set l1 up");
-	expect(l, &told, 3, true, 1);
+	expect(l, &told, 4, true, 1);
 	run("ip link set l0 down");
-	expect(l, &told, 4, false, 1);
+	expect(l, &told, 5, false, 1);
 	run("ip link set l0 address 02:00:00:00:00:09");
-	expect(l, &told, 5, false, 9);
+	expect(l, &told, 6, false, 9);
 	run("ip link set l0 address 02:00:00:00:00:01 up");
 	told_again(l, &told); /* in one step or in two */
 	if (!told.state[told.n - 1].up)
@@ -118,40 +142,101 @@ static void test_changes_are_told(void **state)
 	assert_int_equal(link_process(l), 0);
 	assert_int_equal(told.n, 1);
 
-	assert_int_equal(link_open(nowhere, 2, on_state, &other, &(struct link *){NULL}), -ENODEV);
+	assert_int_equal(link_open(nowhere, 2, &handlers, &other, &(struct link *){NULL}), -ENODEV);
 	link_close(l);
 }
 
-static void test_announcement(void **state)
+static void told_last(struct link *l, struct told *t, const char *expected)
 {
-	static const uint8_t expected[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
-		0x08, 0x06, /* ARP */
-		0, 1, 0x08, 0x00, 6, 4, 0, 1, /* request */
-		2, 0, 0, 0, 0, 1, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 192, 0, 2, 7};
-	const struct address addresses[] = {{AF_INET, {192, 0, 2, 6}},
-		{AF_INET6, {0x20, 1, 0xd, 0xb8}}, {AF_INET, {192, 0, 2, 7}}};
-	struct sockaddr_ll on = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ARP)};
-	struct timeval patience = {.tv_sec = 5};
+	assert_int_equal(link_process(l), 0);
+	assert_string_equal(t->last, expected);
+	t->last[0] = '\0';
+}
+
+/* Every address of any interface, once; gone when no interface has it any more. */
+static void test_addresses(void **state)
+{
+	const struct address four = {AF_INET, {10, 9, 0, 1}},
+			     six = {AF_INET6, {0x20, 1, 0xd, 0xb8, [15] = 9}};
 	struct told told = {0};
-	unsigned int ifindex;
-	uint8_t frame[128];
 	struct link *l;
-	int fd;
 
 	(void)state;
 	need_root();
-	ifindex = if_nametoindex("l0");
-	assert_int_equal(link_open(&ifindex, 1, on_state, &told, &l), 0);
-	on.sll_ifindex = (int)if_nametoindex("l1");
-	fd = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ARP));
-	assert_int_equal(bind(fd, (struct sockaddr *)&on, sizeof(on)), 0);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	assert_int_equal(link_announce(&told.state[0], addresses, 3), 0);
-	assert_int_equal(recv(fd, frame, sizeof(frame), 0), sizeof(expected));
-	assert_int_equal(frame[31], 6);
-	assert_int_equal(recv(fd, frame, sizeof(frame), 0), sizeof(expected));
-	assert_memory_equal(frame, expected, sizeof(expected));
-	close(fd);
+	run("ip addr add 10.9.0.1/32 dev l1");
+	assert_int_equal(link_open(NULL, 0, &handlers, &told, &l), 0);
+	told_last(l, &told, "+10.9.0.1");
+	assert_true(link_has_address(l, &four));
+	run("ip addr add 10.9.0.1/24 dev l0");
+	told_last(l, &told, "");
+	run("ip addr del 10.9.0.1/32 dev l1");
+	told_last(l, &told, "");
+	assert_true(link_has_address(l, &four));
+	run("ip addr del 10.9.0.1/24 dev l0");
+	told_last(l, &told, "-10.9.0.1");
+	assert_false(link_has_address(l, &four));
+	run("ip addr add 2001:db8::9/64 dev l0 nodad");
+	told_last(l, &told, "+2001:db8::9");
+	assert_true(link_has_address(l, &six));
+	run("ip addr add 10.9.0.2 peer 10.9.0.3 dev l0"); /* ours, not the other end's */
+	told_last(l, &told, "+10.9.0.2");
+	run("ip link set l0 down"); /* takes the IPv6 address with it */
+	told_last(l, &told, "-2001:db8::9");
+	run("ip addr flush dev l0; ip link set l0 up");
+	told_last(l, &told, "-10.9.0.2");
+	link_close(l);
+}
+
+static void test_xfrm_interfaces(void **state)
+{
+	struct told told = {0};
+	char expected[64];
+	unsigned int first, second;
+	struct link *l;
+
+	(void)state;
+	need_root();
+	if (system("ip link add x0 type xfrm dev lo if_id 7 2>/dev/null") != 0)
+		skip(); /* the kernel has none */
+	first = if_nametoindex("x0");
+	assert_int_equal(link_open(NULL, 0, &handlers, &told, &l), 0);
+	assert_true(link_has_xfrm(l, first));
+	assert_false(link_has_xfrm(l, if_nametoindex("l0")));
+	run("ip link add x1 type xfrm dev lo if_id 0x80000000");
+	second = if_nametoindex("x1");
+	snprintf(expected, sizeof(expected), "+%u:%u", second, 0x80000000);
+	told_last(l, &told, expected);
+	run("ip link set x1 up; ip link set x1 down"); /* nothing new */
+	told.last[0] = '\0';
+	run("ip link del x0");
+	snprintf(expected, sizeof(expected), "-%u:7", first);
+	told_last(l, &told, expected);
+	assert_false(link_has_xfrm(l, first));
+	link_close(l);
+}
+
+/* More happens than the kernel keeps for us: what there is in the end is told all the same. */
+static void test_lost_events(void **state)
+{
+	const struct address gone = {AF_INET, {10, 9, 0, 1}}, last = {AF_INET, {10, 9, 3, 250}};
+	struct told told = {0};
+	struct link *l;
+
+	(void)state;
+	need_root();
+	run("ip addr add 10.9.0.1/32 dev l1");
+	assert_int_equal(link_open(NULL, 0, &handlers, &told, &l), 0);
+	assert_int_equal(
+		setsockopt(link_fd(l), SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int)), 0);
+	run("for i in 0 1 2 3; do for j in $(seq 250); do echo addr add 10.9.$i.$j/32 dev lo; "
+	    "done; "
+	    "done | ip -batch - 2>/dev/null; ip addr flush dev l1; ip addr del 10.9.0.1/32 dev lo");
+	assert_int_equal(link_process(l), 0);
+	assert_false(link_has_address(l, &gone));
+	assert_true(link_has_address(l, &last));
+	run("ip addr flush dev lo");
+	assert_int_equal(link_process(l), 0);
+	assert_false(link_has_address(l, &last));
 	link_close(l);
 }
 
@@ -170,7 +255,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_changes_are_told),
-		cmocka_unit_test(test_announcement),
+		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_xfrm_interfaces),
+		cmocka_unit_test(test_lost_events),
 		cmocka_unit_test(test_arp_announce),
 	};
 
