@@ -21,11 +21,13 @@
 #include <xdp/libxdp.h>
 
 #include "clear.skel.h"
+#include "clear_tunnel.skel.h"
 #include "counters.skel.h"
 #include "guard.skel.h"
 #include "io/datapath_private.h"
 #include "miss.skel.h"
 #include "steer.skel.h"
+#include "steer_tunnel.skel.h"
 #include "sync.skel.h"
 
 #define BPFFS "/sys/fs/bpf"
@@ -39,14 +41,15 @@ enum program { STEER, CLEAR, SYNC, GUARD, COUNT, MISS, PROGRAMS };
 static const struct {
 	const char *name; /* as in bpf/ */
 	const void *(*elf)(size_t *size);
+	const void *(*tunnel)(size_t *size); /* the same, with IP-in-IP */
 	const char *link; /* tracing: where its link is pinned, beside the maps */
 } programs[PROGRAMS] = {
-	[STEER] = {"espalier_steer", steer_bpf__elf_bytes},
-	[CLEAR] = {"espalier_clear", clear_bpf__elf_bytes},
+	[STEER] = {"espalier_steer", steer_bpf__elf_bytes, steer_tunnel_bpf__elf_bytes},
+	[CLEAR] = {"espalier_clear", clear_bpf__elf_bytes, clear_tunnel_bpf__elf_bytes},
 	[SYNC] = {"espalier_sync", sync_bpf__elf_bytes},
 	[GUARD] = {"espalier_guard", guard_bpf__elf_bytes},
-	[COUNT] = {"espalier_count", counters_bpf__elf_bytes, "count"},
-	[MISS] = {"espalier_miss", miss_bpf__elf_bytes, "miss"},
+	[COUNT] = {"espalier_count", counters_bpf__elf_bytes, NULL, "count"},
+	[MISS] = {"espalier_miss", miss_bpf__elf_bytes, NULL, "miss"},
 };
 
 /* Where the XDP programs go. */
@@ -162,11 +165,21 @@ static int make_pin_folder(const char *pin, char *err, size_t err_size)
 		"the pin folder %s is not on a bpffs: mount one (mount -t bpf bpf " BPFFS ")", pin);
 }
 
+/* Where other members' IP-in-IP to the program comes to; NULL: it has none. */
+static const struct address *tunnel_of(const struct datapath_config *config, enum program program)
+{
+	const struct address *tunnel =
+		&config->tunnel[program == STEER ? DATAPATH_OUTER : DATAPATH_INNER];
+
+	return programs[program].tunnel && tunnel->family ? tunnel : NULL;
+}
+
 static void fill_settings(
 	const struct datapath_config *config, enum program program, struct espalier_settings *ret)
 {
 	const struct address *cluster = program == CLEAR ? config->inner : config->outer;
 	socklen_t size = sizeof(ret->netns_cookie);
+	const struct address *tunnel = tunnel_of(config, program);
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	*ret = (struct espalier_settings){
@@ -182,10 +195,7 @@ static void fill_settings(
 		ret->ingress_all = config->ingress_all;
 		ret->cpus = (uint8_t)config->cpus;
 	}
-	if (program == STEER || program == CLEAR) {
-		const struct address *tunnel =
-			&config->tunnel[program == STEER ? DATAPATH_OUTER : DATAPATH_INNER];
-
+	if (tunnel) {
 		ret->tunnel_family = (uint8_t)tunnel->family;
 		memcpy(ret->tunnel, tunnel->bytes, sizeof(ret->tunnel));
 	}
@@ -210,7 +220,8 @@ static struct bpf_object *open_object(const struct datapath_config *config, enum
 	const void *elf;
 	size_t size;
 
-	elf = programs[program].elf(&size);
+	elf = tunnel_of(config, program) ? programs[program].tunnel(&size)
+					 : programs[program].elf(&size);
 	object = bpf_object__open_mem(elf, size, &opts);
 	if (!object)
 		return NULL;
@@ -355,14 +366,18 @@ static int attach_side(struct datapath *d, enum datapath_side side, char *err, s
 	d->xdp_mode[side] = "none";
 	if (!d->config.ifindex[side])
 		return 0;
-	object = open_object(&d->config, program);
-	if (!object)
-		return fail(
-			-errno, err, err_size, "cannot open the BPF programs: %s", strerror(errno));
-	r = datapath_attach_xdp(object, programs[program].name, d->config.ifindex[side],
-		&d->xdp_mode[side], err, err_size);
-	bpf_object__close(object);
-	return r;
+	for (bool alone = false;; alone = true) {
+		object = open_object(&d->config, program);
+		if (!object)
+			return fail(-errno, err, err_size, "cannot open the BPF programs: %s",
+				strerror(errno));
+		r = (alone ? datapath_attach_xdp_alone : datapath_attach_xdp)(object,
+			programs[program].name, d->config.ifindex[side], &d->xdp_mode[side], err,
+			err_size);
+		bpf_object__close(object);
+		if (r == 0 || r == -EBUSY || alone || !tunnel_of(&d->config, program))
+			return r;
+	}
 }
 
 /* A tracing program, if it is wanted. Never an error: the cluster works without; `why` says so. */
