@@ -33,6 +33,7 @@ static __always_inline enum espalier_reason clear(struct xdp_md *ctx)
 {
 	const struct espalier_flow *flow;
 	struct espalier_selector selector;
+	struct espalier_view *v;
 	struct frame frame;
 	bool unwrapped;
 
@@ -49,7 +50,10 @@ static __always_inline enum espalier_reason clear(struct xdp_md *ctx)
 	/* key */
 	if (!clear_selector(&frame, &selector))
 		return unwrapped ? ESPALIER_TUNNEL_STRANGER : ESPALIER_NOT_OURS;
-	selector.if_id = route_if_id(ctx, &frame);
+	v = view_map();
+	if (!v)
+		return ESPALIER_CLEAR_NO_OWNER;
+	selector.if_id = route_if_id(ctx, v, &frame);
 	flow = bpf_map_lookup_elem(&selectors, &selector);
 	if (flow && flow->bucket == ESPALIER_HERE)
 		return ESPALIER_NOT_OURS;
@@ -57,7 +61,7 @@ static __always_inline enum espalier_reason clear(struct xdp_md *ctx)
 		return unwrapped ? ESPALIER_TUNNEL_STRANGER : ESPALIER_CLEAR_NO_SA;
 
 	/* owner and verdict */
-	return hop_decide(ctx, &frame, flow, SIDE_INNER, unwrapped);
+	return hop_decide(ctx, v, &frame, flow, SIDE_INNER, unwrapped);
 }
 
 SEC("xdp")

@@ -187,6 +187,7 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 	struct followed packet;
 	struct espalier_flow flow;
 	struct esp esp;
+	const struct espalier_view *v;
 	__u64 last = 0;
 
 	/* parse */
@@ -216,7 +217,8 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 	bpf_spin_unlock(&found->lock);
 
 	/* owner */
-	if (view_owner(&flow) != settings.self)
+	v = view_map();
+	if (!v || view_owner(v, &flow) != settings.self)
 		return ESPALIER_GUARD_NOT_OWNER;
 
 	/* verdict: numbers rise, so they may begin in the block before and end in the one entered

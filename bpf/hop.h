@@ -57,17 +57,20 @@ static __always_inline const struct espalier_hop *member_hop(__u32 id, enum side
 }
 
 /* Sent to this machine's own MAC address: a switch may flood us with frames for others. */
-static __always_inline bool hop_is_for_me(const struct frame *frame, enum side side)
+static __always_inline bool hop_is_for_me(
+	const struct espalier_view *v, const struct frame *frame, enum side side)
 {
-	const struct espalier_member *me = member_find(settings.self);
-	const __u8 *mac = me ? member_mac(me, side) : NULL;
-
-	return mac && mac_equal(frame->eth->h_dest, mac);
+	return mac_equal(frame->eth->h_dest, side == SIDE_OUTER ? v->outer_mac : v->inner_mac);
 }
 
 /* Invariant I3: what comes from a member is never sent on to a member. */
-static __always_inline bool hop_is_from_member(const struct frame *frame, enum side side)
+static __always_inline bool hop_is_from_member(
+	const struct espalier_view *v, const struct frame *frame, enum side side)
 {
+	__u64 macs = side == SIDE_OUTER ? v->outer_macs : v->inner_macs;
+
+	if (!(macs & espalier_mac_bit(frame->eth->h_source)))
+		return false;
 	for (__u32 id = 0; id < ESPALIER_MEMBERS && id < settings.members; id++) {
 		const struct espalier_member *member = member_find(id);
 		const __u8 *mac = member ? member_mac(member, side) : NULL;
@@ -83,13 +86,10 @@ static __always_inline bool hop_is_from_member(const struct frame *frame, enum s
  * may have restarted since, so that they would not know what we send on for ours. The clock that
  * ticks with the timer interrupt is fine enough, and asked once a tick.
  */
-static __always_inline bool hop_agent_lives(void)
+static __always_inline bool hop_agent_lives(struct espalier_view *v)
 {
-	struct espalier_view *v = view_map();
 	__u64 now = bpf_jiffies64();
 
-	if (!v)
-		return false;
 	if (*(volatile __u64 *)&v->alive_jiffies == now)
 		return true;
 	if ((__s64)(bpf_ktime_get_coarse_ns() - v->alive_ns) > (__s64)v->dead_ns)
@@ -103,11 +103,11 @@ static __always_inline bool hop_agent_lives(void)
 /* Sends a frame that is for this member on to that member: on the same link it gets the MAC
  * address of that one. */
 static __always_inline enum espalier_reason hop_to_member(
-	struct xdp_md *ctx, struct frame *frame, __u32 id, enum side side)
+	struct xdp_md *ctx, struct espalier_view *v, struct frame *frame, __u32 id, enum side side)
 {
 	const struct espalier_hop *hop = member_hop(id, side);
 
-	if (!hop || hop->kind == ESPALIER_HOP_NONE || !hop_agent_lives())
+	if (!hop || hop->kind == ESPALIER_HOP_NONE || !hop_agent_lives(v))
 		return HOP_REASON(side, NO_NEXT_HOP);
 	if (hop->kind != ESPALIER_HOP_LINK)
 		return tunnel_send(ctx, id, side);
@@ -117,10 +117,10 @@ static __always_inline enum espalier_reason hop_to_member(
 }
 
 /* What becomes of a packet of a flow. unwrapped: it came in a member's IP-in-IP. */
-static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struct frame *frame,
-	const struct espalier_flow *flow, enum side side, bool unwrapped)
+static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struct espalier_view *v,
+	struct frame *frame, const struct espalier_flow *flow, enum side side, bool unwrapped)
 {
-	__u8 owner = view_owner(flow);
+	__u8 owner = view_owner(v, flow);
 
 	if (owner == settings.self)
 		return HOP_REASON(side, LOCAL);
@@ -130,11 +130,11 @@ static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struc
 	 * packet too, which this member could not tell from a new one. */
 	if (unwrapped)
 		return ESPALIER_TUNNEL_LEFT;
-	if (hop_is_from_member(frame, side))
+	if (hop_is_from_member(v, frame, side))
 		return HOP_REASON(side, ONE_HOP);
-	if (!hop_is_for_me(frame, side))
+	if (!hop_is_for_me(v, frame, side))
 		return ESPALIER_NOT_OURS;
-	return hop_to_member(ctx, frame, owner, side);
+	return hop_to_member(ctx, v, frame, owner, side);
 }
 
 /* Counts the reason and says what it means for the packet. */

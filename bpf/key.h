@@ -23,34 +23,55 @@
 struct key {
 	struct espalier_flow flow;
 	__be32 spi; /* of whole ESP packets, which other CPUs may process; else 0 */
+	bool common; /* by key_of_esp(): nobody has looked for a pin yet */
 };
 
-/* The other places that an SPI may have are asked only if there are some. */
-static __noinline void key_pinned(const struct espalier_sa_key *sa, struct espalier_flow *flow)
+static __always_inline struct espalier_flow key_bucket(__be32 spi)
 {
-	const struct espalier_flow *pin = bpf_map_lookup_elem(&pins, sa);
+	return (struct espalier_flow){.bucket = espalier_bucket(bpf_ntohl(spi), settings.hash)};
+}
 
+/* ESP may be pinned. ip: its header. */
+static __noinline void key_find_pin(
+	__be32 spi, __u8 family, const void *ip, struct espalier_flow *flow)
+{
+	struct espalier_sa_key sa = {.spi = spi, .family = family};
+	const struct espalier_flow *pin;
+
+	if (family == FAMILY_INET)
+		*(__be32 *)sa.daddr = ((const struct iphdr *)ip)->daddr;
+	else
+		__builtin_memcpy(sa.daddr, &((const struct ipv6hdr *)ip)->daddr, sizeof(sa.daddr));
+	pin = bpf_map_lookup_elem(&pins, &sa);
 	if (pin)
 		*flow = *pin;
 }
 
-/* ESP with that SPI. ip: its header. */
-static __always_inline void key_of_spi(
-	__be32 spi, __u8 family, const void *ip, struct espalier_flow *ret)
+/* What key_of_esp() has left: done only if there are pins, when the view is at hand. */
+static __always_inline void key_pin_common(
+	const struct espalier_view *v, const struct frame *frame, struct key *key)
+{
+	const struct iphdr *ip = parse_ipv4(frame);
+	const struct ipv6hdr *ip6 = parse_ipv6(frame);
+
+	if (!key->common || !v->pins)
+		return;
+	if (ip)
+		key_find_pin(key->spi, FAMILY_INET, ip, &key->flow);
+	else if (ip6)
+		key_find_pin(key->spi, FAMILY_INET6, ip6, &key->flow);
+}
+
+/* Any other ESP. */
+static __always_inline void key_of_spi(const struct packet *packet, __be32 spi, struct key *ret)
 {
 	const struct espalier_view *v = view_map();
 
-	*ret = (struct espalier_flow){.bucket = espalier_bucket(bpf_ntohl(spi), settings.hash)};
-	if (v && v->pins) {
-		struct espalier_sa_key sa = {.spi = spi, .family = family};
-
-		if (family == FAMILY_INET)
-			*(__be32 *)sa.daddr = ((const struct iphdr *)ip)->daddr;
-		else
-			__builtin_memcpy(
-				sa.daddr, &((const struct ipv6hdr *)ip)->daddr, sizeof(sa.daddr));
-		key_pinned(&sa, ret);
-	}
+	ret->flow = key_bucket(spi);
+	if (packet->fragment == FRAGMENT_NONE)
+		ret->spi = spi;
+	if (v && v->pins)
+		key_find_pin(spi, packet->family, packet->ip, &ret->flow);
 }
 
 /* ours: from the cluster to the peer. */
@@ -123,9 +144,7 @@ static __always_inline enum espalier_reason key_of_udp(
 		return ESPALIER_MALFORMED;
 	if (!esp->spi)
 		return key_of_ike(frame, packet, udp, NON_ESP_MARKER, ret);
-	key_of_spi(esp->spi, packet->family, packet->ip, &ret->flow);
-	if (packet->fragment == FRAGMENT_NONE)
-		ret->spi = esp->spi;
+	key_of_spi(packet, esp->spi, ret);
 	return UNDECIDED;
 }
 
@@ -215,14 +234,12 @@ static __always_inline enum espalier_reason key_of_header(
 	case IPPROTO_ESP:
 		if (!key_reaches(frame, packet, esp + 1))
 			return ESPALIER_MALFORMED;
-		key_of_spi(esp->spi, packet->family, packet->ip, &ret->flow);
-		if (packet->fragment == FRAGMENT_NONE)
-			ret->spi = esp->spi;
+		key_of_spi(packet, esp->spi, ret);
 		return UNDECIDED;
 	case IPPROTO_AH:
 		if (!key_reaches(frame, packet, ah + 1))
 			return ESPALIER_MALFORMED;
-		ret->flow.bucket = espalier_bucket(bpf_ntohl(ah->spi), settings.hash);
+		ret->flow = key_bucket(ah->spi);
 		return UNDECIDED;
 	case IPPROTO_UDP:
 		return key_of_udp(frame, packet, ret);
@@ -269,15 +286,14 @@ static __always_inline bool key_is_for_cluster(const struct frame *frame)
 }
 
 /* The common case: a whole ESP packet, right behind the IP header. */
-static __always_inline bool key_of_esp(const struct frame *frame, __u8 family, const void *ip,
-	const void *payload, struct key *ret)
+static __always_inline bool key_of_esp(
+	const struct frame *frame, const void *payload, struct key *ret)
 {
 	const struct esp *esp = payload;
 
 	if ((void *)(esp + 1) > frame->end)
 		return false;
-	ret->spi = esp->spi;
-	key_of_spi(esp->spi, family, ip, &ret->flow);
+	*ret = (struct key){.flow = key_bucket(esp->spi), .spi = esp->spi, .common = true};
 	return true;
 }
 
@@ -289,7 +305,7 @@ static __always_inline enum espalier_reason key_of_ipv4(
 	if (!ip || !is_cluster_address(ip->daddr))
 		return ESPALIER_NOT_OURS;
 	if (ip->protocol == IPPROTO_ESP && parse_fragment(ip) == FRAGMENT_NONE &&
-		key_of_esp(frame, FAMILY_INET, ip, (void *)ip + ip->ihl * 4, ret))
+		key_of_esp(frame, (void *)ip + ip->ihl * 4, ret))
 		return UNDECIDED;
 	return key_of_any(ctx, ret);
 }
@@ -301,7 +317,7 @@ static __always_inline enum espalier_reason key_of_ipv6(
 
 	if (!ip || !is_cluster_address6(&ip->daddr))
 		return ESPALIER_NOT_OURS;
-	if (ip->nexthdr == IPPROTO_ESP && key_of_esp(frame, FAMILY_INET6, ip, ip + 1, ret))
+	if (ip->nexthdr == IPPROTO_ESP && key_of_esp(frame, ip + 1, ret))
 		return UNDECIDED;
 	return key_of_any(ctx, ret);
 }

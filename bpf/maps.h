@@ -124,6 +124,7 @@ static __always_inline void count(enum espalier_reason reason)
 		packets[reason] += 1;
 }
 
+/* Never NULL; each lookup costs as much as all of the parsing, so it is done once. */
 static __always_inline struct espalier_view *view_map(void)
 {
 	__u32 zero = 0;
@@ -132,21 +133,18 @@ static __always_inline struct espalier_view *view_map(void)
 }
 
 /* The half of the view that holds now. The agent flips `active` with one store. */
-static __always_inline struct espalier_view_half *view_active(void)
+static __always_inline const struct espalier_view_half *view_active(const struct espalier_view *v)
 {
-	struct espalier_view *v = view_map();
-
-	return v ? &v->half[*(volatile __u32 *)&v->active & 1] : NULL;
+	return &v->half[*(const volatile __u32 *)&v->active & 1];
 }
 
 /* Which member owns a flow: its id, or ESPALIER_NOBODY. */
-static __always_inline __u8 view_owner(const struct espalier_flow *flow)
+static __always_inline __u8 view_owner(
+	const struct espalier_view *v, const struct espalier_flow *flow)
 {
-	struct espalier_view_half *half = view_active();
+	const struct espalier_view_half *half = view_active(v);
 	__u8 pinned = flow->pinned;
 
-	if (!half)
-		return ESPALIER_NOBODY;
 	if (pinned && half->live >> (pinned - 1 & 31) & 1)
 		return pinned - 1;
 	return half->owner[flow->bucket % ESPALIER_BUCKETS];

@@ -39,9 +39,10 @@ struct nd {
 /* Does this member answer for the cluster addresses, and is its agent alive to say so? */
 static __always_inline bool neighbour_is_ingress(void)
 {
-	struct espalier_view_half *half = view_active();
+	struct espalier_view *v = view_map();
 
-	return half && !settings.ingress_all && half->ingress == settings.self && hop_agent_lives();
+	return v && !settings.ingress_all && view_active(v)->ingress == settings.self &&
+	       hop_agent_lives(v);
 }
 
 /* Our own MAC address, if it is for us to answer with it. */

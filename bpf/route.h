@@ -33,14 +33,14 @@ static __always_inline bool route_ask(
 }
 
 /* 0: it is routed to no xfrm interface. */
-static __always_inline __u32 route_if_id(struct xdp_md *ctx, const struct frame *frame)
+static __always_inline __u32 route_if_id(
+	struct xdp_md *ctx, const struct espalier_view *v, const struct frame *frame)
 {
-	const struct espalier_view *v = view_map();
 	struct bpf_fib_lookup route;
 	const __u32 *if_id;
 	long r;
 
-	if (!v || !v->interfaces || !route_ask(ctx, frame, &route))
+	if (!v->interfaces || !route_ask(ctx, frame, &route))
 		return 0;
 	r = bpf_fib_lookup(ctx, &route, sizeof(route), 0);
 	/* an xfrm interface has no neighbours */

@@ -9,6 +9,7 @@
 static __always_inline enum espalier_reason steer(struct xdp_md *ctx, struct key *key)
 {
 	enum espalier_reason reason;
+	struct espalier_view *v;
 	bool unwrapped = false;
 	struct frame frame;
 
@@ -33,7 +34,11 @@ static __always_inline enum espalier_reason steer(struct xdp_md *ctx, struct key
 		return neighbour_is_nd(&frame) ? neighbour_nd(&frame, SIDE_OUTER, reason) : reason;
 
 	/* owner and verdict */
-	return hop_decide(ctx, &frame, &key->flow, SIDE_OUTER, unwrapped);
+	v = view_map();
+	if (!v)
+		return ESPALIER_NO_OWNER;
+	key_pin_common(v, &frame, key);
+	return hop_decide(ctx, v, &frame, &key->flow, SIDE_OUTER, unwrapped);
 }
 
 /* NICs put all ESP between two addresses on one queue, and so on one CPU: by its SPI it is spread

@@ -170,7 +170,10 @@ struct espalier_view {
 	__u64 dead_ns;
 	__u64 alive_jiffies; /* the programs': at that tick `alive_ns` was recent */
 	__u32 interfaces; /* entries of "interfaces"; 0: nobody asks for a route */
-	__u32 reserved;
+	__u8 outer_mac[6]; /* this member's own, from "members" */
+	__u8 inner_mac[6];
+	__u64 outer_macs; /* bit i: a member's MAC address ends in the six bits i */
+	__u64 inner_macs;
 	struct espalier_view_half half[2];
 };
 
@@ -213,7 +216,14 @@ struct espalier_member {
 	__u8 inner_mac[6];
 	__u8 reserved[4];
 	struct espalier_hop outer, inner;
+	__u8 reserved2[16]; /* a power of two is found faster */
 };
+
+/* Which bit of a view's outer_macs or inner_macs a MAC address has: most senders are no members. */
+static inline __u64 espalier_mac_bit(const __u8 mac[6])
+{
+	return 1ULL << (mac[5] & 63);
+}
 
 /* Map "sas" (HASH): every ESP SA of the cluster this kernel holds, both directions. */
 struct espalier_sa_key {
@@ -306,8 +316,8 @@ struct espalier_event {
 
 #ifndef __bpf__
 static_assert(sizeof(struct espalier_view_half) == 16 + ESPALIER_BUCKETS, "ABI");
-static_assert(sizeof(struct espalier_view) == 40 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
-static_assert(sizeof(struct espalier_member) == 112, "ABI");
+static_assert(sizeof(struct espalier_view) == 64 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
+static_assert(sizeof(struct espalier_member) == 128, "ABI");
 static_assert(sizeof(struct espalier_flow) == 4, "ABI");
 static_assert(sizeof(struct espalier_hop) == 48, "ABI");
 static_assert(sizeof(struct espalier_selector) == 28, "ABI");

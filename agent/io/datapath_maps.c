@@ -24,11 +24,34 @@ void datapath_alive(struct datapath *d, uint64_t now_ns)
 	__atomic_store_n(&d->view->alive_ns, now_ns, __ATOMIC_RELAXED);
 }
 
+/* What the view says of the members' MAC addresses. */
+static void note_macs(struct datapath *d)
+{
+	uint64_t outer = 0, inner = 0;
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
+		outer |= espalier_mac_bit(d->members[id].outer_mac);
+		inner |= espalier_mac_bit(d->members[id].inner_mac);
+	}
+	d->view->outer_macs = outer;
+	d->view->inner_macs = inner;
+	memcpy(d->view->outer_mac, d->members[d->config.self].outer_mac,
+		sizeof(d->view->outer_mac));
+	memcpy(d->view->inner_mac, d->members[d->config.self].inner_mac,
+		sizeof(d->view->inner_mac));
+}
+
 int datapath_member_set(struct datapath *d, uint8_t id, const struct espalier_member *member)
 {
 	if (id >= ESPALIER_MEMBERS)
 		return -EINVAL;
+	/* in between there may be a bit too many, never one too few */
+	d->view->outer_macs |= espalier_mac_bit(member->outer_mac);
+	d->view->inner_macs |= espalier_mac_bit(member->inner_mac);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 	d->members[id] = *member;
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	note_macs(d);
 	return 0;
 }
 

@@ -189,8 +189,10 @@ static void set_view(const struct bpf_object *object, enum owner owner)
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	view = (struct espalier_view){
-		.alive_ns = (uint64_t)now.tv_sec * 1000000000, .dead_ns = 86400000000000};
+	view = (struct espalier_view){.alive_ns = (uint64_t)now.tv_sec * 1000000000,
+		.dead_ns = 86400000000000,
+		.outer_macs = 7};
+	memcpy(view.outer_mac, macs[0], sizeof(view.outer_mac));
 	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
 		view.half[0].owner[i] = owner == MINE ? 0 : 1 + i % 2;
 	put(map_of(object, "view"), 0, &view);

@@ -219,6 +219,9 @@ static inline void program_set_view(struct program *p, uint32_t active, const ui
 	memset(&view, ESPALIER_NOBODY, sizeof(view));
 	view.active = active;
 	view.pins = view.interfaces = 0;
+	view.outer_macs = view.inner_macs = 7; /* of members 0 to 2 */
+	memcpy(view.outer_mac, mac_outer[0], 6);
+	memcpy(view.inner_mac, mac_inner[0], 6);
 	view.alive_ns = alive_ns;
 	view.dead_ns = 60000000000; /* a minute: only what is said to be dead is dead */
 	view.half[active].ingress = ingress;
