@@ -31,6 +31,7 @@
 #include "espalier.h"
 #include "guard.skel.h"
 #include "steer.skel.h"
+#include "steer_tunnel.skel.h"
 #include "steering.h"
 #include "steering.skel.h"
 #include "steering_rows.h"
@@ -183,7 +184,30 @@ static struct bpf_object *open_bench(void)
 	return bpf_object__open_mem(elf, size, NULL);
 }
 
-static void set_view(const struct bpf_object *object, enum owner owner)
+/* The way to another member: on the link, or in IP-in-IP by a router. */
+static struct espalier_hop hop_of(enum espalier_hop_kind kind, uint32_t id)
+{
+	struct espalier_hop hop = {
+		.kind = kind ? kind : ESPALIER_HOP_LINK, .mtu = 1480, .from = {10}, .to = {10}};
+
+	memcpy(hop.mac, macs[id], sizeof(hop.mac));
+	return hop;
+}
+
+static void set_pins(const struct bpf_object *object, uint32_t n)
+{
+	const struct espalier_flow flow = {.pinned = 1};
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct espalier_sa_key key = {
+			.spi = htonl(i), .family = AF_INET, .daddr = {203, 0, 113, 1}};
+
+		if (bpf_map_update_elem(map_of(object, "pins"), &key, &flow, BPF_ANY) < 0)
+			die("cannot pin an SA: %s", strerror(errno));
+	}
+}
+
+static void set_view(const struct bpf_object *object, const struct definition *def)
 {
 	static struct espalier_view view;
 	struct timespec now;
@@ -191,16 +215,16 @@ static void set_view(const struct bpf_object *object, enum owner owner)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	view = (struct espalier_view){.alive_ns = (uint64_t)now.tv_sec * 1000000000,
 		.dead_ns = 86400000000000,
-		.outer_macs = 7};
+		.outer_macs = 7,
+		.pins = def->pins};
 	memcpy(view.outer_mac, macs[0], sizeof(view.outer_mac));
 	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
-		view.half[0].owner[i] = owner == MINE ? 0 : 1 + i % 2;
+		view.half[0].owner[i] = def->owner == MINE ? 0 : 1 + i % 2;
 	put(map_of(object, "view"), 0, &view);
 	for (uint32_t id = 0; id < 3; id++) {
-		struct espalier_member member = {.outer.kind = ESPALIER_HOP_LINK};
+		struct espalier_member member = {.outer = hop_of(def->hop, id)};
 
 		memcpy(member.outer_mac, macs[id], sizeof(member.outer_mac));
-		memcpy(member.outer.mac, macs[id], sizeof(member.outer.mac));
 		put(map_of(object, "members"), id, &member);
 	}
 }
@@ -227,7 +251,9 @@ static int load_own(const struct definition *def, struct row *row)
 		.cluster = {inet_addr(CLUSTER)}, .members = 3, .hash = def->hash, .block_bits = 31};
 	bool guard = def->program == GUARD;
 	size_t size;
-	const void *elf = guard ? guard_bpf__elf_bytes(&size) : steer_bpf__elf_bytes(&size);
+	const void *elf = guard                    ? guard_bpf__elf_bytes(&size)
+			  : def->program == TUNNEL ? steer_tunnel_bpf__elf_bytes(&size)
+						   : steer_bpf__elf_bytes(&size);
 	const char *const by_sa[] = {"sas", "counters"};
 	int fd;
 
@@ -238,7 +264,8 @@ static int load_own(const struct definition *def, struct row *row)
 			bpf_object__find_map_by_name(row->object, by_sa[i]), def->sas);
 	fd = load(row->object, guard ? "espalier_guard" : "espalier_steer", &settings,
 		sizeof(settings));
-	set_view(row->object, def->owner);
+	set_view(row->object, def);
+	set_pins(row->object, def->pins);
 	if (guard)
 		fill_sas(map_of(row->object, "sas"), def->sas);
 	return fd;

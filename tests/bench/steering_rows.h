@@ -14,7 +14,7 @@
 
 #define ALL_SPIS (UINT32_MAX - SPI_FIRST)
 
-enum program { BENCH, STEER, GUARD };
+enum program { BENCH, STEER, TUNNEL, GUARD };
 enum packet { TO_CLUSTER, TO_CLUSTER6, TO_OTHER, TO_OTHER6, FROM_CLUSTER, FROM_OTHER };
 enum owner { MINE, OTHERS };
 enum with { ALONE, RESTORED };
@@ -24,6 +24,8 @@ enum row_id {
 	EMPTY, LOOKUP, ADJUST_HEAD, FLOOR, FLOOR_RANDOM, FLOOR6, FLOOR6_RANDOM, ENCAPSULATE,
 	NOT_OURS, NOT_OURS6, LOCAL, LOCAL_RANDOM, LOCAL_MIX, LOCAL6,
 	MAC_TX, MAC_TX_RANDOM, MAC_TX_MIX, MAC_TX6, MAC_TX6_RANDOM,
+	MAC_TX_PINS, MAC_TX_PINS_RANDOM, MAC_TX6_PINS, MAC_TX6_PINS_RANDOM,
+	IPIP, IPIP_RANDOM, IPIP6, IPIP_OVER6,
 	EMPTY_TC, FLOOR_TC, GUARD_OTHER, GUARD_1, GUARD_1K, GUARD_1M,
 	LIVE_TX, LIVE_FLOOR, LIVE_MAC_TX,
 	ROWS
@@ -42,12 +44,17 @@ static const struct definition {
 	enum espalier_hash hash;
 	enum owner owner; /* of all buckets */
 	uint32_t sas; /* the guard knows so many */
+	uint32_t pins; /* so many SAs, but none of these, are pinned */
+	enum espalier_hop_kind hop; /* TUNNEL: the way to the others */
 	uint16_t room; /* bytes of encapsulation */
 	int verdict, reason; /* reason -1: does not count */
 } rows[ROWS] = {
 #define STEERER(to, w, n, h, o, v, r) \
 	.program = STEER, .packet = (to), .with = (w), .spis = (n), .hash = ESPALIER_HASH_##h, \
 	.owner = (o), .verdict = (v), .reason = ESPALIER_##r
+#define TUNNELLED_IN(over, to, n, bytes) \
+	.program = TUNNEL, .packet = (to), .with = RESTORED, .spis = (n), .owner = OTHERS, \
+	.hop = ESPALIER_HOP_##over, .room = (bytes), .verdict = XDP_TX, .reason = ESPALIER_TUNNELLED
 #define COMPARISON(which, to, w, n, v) \
 	.program = BENCH, .bench = (which), .packet = (to), .with = (w), .spis = (n), \
 	.verdict = (v), .reason = -1
@@ -94,6 +101,21 @@ static const struct definition {
 	[MAC_TX6_RANDOM] = {"MAC+TX, IPv6, random SPI", EMPTY, FLOOR6_RANDOM,
 		STEERER(TO_CLUSTER6, RESTORED, ALL_SPIS, PREFIX, OTHERS, XDP_TX, FORWARDED)},
 
+	[MAC_TX_PINS] = {"MAC+TX, others are pinned", EMPTY, FLOOR,
+		STEERER(TO_CLUSTER, RESTORED, 0, PREFIX, OTHERS, XDP_TX, FORWARDED), .pins = 1000},
+	[MAC_TX_PINS_RANDOM] = {"MAC+TX, others pinned, random SPI", EMPTY, FLOOR_RANDOM,
+		STEERER(TO_CLUSTER, RESTORED, ALL_SPIS, PREFIX, OTHERS, XDP_TX, FORWARDED), .pins = 1000},
+	[MAC_TX6_PINS] = {"MAC+TX, IPv6, others are pinned", EMPTY, FLOOR6,
+		STEERER(TO_CLUSTER6, RESTORED, 0, PREFIX, OTHERS, XDP_TX, FORWARDED), .pins = 1000},
+	[MAC_TX6_PINS_RANDOM] = {"MAC+TX, IPv6, pinned, random SPI", EMPTY, FLOOR6_RANDOM,
+		STEERER(TO_CLUSTER6, RESTORED, ALL_SPIS, PREFIX, OTHERS, XDP_TX, FORWARDED), .pins = 1000},
+
+	[IPIP] = {"IPv4 in IPv4", EMPTY, FLOOR, TUNNELLED_IN(IPV4, TO_CLUSTER, 0, 20)},
+	[IPIP_RANDOM] = {"IPv4 in IPv4, random SPI", EMPTY, FLOOR_RANDOM,
+		TUNNELLED_IN(IPV4, TO_CLUSTER, ALL_SPIS, 20)},
+	[IPIP6] = {"IPv6 in IPv4", EMPTY, FLOOR6, TUNNELLED_IN(IPV4, TO_CLUSTER6, 0, 20)},
+	[IPIP_OVER6] = {"IPv4 in IPv6", EMPTY, FLOOR, TUNNELLED_IN(IPV6, TO_CLUSTER, 0, 40)},
+
 	[EMPTY_TC] = {"tc: empty program", EMPTY_TC, EMPTY_TC,
 		COMPARISON("empty_tc", FROM_CLUSTER, ALONE, 0, TC_ACT_UNSPEC)},
 	[FLOOR_TC] = {"tc, wrapped: empty, random SPI", EMPTY_TC, FLOOR_TC,
@@ -112,6 +134,7 @@ static const struct definition {
 	[LIVE_MAC_TX] = {"live: MAC+TX", LIVE_TX, LIVE_FLOOR,
 		STEERER(TO_CLUSTER, RESTORED, 0, PREFIX, OTHERS, 0, FORWARDED)},
 #undef STEERER
+#undef TUNNELLED_IN
 #undef COMPARISON
 #undef GUARDED
 };
@@ -125,6 +148,10 @@ static const struct figure {
 } figures[] = {
 	{"mac_tx_hot", MAC_TX, EMPTY, false, "at most 2.0"},
 	{"mac_tx_random", MAC_TX_RANDOM, EMPTY, false, "at most 2.2"},
+	{"mac_tx_pins", MAC_TX_PINS, EMPTY, false, NULL},
+	{"mac_tx6_hot", MAC_TX6, EMPTY, false, NULL},
+	{"mac_tx6_random", MAC_TX6_RANDOM, EMPTY, false, NULL},
+	{"ipip_over_bare", IPIP, ENCAPSULATE, false, "at most 1.7"},
 	{"not_ours", NOT_OURS, EMPTY, false, "at most 1.5"},
 	{"live_over_bare_tx", LIVE_TX, LIVE_MAC_TX, false, "at least 0.85"}, /* of packets a second */
 	{"guard_ns_1k", GUARD_1K, EMPTY_TC, true, NULL},
