@@ -110,7 +110,8 @@ static __always_inline enum espalier_reason hop_to_member(
 	if (!hop || hop->kind == ESPALIER_HOP_NONE || !hop_agent_lives(v))
 		return HOP_REASON(side, NO_NEXT_HOP);
 	if (hop->kind != ESPALIER_HOP_LINK)
-		return tunnel_send(ctx, id, side);
+		return tunnel_send(ctx, frame, hop,
+			side == SIDE_OUTER ? v->outer_mac : v->inner_mac, id, side);
 	mac_copy(frame->eth->h_source, frame->eth->h_dest);
 	mac_copy(frame->eth->h_dest, hop->mac);
 	return HOP_REASON(side, FORWARDED);

@@ -127,8 +127,26 @@ static __always_inline bool tunnel_make_room(
 	       link_put(ctx, &link, bpf_htons(ipv4 ? ETH_P_IP : ETH_P_IPV6));
 }
 
-/* In a global function: the verifier goes through it once. */
-__weak __noinline int tunnel_send(struct xdp_md *ctx, __u32 id, enum side side)
+static __always_inline bool tunnel_put_ip(
+	const struct frame *frame, const struct espalier_hop *hop, __u8 protocol, __u32 size)
+{
+	if (hop->kind == ESPALIER_HOP_IPV4 && frame->payload + sizeof(struct iphdr) <= frame->end)
+		tunnel_put_ipv4(frame->payload, hop, protocol, size);
+	else if (hop->kind == ESPALIER_HOP_IPV6 &&
+		 frame->payload + sizeof(struct ipv6hdr) <= frame->end)
+		tunnel_put_ipv6(frame->payload, hop, protocol, size);
+	else
+		return false;
+	return true;
+}
+
+static __always_inline __u8 tunnel_protocol(const struct frame *frame)
+{
+	return frame->protocol == bpf_htons(ETH_P_IP) ? IPPROTO_IPIP : IPPROTO_IPV6;
+}
+
+/* Any packet. In a global function: the verifier goes through it once. */
+__weak __noinline int tunnel_send_any(struct xdp_md *ctx, __u32 id, enum side side)
 {
 	const struct espalier_hop *hop = member_hop(id, side);
 	struct frame frame;
@@ -137,7 +155,7 @@ __weak __noinline int tunnel_send(struct xdp_md *ctx, __u32 id, enum side side)
 
 	if (!hop || !parse_frame(ctx, &frame))
 		return HOP_REASON(side, NO_NEXT_HOP);
-	protocol = frame.protocol == bpf_htons(ETH_P_IP) ? IPPROTO_IPIP : IPPROTO_IPV6;
+	protocol = tunnel_protocol(&frame);
 	size = tunnel_packet_size(&frame);
 	/* what its header says is longer than it is would come out longer than it went in */
 	if (!size || (__u64)(frame.payload - (void *)frame.eth) + size > bpf_xdp_get_buff_len(ctx))
@@ -145,13 +163,36 @@ __weak __noinline int tunnel_send(struct xdp_md *ctx, __u32 id, enum side side)
 	if (size > hop->mtu)
 		return toobig_answer(ctx, &frame, hop->mtu, side) ? HOP_REASON(side, TOO_BIG)
 								  : ESPALIER_TOO_BIG_LEFT;
-	if (!tunnel_make_room(ctx, &frame, hop) || !parse_frame(ctx, &frame))
+	if (!tunnel_make_room(ctx, &frame, hop) || !parse_frame(ctx, &frame) ||
+		!tunnel_put_ip(&frame, hop, protocol, size))
 		return HOP_REASON(side, NO_NEXT_HOP);
-	if (hop->kind == ESPALIER_HOP_IPV4 && frame.payload + sizeof(struct iphdr) <= frame.end)
-		tunnel_put_ipv4(frame.payload, hop, protocol, size);
-	else if (frame.payload + sizeof(struct ipv6hdr) <= frame.end)
-		tunnel_put_ipv6(frame.payload, hop, protocol, size);
 	return HOP_REASON(side, TUNNELLED);
+}
+
+/* The common case: a whole packet in a plain frame, which fits. mac: our own. */
+static __always_inline enum espalier_reason tunnel_send(struct xdp_md *ctx,
+	const struct frame *frame, const struct espalier_hop *hop, const __u8 *mac, __u32 id,
+	enum side side)
+{
+	bool ipv4 = hop->kind == ESPALIER_HOP_IPV4;
+	__u8 protocol = tunnel_protocol(frame);
+	__u32 size = tunnel_packet_size(frame);
+	struct frame outer;
+
+	if (frame->payload != (void *)(frame->eth + 1) || !size || size > hop->mtu ||
+		frame->payload + size > frame->end ||
+		bpf_xdp_adjust_head(
+			ctx, -(int)(ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr))))
+		return tunnel_send_any(ctx, id, side);
+	outer = (struct frame){.eth = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end};
+	outer.payload = outer.eth + 1;
+	if (outer.payload > outer.end)
+		return ESPALIER_MALFORMED;
+	mac_copy(outer.eth->h_dest, hop->mac);
+	mac_copy(outer.eth->h_source, mac);
+	outer.eth->h_proto = bpf_htons(ipv4 ? ETH_P_IP : ETH_P_IPV6);
+	return tunnel_put_ip(&outer, hop, protocol, size) ? HOP_REASON(side, TUNNELLED)
+							  : ESPALIER_MALFORMED;
 }
 
 /* To this member's own address, with IP in it? *ret_size: of the header around it. */
@@ -237,10 +278,14 @@ static __always_inline bool tunnel_receive(
 
 #else
 
-static __always_inline enum espalier_reason tunnel_send(
-	struct xdp_md *ctx, __u32 id, enum side side)
+static __always_inline enum espalier_reason tunnel_send(struct xdp_md *ctx,
+	const struct frame *frame, const struct espalier_hop *hop, const __u8 *mac, __u32 id,
+	enum side side)
 {
 	(void)ctx;
+	(void)frame;
+	(void)hop;
+	(void)mac;
 	(void)id;
 	return HOP_REASON(side, NO_NEXT_HOP);
 }
