@@ -123,6 +123,7 @@ int route_ask(struct route *r, const struct address *from, const struct address 
 
 struct neighbour {
 	bool valid, managed;
+	bool fixed; /* somebody said so, the kernel asks nobody */
 	uint8_t mac[6];
 };
 
@@ -134,6 +135,7 @@ static int on_neighbour(const struct nlmsghdr *nlh, void *data)
 
 	if (nlh->nlmsg_type != RTM_NEWNEIGH)
 		return MNL_CB_OK;
+	ret->fixed = info->ndm_state & (NUD_PERMANENT | NUD_NOARP);
 	mnl_attr_for_each(a, nlh, sizeof(*info))
 	{
 		if (mnl_attr_get_type(a) == NDA_FLAGS_EXT) {
@@ -160,8 +162,8 @@ static struct nlmsghdr *put_neighbour(
 	return nlh;
 }
 
-/* A managed neighbour's address is asked for before it is needed, and again before it is too old.
- */
+/* A managed neighbour's address is asked for before it is needed, and again before it is too old. A
+ * permanent one would not be permanent any more. */
 static void manage(struct route *r, unsigned int ifindex, const struct address *address)
 {
 	_Alignas(8) char buf[256];
@@ -169,7 +171,7 @@ static void manage(struct route *r, unsigned int ifindex, const struct address *
 
 	nlh->nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE;
 	mnl_attr_put_u32(nlh, NDA_FLAGS_EXT, NTF_EXT_MANAGED);
-	(void)ask(r, nlh, NULL, NULL); /* one that somebody made permanent cannot be managed */
+	(void)ask(r, nlh, NULL, NULL);
 }
 
 int route_neighbour(
@@ -180,7 +182,7 @@ int route_neighbour(
 	struct neighbour found = {0};
 	int result = ask(r, nlh, on_neighbour, &found);
 
-	if (!found.managed)
+	if (!found.managed && !found.fixed)
 		manage(r, ifindex, address);
 	if (result < 0)
 		return result;
