@@ -13,6 +13,9 @@
 # inner0, sync0 for member 0. All members have the cluster addresses on lo. Clear traffic between
 # client and host is routed through the peer and the cluster; SAs and policies are the caller's.
 #
+# TOPOLOGY_IPV6=1: everything has an IPv6 address beside its IPv4 address. TOPOLOGY_OWN=4 or 6: the
+# configurations say where the members reach each other on the outer and the inner side.
+#
 # Whatever is started in a namespace ends with topology_down, which can always be called again.
 
 TOPOLOGY_PREFIX=${TOPOLOGY_PREFIX:-espalier-test}
@@ -27,6 +30,18 @@ CLIENT_NET=10.2.0.0/24
 HOST=10.1.0.100
 HOST_NET=10.1.0.0/24
 
+CLUSTER_OUTER6=2001:db8:1::1
+CLUSTER_INNER6=2001:db8:a::1
+PEER_OUTER6=2001:db8:1::100
+PEER_CLIENT6=2001:db8:b::1
+CLIENT6=2001:db8:b::2
+CLIENT_NET6=2001:db8:b::/64
+HOST6=2001:db8:a::100
+HOST_NET6=2001:db8:a::/64
+
+TOPOLOGY_IPV6=${TOPOLOGY_IPV6:-}
+TOPOLOGY_OWN=${TOPOLOGY_OWN:-}
+
 # Files of the cluster (key) and of each member (m0/: log, pid, journal, bpf/, espalier.conf).
 topology_state()
 {
@@ -40,6 +55,8 @@ member_state()
 
 outer_address() { echo "192.0.2.$((10 + $1))"; }
 inner_address() { echo "10.1.0.$((10 + $1))"; }
+outer_address6() { echo "2001:db8:1::$((10 + $1))"; }
+inner_address6() { echo "2001:db8:a::$((10 + $1))"; }
 sync_address() { echo "10.255.0.$((10 + $1))"; }
 
 # The MAC address of a member's interface: the number of its network, of the member.
@@ -101,13 +118,23 @@ wait_until()
 	done
 }
 
-# A namespace that routes. No IPv6, whose own traffic would only be noise here. With arp_announce 2
+# IPv6 addresses and routes, if they are wanted: at once, without asking whether others have them.
+topology_ip6()
+{
+	if [ -n "$TOPOLOGY_IPV6" ]; then sed '/^addr add/s/$/ nodad/' | topology_ip "$1"; fi
+}
+
+# A namespace that routes. No IPv6 unless it is wanted: its own traffic would only be noise. With arp_announce 2
 # and arp_ignore 1 the kernel speaks for the addresses of the interface alone, not for lo's.
 topology_namespace()
 {
+	local no_ipv6=1
+
+	[ -z "$TOPOLOGY_IPV6" ] || [ "$1" = switch ] || no_ipv6=0
 	ip netns add "$TOPOLOGY_PREFIX-$1" || return
-	in_namespace "$1" sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 \
-		net.ipv6.conf.default.disable_ipv6=1 net.ipv4.ip_forward=1 \
+	in_namespace "$1" sysctl -q -w net.ipv6.conf.all.disable_ipv6=$no_ipv6 \
+		net.ipv6.conf.default.disable_ipv6=$no_ipv6 net.ipv4.ip_forward=1 \
+		net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.router_solicitations=0 \
 		net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
 		net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.arp_ignore=1 || return
 	ip -n "$TOPOLOGY_PREFIX-$1" link set lo up
@@ -165,6 +192,19 @@ topology_outside()
 		link set inner up
 		route add default via $CLUSTER_INNER
 	END
+	topology_ip6 peer <<-END || return
+		addr add $PEER_OUTER6/64 dev outer
+		addr add $PEER_CLIENT6/64 dev client
+		route add $HOST_NET6 via $CLUSTER_OUTER6
+	END
+	topology_ip6 client <<-END || return
+		addr add $CLIENT6/64 dev peer
+		route add default via $PEER_CLIENT6
+	END
+	topology_ip6 host <<-END || return
+		addr add $HOST6/64 dev inner
+		route add default via $CLUSTER_INNER6
+	END
 	topology_checksums peer outer client && topology_checksums client peer &&
 		topology_checksums host inner
 }
@@ -201,6 +241,13 @@ member_on()
 		link set inner up
 		link set sync up
 		route add $CLIENT_NET via $PEER_OUTER
+	END
+	topology_ip6 "m$member" <<-END || return
+		addr add $CLUSTER_OUTER6/128 dev lo
+		addr add $CLUSTER_INNER6/128 dev lo
+		addr add $(outer_address6 "$member")/64 dev outer
+		addr add $(inner_address6 "$member")/64 dev inner
+		route add $CLIENT_NET6 via $PEER_OUTER6
 	END
 	topology_checksums "m$member" outer inner sync
 }
@@ -274,12 +321,18 @@ member_config()
 	state=$(member_state "$member")
 	{
 		printf '[Cluster]\nAddress = %s\nInnerAddress = %s\n' $CLUSTER_OUTER $CLUSTER_INNER
+		[ -z "$TOPOLOGY_IPV6" ] ||
+			printf 'Address = %s\nInnerAddress = %s\n' $CLUSTER_OUTER6 $CLUSTER_INNER6
 		printf 'PresharedKeyFile = %s/key\n%s\n' "$(topology_state)" "${2:-}"
 		printf '[Interface]\nId = %s\nOuter = outer\nInner = inner\nSync = sync\n' "$member"
 		printf 'Journal = %s/journal\nPin = %s/bpf/espalier\nControl = %s/control\n%s\n' \
 			"$state" "$state" "$state" "${3:-}"
 		for ((other = 0; other < $(cat "$(topology_state)/members"); other++)); do
 			printf '[Member]\nId = %s\nSync = %s\n' $other "$(sync_address $other)"
+			case $TOPOLOGY_OWN in
+			4) printf 'Outer = %s\nInner = %s\n' "$(outer_address $other)" "$(inner_address $other)" ;;
+			6) printf 'Outer = %s\nInner = %s\n' "$(outer_address6 $other)" "$(inner_address6 $other)" ;;
+			esac
 		done
 	} >"$state/espalier.conf" && echo "$state/espalier.conf"
 }
