@@ -153,8 +153,23 @@ void hops_route(void *ctx, const struct address *prefix, unsigned int bits)
 	}
 }
 
+/* What comes from the MAC addresses that an earlier life has heard of had its hop, as before; but
+ * to be sent to, a member must speak to this life. */
+static void recall(struct agent *a, unsigned int id)
+{
+	struct espalier_member m;
+
+	if (datapath_member_get(a->datapath, (uint8_t)id, &m) < 0)
+		return;
+	memcpy(a->hops.macs[id].outer, m.outer_mac, sizeof(m.outer_mac));
+	memcpy(a->hops.macs[id].inner, m.inner_mac, sizeof(m.inner_mac));
+}
+
 void hops_start(struct agent *a)
 {
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (id != a->config.id)
+			recall(a, id);
 	for (unsigned int side = 0; side < HOPS_SIDES; side++) {
 		const struct address *addresses = addresses_of(a, side);
 

@@ -531,10 +531,3 @@ bool datapath_tells_misses(const struct datapath *d, const char **ret_why)
 		*ret_why = d->no_miss;
 	return !d->no_miss[0];
 }
-
-unsigned int datapath_cpus(const struct datapath *d, const char **ret_why)
-{
-	if (ret_why)
-		*ret_why = d->no_cpus;
-	return d->config.cpus;
-}

@@ -87,6 +87,7 @@ const struct espalier_view_half *datapath_view(const struct datapath *d);
 void datapath_alive(struct datapath *d, uint64_t now_ns);
 
 /* Own id too, for its MACs. -EINVAL: no such id. */
+int datapath_member_get(const struct datapath *d, uint8_t id, struct espalier_member *ret);
 int datapath_member_set(struct datapath *d, uint8_t id, const struct espalier_member *member);
 
 /* -ENOSPC: more than max_sas. sa->lock is not used. The change is atomic for the guard. */

@@ -62,3 +62,10 @@ void datapath_trim_cpus(struct datapath *d)
 	for (int cpu = (int)d->config.cpus; cpu < n; cpu++)
 		(void)bpf_map_delete_elem(d->cpus, &cpu);
 }
+
+unsigned int datapath_cpus(const struct datapath *d, const char **ret_why)
+{
+	if (ret_why)
+		*ret_why = d->no_cpus;
+	return d->config.cpus;
+}

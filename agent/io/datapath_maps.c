@@ -55,6 +55,14 @@ int datapath_member_set(struct datapath *d, uint8_t id, const struct espalier_me
 	return 0;
 }
 
+int datapath_member_get(const struct datapath *d, uint8_t id, struct espalier_member *ret)
+{
+	if (id >= ESPALIER_MEMBERS)
+		return -EINVAL;
+	*ret = d->members[id];
+	return 0;
+}
+
 int datapath_sa_set(
 	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_sa *sa)
 {

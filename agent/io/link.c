@@ -9,11 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <libmnl/libmnl.h>
-
 #include "io/link_facts.h"
+#include "io/rtnetlink.h"
 
-#define RECEIVE_SIZE 32768 /* bytes: the kernel's largest part of a dump */
 #define READINGS 5 /* tries to read all while it changes */
 
 struct watched {
@@ -22,11 +20,11 @@ struct watched {
 };
 
 struct link {
-	struct mnl_socket *events, *requests;
+	struct rtnetlink netlink;
 	struct watched watched[LINK_WATCHED];
 	unsigned int n;
 	struct link_facts facts;
-	unsigned int round, seq;
+	unsigned int round;
 	bool lost; /* events: all is to be read again */
 	const struct link_handlers *handlers;
 	void *ctx;
@@ -210,24 +208,24 @@ static bool was_interrupted(void *buf, int n)
 /* -EINTR: it changed meanwhile. */
 static int dump(struct link *l, uint16_t type, size_t header)
 {
-	_Alignas(8) char buf[RECEIVE_SIZE];
+	_Alignas(8) char buf[RTNETLINK_SIZE];
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	bool interrupted = false;
 	int r;
 
 	nlh->nlmsg_type = type;
-	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	nlh->nlmsg_seq = ++l->seq;
+	nlh->nlmsg_flags = NLM_F_DUMP;
 	mnl_nlmsg_put_extra_header(nlh, header);
-	if (mnl_socket_sendto(l->requests, nlh, nlh->nlmsg_len) < 0)
-		return -errno;
+	r = rtnetlink_request(&l->netlink, nlh);
+	if (r < 0)
+		return r;
 	do {
-		ssize_t n = mnl_socket_recvfrom(l->requests, buf, sizeof(buf));
+		ssize_t n = mnl_socket_recvfrom(l->netlink.requests, buf, sizeof(buf));
 
 		if (n < 0)
 			return -errno;
 		interrupted |= was_interrupted(buf, (int)n);
-		r = mnl_cb_run(buf, (size_t)n, l->seq, 0, on_message, l);
+		r = mnl_cb_run(buf, (size_t)n, l->netlink.seq, 0, on_message, l);
 	} while (r > MNL_CB_STOP);
 	return r < 0 ? -errno : interrupted ? -EINTR : 0;
 }
@@ -258,7 +256,7 @@ static int read_all(struct link *l)
 /* 1: there is one more, perhaps; 0: none. */
 static int process_one(struct link *l)
 {
-	_Alignas(8) char buf[RECEIVE_SIZE];
+	_Alignas(8) char buf[RTNETLINK_SIZE];
 	ssize_t n = recv(link_fd(l), buf, sizeof(buf), MSG_DONTWAIT);
 
 	if (n < 0 && errno == ENOBUFS)
@@ -287,22 +285,6 @@ int link_process(struct link *l)
 	return r;
 }
 
-static int open_sockets(struct link *l)
-{
-	const int groups[] = {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR};
-
-	l->events = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	l->requests = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!l->events || !l->requests || mnl_socket_bind(l->events, 0, MNL_SOCKET_AUTOPID) < 0 ||
-		mnl_socket_bind(l->requests, 0, MNL_SOCKET_AUTOPID) < 0)
-		return -errno;
-	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
-		if (mnl_socket_setsockopt(l->events, NETLINK_ADD_MEMBERSHIP, (void *)&groups[i],
-			    sizeof(groups[i])) < 0)
-			return -errno;
-	return 0;
-}
-
 static int read_first(struct link *l)
 {
 	int r = read_all(l);
@@ -316,6 +298,7 @@ static int read_first(struct link *l)
 int link_open(const unsigned int *ifindexes, unsigned int n, const struct link_handlers *handlers,
 	void *ctx, struct link **ret)
 {
+	static const int groups[] = {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR};
 	struct link *l;
 	int r;
 
@@ -329,7 +312,7 @@ int link_open(const unsigned int *ifindexes, unsigned int n, const struct link_h
 	l->n = n;
 	for (unsigned int i = 0; i < n; i++)
 		l->watched[i].state.ifindex = ifindexes[i];
-	r = open_sockets(l);
+	r = rtnetlink_open(&l->netlink, groups, sizeof(groups) / sizeof(groups[0]));
 	if (r == 0)
 		r = read_first(l);
 	if (r < 0) {
@@ -344,17 +327,14 @@ void link_close(struct link *l)
 {
 	if (!l)
 		return;
-	if (l->events)
-		mnl_socket_close(l->events);
-	if (l->requests)
-		mnl_socket_close(l->requests);
+	rtnetlink_close(&l->netlink);
 	link_facts_free(&l->facts);
 	free(l);
 }
 
 int link_fd(const struct link *l)
 {
-	return mnl_socket_get_fd(l->events);
+	return mnl_socket_get_fd(l->netlink.events);
 }
 
 static int read_setting(const char *interface)

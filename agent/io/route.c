@@ -9,14 +9,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <libmnl/libmnl.h>
+#include "io/rtnetlink.h"
 
-#define RECEIVE_SIZE 32768 /* bytes: the kernel's largest message */
 #define NUD_VALID (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
 
 struct route {
-	struct mnl_socket *events, *requests;
-	unsigned int seq;
+	struct rtnetlink netlink;
 	route_handler handler;
 	void *ctx;
 };
@@ -43,17 +41,19 @@ static bool read_address(const struct nlattr *a, uint16_t family, struct address
  * returned. */
 static int ask(struct route *r, struct nlmsghdr *nlh, mnl_cb_t on_answer, void *answer)
 {
-	_Alignas(8) char buf[RECEIVE_SIZE];
+	_Alignas(8) char buf[RTNETLINK_SIZE];
+	int result;
 	ssize_t n;
 
-	nlh->nlmsg_flags |= NLM_F_REQUEST | (on_answer ? 0 : NLM_F_ACK);
-	nlh->nlmsg_seq = ++r->seq;
-	if (mnl_socket_sendto(r->requests, nlh, nlh->nlmsg_len) < 0)
-		return -errno;
-	n = mnl_socket_recvfrom(r->requests, buf, sizeof(buf));
+	if (!on_answer)
+		nlh->nlmsg_flags |= NLM_F_ACK;
+	result = rtnetlink_request(&r->netlink, nlh);
+	if (result < 0)
+		return result;
+	n = mnl_socket_recvfrom(r->netlink.requests, buf, sizeof(buf));
 	if (n < 0)
 		return -errno;
-	return mnl_cb_run(buf, (size_t)n, r->seq, 0, on_answer, answer) < 0 ? -errno : 0;
+	return mnl_cb_run(buf, (size_t)n, r->netlink.seq, 0, on_answer, answer) < 0 ? -errno : 0;
 }
 
 static uint32_t mtu_of(const struct nlattr *metrics)
@@ -223,7 +223,7 @@ static int on_event(const struct nlmsghdr *nlh, void *data)
 
 int route_process(struct route *r)
 {
-	_Alignas(8) char buf[RECEIVE_SIZE];
+	_Alignas(8) char buf[RTNETLINK_SIZE];
 
 	for (;;) {
 		ssize_t n = recv(route_fd(r), buf, sizeof(buf), MSG_DONTWAIT);
@@ -237,24 +237,9 @@ int route_process(struct route *r)
 	}
 }
 
-static int open_sockets(struct route *r)
-{
-	static const int groups[] = {RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE};
-
-	r->events = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	r->requests = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!r->events || !r->requests || mnl_socket_bind(r->events, 0, MNL_SOCKET_AUTOPID) < 0 ||
-		mnl_socket_bind(r->requests, 0, MNL_SOCKET_AUTOPID) < 0)
-		return -errno;
-	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
-		if (mnl_socket_setsockopt(r->events, NETLINK_ADD_MEMBERSHIP, (void *)&groups[i],
-			    sizeof(groups[i])) < 0)
-			return -errno;
-	return 0;
-}
-
 int route_open(route_handler handler, void *ctx, struct route **ret)
 {
+	static const int groups[] = {RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE};
 	struct route *r = calloc(1, sizeof(*r));
 	int result;
 
@@ -262,7 +247,7 @@ int route_open(route_handler handler, void *ctx, struct route **ret)
 		return -ENOMEM;
 	r->handler = handler;
 	r->ctx = ctx;
-	result = open_sockets(r);
+	result = rtnetlink_open(&r->netlink, groups, sizeof(groups) / sizeof(groups[0]));
 	if (result < 0) {
 		route_close(r);
 		return result;
@@ -275,14 +260,11 @@ void route_close(struct route *r)
 {
 	if (!r)
 		return;
-	if (r->events)
-		mnl_socket_close(r->events);
-	if (r->requests)
-		mnl_socket_close(r->requests);
+	rtnetlink_close(&r->netlink);
 	free(r);
 }
 
 int route_fd(const struct route *r)
 {
-	return mnl_socket_get_fd(r->events);
+	return mnl_socket_get_fd(r->netlink.events);
 }

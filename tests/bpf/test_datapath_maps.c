@@ -85,6 +85,10 @@ static void test_stores(void **state)
 	assert_int_equal(datapath_member_set(d, 16, &member), -EINVAL);
 	read_pinned("members", 15, &found);
 	assert_memory_equal(&found, &member, sizeof(member));
+	memset(&found, 0, sizeof(found));
+	assert_int_equal(datapath_member_get(d, 15, &found), 0);
+	assert_memory_equal(&found, &member, sizeof(member));
+	assert_int_equal(datapath_member_get(d, 16, &found), -EINVAL);
 
 	assert_int_equal(datapath_selector_next(d, NULL, &next_selector, &next_flow), 0);
 	assert_int_equal(datapath_selector_set(d, &selector, &flow), 0);
