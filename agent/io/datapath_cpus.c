@@ -13,18 +13,20 @@
 #define ONLINE "/sys/devices/system/cpu/online"
 #define QUEUE 2048 /* packets that wait for a CPU, at most */
 
-/* CPUs that are on, from 0 without a gap; 0: not known. */
+/* CPUs that are on, from 0 without a gap; 0: not known. The kernel lists them as "0-3,6". */
 static unsigned int row_of_cpus(void)
 {
 	FILE *f = fopen(ONLINE, "re");
-	unsigned int last = 0;
-	int n = 0;
+	char text[64] = "";
 
-	if (f) {
-		n = fscanf(f, "0-%u", &last); /* "0" alone: a word, but no number */
-		fclose(f);
-	}
-	return f ? (n == 1 ? last + 1 : 1) : 0;
+	if (!f)
+		return 0;
+	if (!fgets(text, sizeof(text), f))
+		text[0] = '\0';
+	fclose(f);
+	if (text[0] != '0')
+		return 0;
+	return text[1] == '-' ? (unsigned int)strtoul(text + 2, NULL, 10) + 1 : 1;
 }
 
 /* What is there already goes on as it is. */

@@ -15,7 +15,7 @@ hop()
 
 hop_is() { [ "$(hop "$1" "$2" "$3" kind)" = "$4" ]; }
 
-hop_mac() { printf '%02x:%02x:%02x:%02x:%02x:%02x\n' $(hop "$1" "$2" "$3" 'mac | join(" ")'); }
+hop_mac() { hop "$1" "$2" "$3" 'mac | join(" ")' | xargs printf '%02x:%02x:%02x:%02x:%02x:%02x\n'; }
 
 hop_mac_is() { [ "$(hop_mac "$1" "$2" "$3")" = "$4" ]; }
 
@@ -60,7 +60,7 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 }
 
 @test "where addresses are configured, the kernel's neighbour table says how to get there" {
-	TOPOLOGY_OWN=4
+	export TOPOLOGY_OWN=4
 	start 2
 	wait_until 10 active 0 1
 	wait_until 5 hop_is 0 1 outer 1
@@ -73,7 +73,7 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 }
 
 @test "a member behind a router is reached in IP-in-IP, as its route says" {
-	TOPOLOGY_OWN=4
+	export TOPOLOGY_OWN=4
 	start 2
 	wait_until 10 active 0 1
 	wait_until 5 hop_is 0 1 outer 1
@@ -105,7 +105,7 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 }
 
 @test "the same over IPv6" {
-	TOPOLOGY_IPV6=1 TOPOLOGY_OWN=6
+	export TOPOLOGY_IPV6=1 TOPOLOGY_OWN=6
 	start 2
 	wait_until 10 active 0 1
 	wait_until 5 hop_is 0 1 outer 1
@@ -116,7 +116,7 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 }
 
 @test "a new ingress announces the addresses of both families on both sides" {
-	TOPOLOGY_IPV6=1
+	export TOPOLOGY_IPV6=1
 	start 2
 	wait_until 10 active 0 1
 	remember peer "$CLUSTER_OUTER" "$(member_mac 0 outer)" outer
