@@ -60,8 +60,7 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 }
 
 @test "where addresses are configured, the kernel's neighbour table says how to get there" {
-	export TOPOLOGY_OWN=4
-	start 2
+	TOPOLOGY_OWN=4 start 2
 	wait_until 10 active 0 1
 	wait_until 5 hop_is 0 1 outer 1
 	hop_mac_is 0 1 outer "$(member_mac 1 outer)"
@@ -73,8 +72,7 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 }
 
 @test "a member behind a router is reached in IP-in-IP, as its route says" {
-	export TOPOLOGY_OWN=4
-	start 2
+	TOPOLOGY_OWN=4 start 2
 	wait_until 10 active 0 1
 	wait_until 5 hop_is 0 1 outer 1
 	wait_until 5 hop_is 0 1 inner 1
@@ -105,8 +103,7 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 }
 
 @test "the same over IPv6" {
-	export TOPOLOGY_IPV6=1 TOPOLOGY_OWN=6
-	start 2
+	TOPOLOGY_IPV6=1 TOPOLOGY_OWN=6 start 2
 	wait_until 10 active 0 1
 	wait_until 5 hop_is 0 1 outer 1
 	in_member 0 ip route add "$(outer_address6 1)" via "$PEER_OUTER6"
@@ -116,8 +113,7 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 }
 
 @test "a new ingress announces the addresses of both families on both sides" {
-	export TOPOLOGY_IPV6=1
-	start 2
+	TOPOLOGY_IPV6=1 start 2
 	wait_until 10 active 0 1
 	remember peer "$CLUSTER_OUTER" "$(member_mac 0 outer)" outer
 	remember peer "$CLUSTER_OUTER6" "$(member_mac 0 outer)" outer
