@@ -231,7 +231,8 @@ static bool compares(const struct member *m, unsigned int id)
 {
 	const struct other *o = &m->others[id];
 
-	if (!o->alive || o->asking.answered != o->asking.asked)
+	/* One that has not heard of our stream begins its own anew when it does, and voids this. */
+	if (!o->alive || !o->hears_us || o->asking.answered != o->asking.asked)
 		return false;
 	if (!(m->synced >> id & 1))
 		return !is_joining(m);
