@@ -234,6 +234,9 @@ static void remote_selector(const struct xfrm_body *b, struct espalier_selector 
 	ret->if_id = xfrm_body_u32(b, XFRMA_IF_ID);
 	ret->family = sel->family;
 	memcpy(ret->addr, &sel->daddr, address_size(sel->family));
+	/* The datapath would take those that differ in host bits only for one. */
+	for (unsigned int bit = sel->prefixlen_d; bit < 8 * sizeof(ret->addr); bit++)
+		ret->addr[bit / 8] &= (uint8_t) ~(0x80 >> bit % 8);
 }
 
 int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,

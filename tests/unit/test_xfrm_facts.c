@@ -13,7 +13,8 @@
 #include "xfrm_payload.h"
 #include "io/xfrm_index.h"
 
-static const uint8_t local6[16] = LOCAL6, remote6[16] = {0x20, 0x01, 0x0d, 0xb8, [7] = 2, [15] = 1};
+static const uint8_t local6[16] = LOCAL6,
+		     remote6[16] = {0x20, 0x01, 0x0d, 0xb8, [7] = 0x32, [15] = 1};
 
 /* The same SA between the IPv6 addresses; what goes through it stays IPv4. */
 static void make_outer6(struct payload *p, bool outbound)
@@ -193,6 +194,15 @@ static void test_ipv6_outside(void **state)
 	assert_int_equal(f.pair, out.pair);
 	assert_int_equal(f.remote.prefixlen, ESPALIER_SELECTOR_BITS + 48);
 	assert_int_equal(f.remote.family, AF_INET6);
+	/* Without its host bits. */
+	assert_memory_equal(f.remote.addr, remote6, 6);
+	assert_memory_equal(f.remote.addr + 6, (uint8_t[10]){0}, 10);
+	policy->sel.prefixlen_d = 59;
+	f = policy_facts(&p, &key);
+	assert_memory_equal(f.remote.addr, remote6, 7);
+	assert_int_equal(f.remote.addr[7], remote6[7] & 0xe0);
+	policy->sel.prefixlen_d = 128;
+	f = policy_facts(&p, &key);
 	assert_memory_equal(f.remote.addr, remote6, 16);
 }
 
