@@ -44,7 +44,7 @@ static void on_entry(void *ctx, const struct record_key *key, uint64_t birth, ui
 }
 
 /* What the guard of an earlier life knows. */
-static void restore_pins(struct agent *a)
+static void restore_guard(struct agent *a)
 {
 	struct espalier_sa_key key;
 	struct espalier_sa sa;
@@ -53,7 +53,24 @@ static void restore_pins(struct agent *a)
 		r = datapath_sa_next(a->datapath, &key, &key, &sa)) {
 		struct record_key k = ops_record_key(&key);
 
-		member_pinned(a->member, &k, &sa);
+		member_guarded(a->member, &k, &sa);
+	}
+}
+
+/* Pins of an earlier life went on until here; what nobody speaks for any more goes. */
+static void forget_pins(struct agent *a)
+{
+	struct espalier_sa_key key, next;
+	int more = datapath_pin_next(a->datapath, NULL, &next);
+
+	while (more > 0) {
+		struct record_key k = ops_record_key(&next);
+		const struct record *r = table_find(member_table(a->member), &k);
+
+		key = next;
+		more = datapath_pin_next(a->datapath, &key, &next); /* from one that is there */
+		if (!r || !r->pin_told)
+			(void)datapath_pin_delete(a->datapath, &key);
 	}
 }
 
@@ -160,7 +177,7 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 	for (size_t i = 0; i < entries.count; i++)
 		member_restore(
 			a->member, &entries.all[i].key, entries.all[i].birth, entries.all[i].block);
-	restore_pins(a);
+	restore_guard(a);
 out:
 	free(entries.all);
 	return r;
@@ -268,6 +285,7 @@ int agent_start(struct agent *a, char *err, size_t err_size)
 	events_links_up(a);
 	a->audit.due_us = agent_now_ns() / 1000 + a->config.audit_us;
 	member_started(a->member);
+	forget_pins(a);
 	agent_say("member %u of cluster %s: sync channel by %s; XDP outer %s, inner %s, sync %s",
 		a->config.id, a->config.name, channel_carrier(a->channel),
 		datapath_xdp_mode(a->datapath, DATAPATH_OUTER),

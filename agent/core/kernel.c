@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * kernel.c - what this member's own kernel says: what is there at the start, SAs and policies that
- * are made and deleted; and which bucket they are in.
+ * are made and deleted; and whose flows they are.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -49,15 +49,16 @@ void member_restore(struct member *m, const struct record_key *key, uint64_t bir
 	r->died_us = m->now_us;
 }
 
-void member_pinned(struct member *m, const struct record_key *key, const struct espalier_sa *sa)
+void member_guarded(struct member *m, const struct record_key *key, const struct espalier_sa *sa)
 {
 	struct record *r = find_or_add(m, key, sa->birth);
 	uint64_t block = block_of(&m->rule, sa->open[0].first);
 
 	if (!r)
 		return;
-	r->pinned = true;
+	r->guarded = true;
 	r->creator = sa->creator;
+	r->pinned = sa->pinned;
 	r->facts.direction = sa->direction;
 	r->died_us = m->now_us;
 	if (sa->direction != ESPALIER_OUT || sa->open[0].first > sa->open[0].last)
@@ -91,24 +92,46 @@ void member_started(struct member *m)
 	for (uint32_t slot = 0; slot < m->table.high; slot++) {
 		struct record *r = table_at(&m->table, slot);
 
-		if (r && r->pinned && !r->installed)
+		if (r && r->guarded && !r->installed)
 			went_unseen(m, r);
 	}
 }
 
 /* Kernel events. */
 
-static void set_bucket(struct member *m, struct record *r, uint16_t bucket, bool paired)
+/* The outer side steers a pinned SA whether or not our own kernel has it. */
+void member_steer(struct member *m, struct record *r)
 {
-	if (r->bucket == bucket && r->paired == paired)
+	bool steered = r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_IN && r->alive;
+	struct espalier_flow flow = {.bucket = r->bucket, .pinned = steered ? r->pinned : 0};
+
+	if (flow.pinned == r->pin_told)
 		return;
-	r->bucket = bucket;
+	m->pins += !r->pin_told;
+	m->pins -= !flow.pinned;
+	r->pin_told = flow.pinned;
+	m->ops->pin(m->ctx, &r->key, flow.pinned ? &flow : NULL);
+}
+
+static void set_flow(struct member *m, struct record *r, struct espalier_flow flow, bool paired)
+{
+	if (r->bucket == flow.bucket && r->pinned == flow.pinned && r->paired == paired)
+		return;
+	r->bucket = flow.bucket;
+	r->pinned = flow.pinned;
 	r->paired = paired;
 	change(m, r);
 	table_changed(&m->table, r);
 	replica_mark(m, r);
-	if (r->installed)
-		sequence_guard(m, r);
+	if (!r->installed)
+		return;
+	sequence_guard(m, r);
+	sequence_look(m, r);
+}
+
+static struct espalier_flow flow_of(const struct record *r)
+{
+	return (struct espalier_flow){.bucket = r->bucket, .pinned = r->pinned};
 }
 
 static struct record *pair_sa(
@@ -127,50 +150,66 @@ static uint16_t own_bucket(const struct member *m, const struct record *r)
 	return (uint16_t)espalier_bucket(__builtin_bswap32(r->key.spi), m->config.hash);
 }
 
-/* Both SAs of a Child SA go to one member: the outbound one takes the bucket of the inbound one. */
-static void choose_bucket(struct member *m, struct record *r)
+/* Both SAs of a Child SA go to one member: the outbound one has the flow of the inbound one. */
+static void choose_flow(struct member *m, struct record *r)
 {
+	struct espalier_flow own = {.bucket = own_bucket(m, r), .pinned = r->pinned};
 	struct record *other;
 
 	if (r->facts.direction == ESPALIER_IN) {
-		set_bucket(m, r, own_bucket(m, r), false);
+		set_flow(m, r, own, false);
 		other = pair_sa(m, r->facts.pair, ESPALIER_OUT);
 		if (other && !other->paired)
-			set_bucket(m, other, r->bucket, true);
+			set_flow(m, other, own, true);
 		return;
 	}
 	other = pair_sa(m, r->facts.pair, ESPALIER_IN);
-	set_bucket(m, r, other ? other->bucket : own_bucket(m, r), other != NULL);
+	set_flow(m, r, other ? flow_of(other) : own, other != NULL);
 }
 
-static bool remote_selector(const struct record *r)
+/*
+ * Whose what goes to a remote selector is. Of several policies for it (those of two local networks,
+ * say) that with the lowest key counts: the same one on all members, in whatever order they came.
+ */
+static void apply_remote(struct member *m, const struct espalier_selector *remote)
 {
-	return r->key.kind == RECORD_POLICY && r->facts.direction == ESPALIER_OUT &&
-	       r->facts.remote.prefixlen;
-}
+	struct record *told = NULL, *counts = NULL;
+	struct espalier_flow flow = {0};
 
-static void set_selector(struct member *m, struct record *r, const struct record *sa)
-{
-	if (!r->alive || !sa) {
+	for (struct record *r = table_remote_first(&m->table, remote); r;
+		r = table_remote_next(&m->table, r)) {
+		const struct record *sa;
+
 		if (r->selector_set)
-			m->ops->selector(m->ctx, &r->facts.remote, NULL);
-		r->selector_set = false;
-	} else if (!r->selector_set || r->selector_bucket != sa->bucket) {
-		m->ops->selector(
-			m->ctx, &r->facts.remote, &(struct espalier_flow){.bucket = sa->bucket});
-		r->selector_set = true;
-		r->selector_bucket = sa->bucket;
+			told = r;
+		if (!r->alive || r->key.kind != RECORD_POLICY ||
+			(counts && memcmp(&r->key, &counts->key, sizeof(r->key)) > 0))
+			continue;
+		sa = pair_sa(m, r->facts.pair, ESPALIER_OUT);
+		if (!sa)
+			continue;
+		counts = r;
+		flow = flow_of(sa);
+	}
+	if (!counts && told)
+		m->ops->selector(m->ctx, remote, NULL);
+	else if (counts && (!told || memcmp(&told->selector_flow, &flow, sizeof(flow)) != 0))
+		m->ops->selector(m->ctx, remote, &flow);
+	if (told)
+		told->selector_set = false;
+	if (counts) {
+		counts->selector_set = true;
+		counts->selector_flow = flow;
 	}
 }
 
 void member_apply_pair(struct member *m, uint64_t pair)
 {
-	const struct record *sa = pair_sa(m, pair, ESPALIER_OUT);
 	struct record *r;
 
 	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
-		if (remote_selector(r))
-			set_selector(m, r, sa);
+		if (r->facts.remote.prefixlen)
+			apply_remote(m, &r->facts.remote);
 }
 
 void member_died(struct member *m, struct record *r)
@@ -182,6 +221,7 @@ void member_died(struct member *m, struct record *r)
 	r->body_len = 0;
 	r->died_us = m->now_us;
 	table_changed(&m->table, r);
+	member_steer(m, r);
 	/* The guard knows one SA of a key. */
 	if (r->key.kind == RECORD_SA && !table_find(&m->table, &r->key))
 		m->ops->guard(m->ctx, &r->key, NULL);
@@ -215,6 +255,16 @@ static void added_policy(struct member *m, const struct member_record *record)
 	member_apply_pair(m, r->facts.pair);
 }
 
+/* An inbound SA that was made here is ours, though its bucket be another member's: its IKE SA is
+ * here, too. Out of the view we own nothing. */
+static uint8_t own_pin(const struct member *m, const struct record *r)
+{
+	uint8_t self = m->config.self;
+	bool other = m->view.live >> self & 1 && m->owner[own_bucket(m, r)] != self;
+
+	return r->facts.direction == ESPALIER_IN && other ? self + 1 : 0;
+}
+
 /*
  * Where it comes from. Was it just made here, we speak for it. Else: who has an outbound SA whose
  * counter stands in block 0 created it, since copies never stand there.
@@ -222,13 +272,15 @@ static void added_policy(struct member *m, const struct member_record *record)
 static void set_origin(struct member *m, struct record *r, uint64_t oseq)
 {
 	bool first_block = r->facts.direction == ESPALIER_IN || block_of(&m->rule, oseq) == 0;
-	bool seen = r->version != 0 || r->pinned || r->journaled;
+	bool seen = r->version != 0 || r->guarded || r->journaled;
 
-	if (first_block && !(r->pinned && r->creator != ESPALIER_NOBODY))
+	if (first_block && !(r->guarded && r->creator != ESPALIER_NOBODY))
 		r->creator = m->config.self;
 	r->created_here = first_block && !seen;
-	if (r->created_here)
-		memcpy(r->journals, m->journals, sizeof(r->journals));
+	if (!r->created_here)
+		return;
+	r->pinned = own_pin(m, r);
+	memcpy(r->journals, m->journals, sizeof(r->journals));
 }
 
 /* An SA that we did not know to be there. */
@@ -244,7 +296,7 @@ static void adopt_sa(struct member *m, struct record *r, const struct member_rec
 	while ((over = table_rival(&m->table, r)))
 		member_end(m, over);
 	sequence_bar(m, r);
-	choose_bucket(m, r);
+	choose_flow(m, r);
 	sequence_adopt(m, r, record->oseq);
 	replica_mark(m, r);
 }
@@ -252,9 +304,11 @@ static void adopt_sa(struct member *m, struct record *r, const struct member_rec
 static void added_sa(struct member *m, const struct member_record *record)
 {
 	struct record *r = find_or_add(m, &record->key, record->facts.birth);
+	uint64_t old_pair;
 
 	if (!r)
 		return;
+	old_pair = r->facts.pair;
 	if (!r->known) {
 		adopt_sa(m, r, record);
 	} else if (!r->alive) {
@@ -269,7 +323,12 @@ static void added_sa(struct member *m, const struct member_record *record)
 		table_set_facts(&m->table, r, &record->facts);
 		table_changed(&m->table, r);
 		replica_mark(m, r);
+		if (r->facts.pair != old_pair) {
+			choose_flow(m, r);
+			member_apply_pair(m, old_pair);
+		}
 	}
+	member_steer(m, r);
 	member_apply_pair(m, r->facts.pair);
 }
 
@@ -297,7 +356,7 @@ static bool speaks_for(const struct member *m, const struct record *r)
 		if (!sa || r->author == m->config.self)
 			return true;
 	}
-	owner = m->owner[sa->bucket];
+	owner = member_flow_owner(m, sa);
 	return sa->creator == m->config.self || owner == m->config.self || owner == ESPALIER_NOBODY;
 }
 

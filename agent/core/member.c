@@ -374,6 +374,18 @@ uint8_t member_owner(const struct member *m, uint16_t bucket)
 	return m->owner[bucket];
 }
 
+uint8_t member_flow_owner(const struct member *m, const struct record *r)
+{
+	if (r->pinned && m->view.live >> (r->pinned - 1) & 1)
+		return r->pinned - 1;
+	return m->owner[r->bucket];
+}
+
+uint32_t member_pins(const struct member *m)
+{
+	return m->pins;
+}
+
 uint32_t member_barred(const struct member *m)
 {
 	return m->barred;

@@ -91,12 +91,13 @@ void member_free(struct member *m);
 
 /*
  * Start, in this order: what the journal holds (member_restore(), an entry each), what the pinned
- * guard map of an earlier life holds (member_pinned(), an entry each), what the kernel holds
+ * guard map of an earlier life holds (member_guarded(), an entry each), what the kernel holds
  * (member_added()), then member_started(): what the guard knows and the kernel lacks was deleted
- * while no agent ran, and is taken out of the map.
+ * while no agent ran, and is taken out of the map. Pins of an earlier life that have not been told
+ * by then (record.pin_told) are to be taken out, too.
  */
 void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block);
-void member_pinned(struct member *m, const struct record_key *key, const struct espalier_sa *sa);
+void member_guarded(struct member *m, const struct record_key *key, const struct espalier_sa *sa);
 void member_started(struct member *m);
 
 /* Kernel events that are not echoes of our own ops. */
@@ -160,6 +161,10 @@ struct member_other {
 const struct table *member_table(const struct member *m);
 const struct view *member_view(const struct member *m);
 uint8_t member_owner(const struct member *m, uint16_t bucket);
+/* Who owns an SA, or ESPALIER_NOBODY: the member that it is pinned to as long as that one is in the
+ * view, else its bucket's owner. */
+uint8_t member_flow_owner(const struct member *m, const struct record *r);
+uint32_t member_pins(const struct member *m); /* inbound SAs that are pinned */
 uint32_t member_barred(const struct member *m); /* SAs that we may not own */
 uint8_t member_flags(const struct member *m);
 const struct member_counters *member_counters(const struct member *m);

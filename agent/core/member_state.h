@@ -99,7 +99,7 @@ struct member {
 				  none does */
 	uint8_t flags;
 	uint32_t journals[ESPALIER_MEMBERS]; /* as last heard */
-	uint32_t barred;
+	uint32_t barred, pins;
 
 	struct work *work; /* ring; its size is a power of two */
 	uint32_t work_size, work_head, work_count;
@@ -182,7 +182,8 @@ void miss_installed(struct member *m, const struct record_key *key);
 void miss_tick(struct member *m);
 
 /* kernel.c */
-void member_apply_pair(struct member *m, uint64_t pair); /* buckets of policies follow their SAs' */
+void member_apply_pair(struct member *m, uint64_t pair); /* flows of policies follow their SAs' */
+void member_steer(struct member *m, struct record *r); /* it has, or has no more, a pin */
 void member_died(struct member *m, struct record *r); /* by what another member says */
 void member_end(struct member *m, struct record *r); /* because we say so */
 

@@ -299,8 +299,11 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)
 		replica_mark_for(m, r, from);
-	if (r->key.kind == RECORD_SA && r->alive && !contest(m, r))
+	if (r->key.kind == RECORD_SA && r->alive && !contest(m, r)) {
+		member_apply_pair(m, old_pair);
 		return;
+	}
+	member_steer(m, r);
 	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
 		apply_policy(m, r, message);
 	else if (r->key.kind == RECORD_SA &&

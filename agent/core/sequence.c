@@ -27,7 +27,7 @@
 
 static bool is_owner(const struct member *m, const struct record *r)
 {
-	return m->owner[r->bucket] == m->config.self;
+	return member_flow_owner(m, r) == m->config.self;
 }
 
 static uint64_t max(uint64_t a, uint64_t b)
@@ -73,6 +73,7 @@ void sequence_guard(struct member *m, const struct record *r)
 		.bucket = r->bucket,
 		.direction = r->facts.direction,
 		.creator = r->creator,
+		.pinned = r->pinned,
 	};
 
 	m->ops->guard(m->ctx, &r->key, &sa);
@@ -281,7 +282,7 @@ void sequence_name(struct member *m, struct record *r)
 
 void sequence_look(struct member *m, struct record *r)
 {
-	uint8_t owner = m->owner[r->bucket];
+	uint8_t owner = member_flow_owner(m, r);
 
 	if (!r->known || !r->alive || !record_is_outbound_sa(r))
 		return;

@@ -35,16 +35,19 @@ int table_init(struct table *t, uint32_t capacity)
 	while (1U << t->hash_bits < capacity && t->hash_bits < 24)
 		t->hash_bits++;
 	size = 1U << t->hash_bits;
+	t->remote_bits = t->hash_bits - 2;
 	t->chunks = calloc((capacity + CHUNK - 1) / CHUNK, sizeof(*t->chunks));
 	t->buckets = malloc(size * sizeof(*t->buckets));
 	t->pairs = malloc(size * sizeof(*t->pairs));
+	t->remotes = malloc((sizeof(*t->remotes)) << t->remote_bits);
 	t->leaves = calloc(TABLE_LEAVES, sizeof(*t->leaves));
-	if (!t->chunks || !t->buckets || !t->pairs || !t->leaves) {
+	if (!t->chunks || !t->buckets || !t->pairs || !t->remotes || !t->leaves) {
 		table_free(t);
 		return -ENOMEM;
 	}
 	memset(t->buckets, 0xff, size * sizeof(*t->buckets));
 	memset(t->pairs, 0xff, size * sizeof(*t->pairs));
+	memset(t->remotes, 0xff, sizeof(*t->remotes) << t->remote_bits);
 	return 0;
 }
 
@@ -67,6 +70,7 @@ void table_free(struct table *t)
 	free(t->chunks);
 	free(t->buckets);
 	free(t->pairs);
+	free(t->remotes);
 	free(t->leaves);
 	*t = (struct table){0};
 }
@@ -155,6 +159,7 @@ struct record *table_add(struct table *t, const struct record_key *key, uint64_t
 		.creator = ESPALIER_NOBODY,
 		.hash_next = *head,
 		.pair_next = TABLE_NONE,
+		.remote_next = TABLE_NONE,
 	};
 	*head = slot;
 	t->used++;
@@ -178,11 +183,35 @@ static void pair_unlink(struct table *t, struct record *r)
 	r->linked = false;
 }
 
+static uint32_t *remote_head(const struct table *t, const struct espalier_selector *remote)
+{
+	return &t->remotes[hash_bytes(0, remote, sizeof(*remote)) >> (64 - t->remote_bits)];
+}
+
+static void remote_link(struct table *t, struct record *r)
+{
+	uint32_t *head = remote_head(t, &r->facts.remote);
+
+	r->remote_next = *head;
+	*head = r->slot;
+}
+
+static void remote_unlink(struct table *t, const struct record *r)
+{
+	uint32_t *link = remote_head(t, &r->facts.remote);
+
+	while (*link != r->slot)
+		link = &slot_at(t, *link)->remote_next;
+	*link = r->remote_next;
+}
+
 void table_drop(struct table *t, struct record *r)
 {
 	uint32_t *link = chain(t, &r->key), slot = r->slot;
 
 	pair_unlink(t, r);
+	if (r->facts.remote.prefixlen)
+		remote_unlink(t, r);
 	while (*link != slot)
 		link = &slot_at(t, *link)->hash_next;
 	*link = r->hash_next;
@@ -216,18 +245,45 @@ struct record *table_pair_next(const struct table *t, const struct record *r)
 	return pair_scan(t, r->pair_next, r->facts.pair);
 }
 
+static struct record *remote_scan(
+	const struct table *t, uint32_t slot, const struct espalier_selector *remote)
+{
+	while (slot != TABLE_NONE) {
+		struct record *r = slot_at(t, slot);
+
+		if (memcmp(&r->facts.remote, remote, sizeof(*remote)) == 0)
+			return r;
+		slot = r->remote_next;
+	}
+	return NULL;
+}
+
+struct record *table_remote_first(const struct table *t, const struct espalier_selector *remote)
+{
+	return remote_scan(t, *remote_head(t, remote), remote);
+}
+
+struct record *table_remote_next(const struct table *t, const struct record *r)
+{
+	return remote_scan(t, r->remote_next, &r->facts.remote);
+}
+
 void table_set_facts(struct table *t, struct record *r, const struct record_facts *facts)
 {
-	uint32_t *head;
+	const struct espalier_selector remote = r->facts.remote;
+	bool moves = !r->linked || r->facts.pair != facts->pair;
+	uint32_t *head = pair_head(t, facts->pair);
 
-	if (r->linked && r->facts.pair == facts->pair) {
-		r->facts = *facts;
-		return;
-	}
-	pair_unlink(t, r);
+	if (moves)
+		pair_unlink(t, r);
 	r->facts = *facts;
+	if (remote.prefixlen)
+		r->facts.remote = remote;
+	else if (r->facts.remote.prefixlen)
+		remote_link(t, r);
+	if (!moves)
+		return;
 	r->linked = true;
-	head = pair_head(t, facts->pair);
 	r->pair_next = *head;
 	*head = r->slot;
 }
@@ -304,7 +360,8 @@ static uint64_t digest(const struct record *r)
 
 	h = hash_add(h, r->facts.birth);
 	h = hash_add(h, r->version << 8 | r->author);
-	h = hash_add(h, (uint64_t)r->bucket << 16 | (uint64_t)r->creator << 8 | r->alive);
+	h = hash_add(h, (uint64_t)r->pinned << 32 | (uint64_t)r->bucket << 16 |
+				(uint64_t)r->creator << 8 | r->alive);
 	h = hash_add(h, r->top);
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
 		if (r->upto[i] || r->journals[i])
@@ -345,6 +402,8 @@ bool table_newer(const struct record *a, const struct record *b)
 	/* An author that restarted may have used a version twice. */
 	if (a->bucket != b->bucket)
 		return a->bucket > b->bucket;
+	if (a->pinned != b->pinned)
+		return a->pinned > b->pinned;
 	if (a->paired != b->paired)
 		return a->paired;
 	if (a->facts.pair != b->facts.pair)
@@ -398,6 +457,7 @@ static void take_content(struct table *t, struct record *r, const struct record 
 	r->author = heard->author;
 	r->alive = heard->alive;
 	r->bucket = heard->bucket;
+	r->pinned = heard->pinned;
 	r->paired = heard->paired;
 	table_set_facts(t, r, &heard->facts);
 }

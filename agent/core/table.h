@@ -37,12 +37,14 @@ struct record {
 	struct record_facts facts;
 
 	/* Replicated. */
-	uint64_t version; /* counts changes of key's facts, bucket and life; the higher (version,
+	uint64_t version; /* counts changes of key's facts, flow and life; the higher (version,
 			     author) is the newer */
 	uint8_t author;
 	bool alive;
 	uint8_t creator; /* of an SA, or ESPALIER_NOBODY: not known */
-	uint16_t bucket; /* the flow's: both SAs of a Child SA have the same */
+	uint8_t pinned; /* with `bucket`: struct espalier_flow. Both SAs of a Child SA have the same
+			   of both */
+	uint16_t bucket;
 	uint64_t top; /* one above the highest block an owner may be emitting from; grows only */
 	uint64_t seq; /* inbound: highest authenticated by the owner; grows only */
 	uint64_t upto[ESPALIER_MEMBERS]; /* one above the highest block each member entered; grows
@@ -55,15 +57,16 @@ struct record {
 	bool installed; /* this kernel has it */
 	bool created_here; /* by this life of this agent: it may say `journals` of members it learns
 			      of */
-	bool pinned; /* at start: the guard of an earlier life has it */
+	bool guarded; /* at start: the guard of an earlier life has it */
 	bool journaled; /* our journal or our guard tells what we entered: we may enter more */
 	bool barred; /* we may not enter a block of it: the journal that could tell what we entered
 			is lost */
 	bool linked; /* stands in its pair's chain */
-	bool paired; /* outbound: its bucket is that of its inbound SA */
+	bool paired; /* outbound: its flow is that of its inbound SA */
 	bool expire_asked; /* XFRM_MSG_EXPIRE has been sent */
-	bool selector_set; /* policy: `selector_bucket` is in the datapath */
-	uint16_t selector_bucket;
+	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
+	uint8_t pin_told; /* inbound: `pinned` as the datapath has it */
+	struct espalier_flow selector_flow;
 	uint64_t work; /* id of what waits to be done for it in our kernel (sequence.c); 0: nothing
 			*/
 	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
@@ -80,9 +83,9 @@ struct record {
 	uint16_t body_len;
 
 	uint32_t slot;
-	uint32_t hash_next, pair_next;
-	uint64_t digest; /* as it stands in table.digests and .leaves; 0: does not count */
+	uint32_t hash_next, pair_next, remote_next;
 	bool counted; /* in table.sas or .policies */
+	uint64_t digest; /* as it stands in table.digests and .leaves; 0: does not count */
 };
 
 struct table {
@@ -90,8 +93,8 @@ struct table {
 	uint32_t sas, policies; /* known and alive */
 	uint32_t present; /* and in this kernel */
 	struct record **chunks;
-	uint32_t *buckets, *pairs; /* hash chains; a leaf is a run of `buckets` */
-	unsigned int hash_bits;
+	uint32_t *buckets, *pairs, *remotes; /* hash chains; a leaf is a run of `buckets` */
+	unsigned int hash_bits, remote_bits;
 	uint32_t free_head;
 	uint64_t digests[TABLE_RANGES]; /* XOR of the digests of what is present */
 	uint64_t *leaves; /* likewise, TABLE_LEAVES of them */
@@ -118,7 +121,12 @@ void table_drop(struct table *t, struct record *r);
 struct record *table_pair_first(const struct table *t, uint64_t pair);
 struct record *table_pair_next(const struct table *t, const struct record *r);
 
-/* Sets facts; keeps the pair chain right. */
+/* Walks the policies with a remote selector, dead ones too. */
+struct record *table_remote_first(const struct table *t, const struct espalier_selector *remote);
+struct record *table_remote_next(const struct table *t, const struct record *r);
+
+/* Sets facts; keeps the chains right. The remote selector of a policy is part of what its key is a
+ * hash of: it stays as it was first. */
 void table_set_facts(struct table *t, struct record *r, const struct record_facts *facts);
 
 /* 0 or -ENOMEM. */
@@ -144,7 +152,7 @@ bool table_newer(const struct record *a, const struct record *b);
 
 /* What a merge changed. */
 enum table_merged {
-	TABLE_CONTENT = 1, /* facts, bucket, life, creator or journals */
+	TABLE_CONTENT = 1, /* facts, flow, life, creator or journals */
 	TABLE_STATE = 2, /* top, seq or upto */
 	TABLE_OURS_NEWER = 4, /* `heard` is older than what we have */
 };

@@ -247,6 +247,7 @@ void wire_put_record(struct writer *w, const struct record *r, const void *body,
 	write_uint(&p, r->author, 1);
 	write_uint(&p, r->creator, 1);
 	write_uint(&p, r->bucket, 2);
+	write_uint(&p, r->pinned, 1);
 	write_bytes(&p, body, body_len);
 	put_packed(w, WIRE_RECORD, plain, &p);
 	explicit_bzero(plain, sizeof(plain));
@@ -268,9 +269,11 @@ static void get_rest(struct reader *r, struct wire_message *m)
 	ret->author = (uint8_t)read_uint(r, 1);
 	ret->creator = (uint8_t)read_uint(r, 1);
 	ret->bucket = (uint16_t)read_uint(r, 2);
+	ret->pinned = (uint8_t)read_uint(r, 1);
 	m->body_len = (size_t)(r->end - r->at);
 	m->body = reader_take(r, m->body_len);
-	if (m->body_len > RECORD_BODY_MAX || ret->bucket >= ESPALIER_BUCKETS || ret->version == 0 ||
+	if (m->body_len > RECORD_BODY_MAX || ret->bucket >= ESPALIER_BUCKETS ||
+		ret->pinned > ESPALIER_MEMBERS || ret->version == 0 ||
 		ret->author >= ESPALIER_MEMBERS ||
 		(ret->creator >= ESPALIER_MEMBERS && ret->creator != ESPALIER_NOBODY) ||
 		(ret->facts.direction != ESPALIER_IN && ret->facts.direction != ESPALIER_OUT))

@@ -86,6 +86,7 @@ static struct record take_record(struct reader *in)
 	r.author = what >> 5 & 3;
 	r.version = take_number(in) | (what >> 7);
 	r.bucket = (uint16_t)(read_uint(in, 1) << 4);
+	r.pinned = (uint8_t)(read_uint(in, 1) % (MEMBERS + 2));
 	r.top = take_number(in);
 	r.seq = take_number(in);
 	for (unsigned int i = 0; i < 4; i++) {
@@ -334,10 +335,11 @@ static void pin(struct rig *rig, const struct entry *e)
 		.birth = e->birth,
 		.direction = e->block & 4 ? ESPALIER_IN : ESPALIER_OUT,
 		.creator = e->block & 8 ? rig->self : ESPALIER_NOBODY,
+		.pinned = e->block >> 4 & 3,
 		.open[0] = {e->block << BLOCK_BITS, ((e->block + 1) << BLOCK_BITS) - 1},
 	};
 
-	member_pinned(rig->m, &e->key, &sa);
+	member_guarded(rig->m, &e->key, &sa);
 }
 
 static void restore(struct rig *rig, struct reader *in)
@@ -356,7 +358,76 @@ static void restore(struct rig *rig, struct reader *in)
 	member_started(rig->m);
 }
 
-static void check(const struct rig *rig)
+static bool is_alive(const struct record *r)
+{
+	return r && r->known && r->alive;
+}
+
+/* The datapath has the pins of the inbound SAs that there are, and no others. */
+static void check_pins(struct rig *rig)
+{
+	const struct table *t = member_table(rig->m);
+	unsigned int n = 0;
+
+	for (uint32_t slot = 0; slot < t->high; slot++) {
+		const struct record *r = table_at(t, slot);
+		const struct pin *pin;
+
+		if (!is_alive(r) || r->key.kind != RECORD_SA || r->facts.direction != ESPALIER_IN ||
+			!r->pinned)
+			continue;
+		pin = find_pin(rig, &r->key);
+		REQUIRE(pin && pin->pinned == r->pinned);
+		n++;
+	}
+	REQUIRE(member_pins(rig->m) == n);
+	for (unsigned int i = 0; i < CAPACITY; i++)
+		n -= rig->pins[i].key.kind != 0;
+	REQUIRE(n == 0);
+}
+
+static bool leads_to(
+	const struct table *t, const struct record *policy, const struct espalier_flow *flow)
+{
+	bool any = false, same = false;
+
+	for (const struct record *r = table_pair_first(t, policy->facts.pair); r;
+		r = table_pair_next(t, r)) {
+		if (!is_alive(r) || r->key.kind != RECORD_SA || r->facts.direction != ESPALIER_OUT)
+			continue;
+		any = true;
+		same |= flow && r->bucket == flow->bucket && r->pinned == flow->pinned;
+	}
+	return flow ? same : any;
+}
+
+/* The clear side goes by the lowest policy of each remote selector that an outbound SA is for. */
+static void check_selectors(struct rig *rig)
+{
+	const struct table *t = member_table(rig->m);
+	const struct record *lowest[CAPACITY] = {0};
+	unsigned int n = 0;
+
+	for (uint32_t slot = 0; slot < t->high; slot++) {
+		const struct record *r = table_at(t, slot);
+		struct selector *s;
+
+		if (!is_alive(r) || r->key.kind != RECORD_POLICY || !r->facts.remote.prefixlen ||
+			!leads_to(t, r, NULL))
+			continue;
+		s = find_selector(rig, &r->facts.remote);
+		REQUIRE(s);
+		n = (unsigned int)(s - rig->selectors);
+		if (!lowest[n] || memcmp(&r->key, &lowest[n]->key, sizeof(r->key)) < 0)
+			lowest[n] = r;
+	}
+	for (n = 0; n < CAPACITY; n++) {
+		REQUIRE(!rig->selectors[n].key.prefixlen == !lowest[n]);
+		REQUIRE(!lowest[n] || leads_to(t, lowest[n], &rig->selectors[n].flow));
+	}
+}
+
+static void check(struct rig *rig)
 {
 	const struct table *t = member_table(rig->m);
 
@@ -371,6 +442,8 @@ static void check(const struct rig *rig)
 	for (uint16_t bucket = 0; bucket < ESPALIER_BUCKETS; bucket += 101)
 		REQUIRE(member_owner(rig->m, bucket) == ESPALIER_NOBODY ||
 			member_owner(rig->m, bucket) < MEMBERS);
+	check_pins(rig);
+	check_selectors(rig);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

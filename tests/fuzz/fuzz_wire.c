@@ -36,6 +36,7 @@ static void check_record(const struct wire_message *m, const struct wire_message
 	REQUIRE(memcmp(&a->facts.remote, &b->facts.remote, sizeof(a->facts.remote)) == 0);
 	REQUIRE(a->version == b->version && a->author == b->author && a->alive == b->alive);
 	REQUIRE(a->creator == b->creator && a->bucket == b->bucket && a->paired == b->paired);
+	REQUIRE(a->pinned == b->pinned && a->pinned <= ESPALIER_MEMBERS);
 	REQUIRE(memcmp(a->journals, b->journals, sizeof(a->journals)) == 0);
 	REQUIRE(m->body_len == n->body_len);
 	REQUIRE(m->body_len == 0 || memcmp(m->body, n->body, m->body_len) == 0);
@@ -197,6 +198,7 @@ static struct record a_record(void)
 		.alive = true,
 		.creator = 5,
 		.bucket = 4095,
+		.pinned = 6,
 		.paired = true,
 		.top = 7,
 		.seq = 1000000,

@@ -20,6 +20,17 @@ struct entry {
 	uint64_t birth, block;
 };
 
+/* What the datapath was told of steering. */
+struct pin {
+	struct record_key key; /* kind 0: none */
+	uint8_t pinned;
+};
+
+struct selector {
+	struct espalier_selector key; /* prefixlen 0: none */
+	struct espalier_flow flow;
+};
+
 /* What the other members' streams are. */
 struct remote {
 	uint64_t stream, heard_stream;
@@ -34,7 +45,25 @@ struct rig {
 	bool kernel_fails;
 	struct entry entries[ENTRIES]; /* of the journal; those of earlier lives come first */
 	uint64_t restored, journaled, committed;
+	struct pin pins[CAPACITY];
+	struct selector selectors[CAPACITY];
 };
+
+static struct pin *find_pin(struct rig *rig, const struct record_key *key)
+{
+	for (unsigned int i = 0; i < CAPACITY; i++)
+		if (memcmp(&rig->pins[i].key, key, sizeof(*key)) == 0)
+			return &rig->pins[i];
+	return NULL;
+}
+
+static struct selector *find_selector(struct rig *rig, const struct espalier_selector *key)
+{
+	for (unsigned int i = 0; i < CAPACITY; i++)
+		if (memcmp(&rig->selectors[i].key, key, sizeof(*key)) == 0)
+			return &rig->selectors[i];
+	return NULL;
+}
 
 /* Ops: what must hold of what the member wants done. */
 
@@ -123,6 +152,7 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 	if (!sa)
 		return;
 	REQUIRE(sa->slot < CAPACITY && sa->bucket < ESPALIER_BUCKETS);
+	REQUIRE(sa->pinned <= ESPALIER_MEMBERS);
 	for (unsigned int i = 0; i < 2; i++) {
 		uint64_t block = sa->open[i].first >> BLOCK_BITS;
 
@@ -137,17 +167,32 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 static void op_selector(
 	void *ctx, const struct espalier_selector *selector, const struct espalier_flow *flow)
 {
-	(void)ctx;
+	struct selector *s = find_selector(ctx, selector);
+
 	REQUIRE(selector->prefixlen >= ESPALIER_SELECTOR_BITS &&
 		selector->prefixlen <= ESPALIER_SELECTOR_BITS + 128);
 	REQUIRE(!flow || (flow->bucket < ESPALIER_BUCKETS && flow->pinned <= ESPALIER_MEMBERS));
+	/* Not for nothing. */
+	REQUIRE(s || flow);
+	REQUIRE(!s || !flow || memcmp(&s->flow, flow, sizeof(*flow)) != 0);
+	if (!s)
+		s = find_selector(ctx, &(struct espalier_selector){0});
+	REQUIRE(s);
+	*s = flow ? (struct selector){.key = *selector, .flow = *flow} : (struct selector){0};
 }
 
 static void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
 {
-	(void)ctx;
-	(void)key;
-	(void)flow;
+	struct pin *pin = find_pin(ctx, key);
+
+	REQUIRE(key->kind == RECORD_SA);
+	REQUIRE(!flow || (flow->bucket < ESPALIER_BUCKETS && flow->pinned > 0 &&
+				 flow->pinned <= ESPALIER_MEMBERS));
+	REQUIRE((pin ? pin->pinned : 0) != (flow ? flow->pinned : 0)); /* not for nothing */
+	if (!pin)
+		pin = find_pin(ctx, &(struct record_key){0});
+	REQUIRE(pin);
+	*pin = flow ? (struct pin){.key = *key, .pinned = flow->pinned} : (struct pin){0};
 }
 
 static void op_publish(

@@ -26,7 +26,7 @@ static enum verdict guard(const struct world *w, const struct machine *machine, 
 
 	if (!sa)
 		return last >> BLOCK_BITS == 0 ? OUT : NO_BLOCK;
-	if (machine->owner[sa->bucket] != id)
+	if (machine_owner(machine, sa->bucket, sa->pinned) != id)
 		return NOT_OWNER;
 	for (unsigned int i = 0; i < 2; i++)
 		if (first >= sa->open[i].first && last <= sa->open[i].last)

@@ -27,21 +27,41 @@ static struct child *new_child(struct world *w, unsigned int creator, uint32_t s
 	return c;
 }
 
+static bool is_used(const struct world *w, __be32 spi)
+{
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (!w->children[i].ended && w->children[i].key.spi == spi)
+			return true;
+	return false;
+}
+
+/* Of an inbound SA: a new one, or that of one that has ended. */
+static uint32_t draw_spi(struct world *w)
+{
+	if (w->n_children && world_chance(w, 100)) {
+		unsigned int in = 2 * (unsigned int)world_random(w, w->n_children / 2);
+
+		if (!is_used(w, w->children[in].key.spi))
+			return __builtin_bswap32(w->children[in].key.spi);
+	}
+	return (uint32_t)world_random(w, 1ULL << 32);
+}
+
 /* Returns whether there was a member and room for it. */
 static bool make_pair(struct world *w, uint64_t pair, unsigned int creator)
 {
 	const struct machine *machine = &w->machines[creator];
 	/* The peer chooses outbound SPIs, and gives some out again. */
 	uint32_t spi, peer_spi = (uint32_t)(0x1000 + world_random(w, 40));
+	bool own = world_chance(w, 600); /* bucket; else the SA must be pinned */
 
 	if (w->n_children + 2 > SAS || !machine->up || !machine->link_up)
 		return false;
-	for (unsigned int i = 0; i < w->n_children; i++)
-		if (!w->children[i].ended && w->children[i].key.spi == __builtin_bswap32(peer_spi))
-			return false;
+	if (is_used(w, __builtin_bswap32(peer_spi)))
+		return false;
 	for (unsigned int tries = 0;; tries++) {
-		spi = (uint32_t)world_random(w, 1ULL << 32);
-		if (machine->owner[espalier_bucket(spi, w->hash)] == creator)
+		spi = draw_spi(w);
+		if ((machine->owner[espalier_bucket(spi, w->hash)] == creator) == own)
 			break;
 		if (tries == 1000)
 			return false;
@@ -73,7 +93,7 @@ static void end_pair(struct world *w, unsigned int out, unsigned int by)
 	machine_end(w, by, out - 1);
 }
 
-/* Who has the buckets has the IKE SA. While the agent is dead only what was created here is known
+/* Who owns the SA has the IKE SA. While the agent is dead only what was created here is known
  * to be over by its absence. */
 static bool may_end(const struct world *w, unsigned int id, unsigned int out)
 {
@@ -81,7 +101,7 @@ static bool may_end(const struct world *w, unsigned int id, unsigned int out)
 	const struct kernel_sa *sa = &machine->sas[out];
 
 	return !w->children[out].ended && machine->up && machine->link_up && sa->present &&
-	       sa->guarded && machine->owner[sa->guard.bucket] == id &&
+	       sa->guarded && machine_owner(machine, sa->guard.bucket, sa->guard.pinned) == id &&
 	       (machine->agent || w->children[out].creator == id);
 }
 
@@ -100,15 +120,31 @@ void load_ike(struct world *w)
 
 /* Traffic. */
 
-/* As bpf/steer.bpf.c: which member's kernel gets an inbound packet that `id` receives; counts hops
- * (I3). */
-static unsigned int steer(struct world *w, unsigned int id, uint16_t bucket)
+/* Whose the SA is, as a member's maps say: an ESP packet's by its SPI, a clear one's by the
+ * selector that leads to it. */
+static uint8_t owner_at(const struct world *w, unsigned int id, unsigned int child)
+{
+	const struct machine *machine = &w->machines[id];
+	const struct child *c = &w->children[child];
+	const struct kernel_sa *sa = &machine->sas[child];
+	const struct pin *pin = machine_pin(machine, &c->key);
+	uint16_t bucket = (uint16_t)espalier_bucket(__builtin_bswap32(c->key.spi), w->hash);
+
+	if (c->facts.direction == ESPALIER_IN)
+		return machine_owner(machine, bucket, pin ? pin->flow.pinned : 0);
+	return sa->guarded ? machine_owner(machine, sa->guard.bucket, sa->guard.pinned)
+			   : (uint8_t)id;
+}
+
+/* As bpf/steer.bpf.c: which member's kernel gets a packet of this SA that `id` receives; counts
+ * hops (I3). */
+static unsigned int steer(struct world *w, unsigned int id, unsigned int child)
 {
 	bool from_member = false;
 
 	for (unsigned int previous = id, hops = 0;; hops++) {
 		const struct machine *machine = &w->machines[id];
-		uint8_t owner = machine->owner[bucket];
+		uint8_t owner = owner_at(w, id, child);
 
 		if (hops > 1) {
 			world_fail(
@@ -136,17 +172,15 @@ void load_traffic(struct world *w)
 		if (w->children[out].ended || !world_chance(w, 150))
 			continue;
 		/* Inbound: the ESP packet finds its SA somewhere. */
-		to = steer(w, at,
-			(uint16_t)espalier_bucket(
-				__builtin_bswap32(w->children[out - 1].key.spi), w->hash));
+		to = steer(w, at, out - 1);
 		if (to < w->members && w->machines[to].sas[out - 1].present)
 			w->delivered++;
 		else if (to < w->members)
 			machine_miss(w, to, out - 1);
-		/* Outbound: the clear packet goes by the bucket that its selector names. */
+		/* Outbound: the clear packet goes by its selector. */
 		if (!w->machines[at].sas[out].guarded)
 			continue;
-		to = steer(w, at, w->machines[at].sas[out].guard.bucket);
+		to = steer(w, at, out);
 		if (to < w->members)
 			machine_emit(w, to, out,
 				1 + (unsigned int)(world_chance(w, 200) ? world_random(w, 8) : 0));

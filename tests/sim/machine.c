@@ -47,6 +47,18 @@ static void tell_policy(struct world *w, unsigned int id, unsigned int policy)
 	member_added(w->machines[id].agent, &record);
 }
 
+/* As agent/start.c. */
+static void forget_pins(struct machine *machine)
+{
+	for (unsigned int i = 0; i < SAS; i++) {
+		struct pin *pin = &machine->pins[i];
+		const struct record *r = table_find(member_table(machine->agent), &pin->key);
+
+		if (!r || !r->pin_told)
+			*pin = (struct pin){0};
+	}
+}
+
 void machine_start_agent(struct world *w, unsigned int id)
 {
 	struct machine *machine = &w->machines[id];
@@ -91,7 +103,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 				machine->journal[i].birth, machine->journal[i].block);
 	for (unsigned int i = 0; i < w->n_children; i++) {
 		if (machine->sas[i].guarded)
-			member_pinned(machine->agent, &w->children[i].key, &machine->sas[i].guard);
+			member_guarded(machine->agent, &w->children[i].key, &machine->sas[i].guard);
 	}
 	for (unsigned int i = 0; i < w->n_children; i++) {
 		struct member_record record;
@@ -106,6 +118,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 			tell_policy(w, id, i);
 	member_link(machine->agent, machine->link_up);
 	member_started(machine->agent);
+	forget_pins(machine);
 }
 
 void machine_boot(struct world *w, unsigned int id)
@@ -117,6 +130,8 @@ void machine_boot(struct world *w, unsigned int id)
 	memset(machine->sas, 0, sizeof(machine->sas));
 	memset(machine->policies, 0, sizeof(machine->policies));
 	memset(machine->owner, ESPALIER_NOBODY, sizeof(machine->owner));
+	machine->live = 0;
+	memset(machine->pins, 0, sizeof(machine->pins));
 	memset(machine->macs, 0, sizeof(machine->macs));
 	if (!machine->journal_id)
 		machine->journal_id = draw_id(w);
@@ -181,10 +196,12 @@ static void run_event(struct world *w, unsigned int id, const struct kernel_even
 	struct member_record record = kernel_record(w, id, event->child, body);
 
 	if (!event->added) {
+		const struct record *r = table_find(member_table(agent), &child->key);
+
 		/* From here on it is a promise. Who does not own it any more (it slept, say) does
 		 * not speak for it, unless it created it. */
-		if (child->ended && sa->guarded &&
-			(sa->guard.creator == id || member_owner(agent, sa->guard.bucket) == id)) {
+		if (child->ended && sa->guarded && r &&
+			(sa->guard.creator == id || member_flow_owner(agent, r) == id)) {
 			child->ended_by = (uint8_t)id;
 			child->ended_boots = w->machines[id].boots;
 		}
@@ -274,8 +291,21 @@ void machine_miss(struct world *w, unsigned int id, unsigned int child)
 	member_missed(machine->agent, &w->children[child].key);
 }
 
+/* Does a member hold itself for live, and another one, with a view of its own, not? */
+static bool lives_differ(const struct world *w, unsigned int id, unsigned int other)
+{
+	uint32_t here = w->machines[id].live, there = w->machines[other].live;
+
+	return w->machines[id].up && w->machines[other].up && here >> id & 1 && there &&
+	       !(there >> id & 1);
+}
+
 bool machines_split(const struct world *w)
 {
+	for (unsigned int id = 0; id < w->members; id++)
+		for (unsigned int other = 0; other < w->members; other++)
+			if (lives_differ(w, id, other))
+				return true;
 	for (unsigned int bucket = 0; bucket < ESPALIER_BUCKETS; bucket++) {
 		unsigned int owners = 0;
 

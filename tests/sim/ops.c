@@ -26,6 +26,21 @@ int machine_child(
 	return -1;
 }
 
+const struct pin *machine_pin(const struct machine *machine, const struct record_key *key)
+{
+	for (unsigned int i = 0; i < SAS; i++)
+		if (memcmp(&machine->pins[i].key, key, sizeof(*key)) == 0)
+			return &machine->pins[i];
+	return NULL;
+}
+
+uint8_t machine_owner(const struct machine *machine, uint16_t bucket, uint8_t pinned)
+{
+	if (pinned && machine->live >> (pinned - 1) & 1)
+		return pinned - 1;
+	return machine->owner[bucket];
+}
+
 /* A body tells which SA it is, so that a mix-up shows; the rest is filler that must arrive
  * unchanged. */
 size_t machine_body(const struct child *child, unsigned int index, uint8_t *body)
@@ -194,9 +209,17 @@ static void op_selector(
 
 static void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
 {
-	(void)ctx;
-	(void)key;
-	(void)flow;
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+	const struct pin *pin = machine_pin(machine, key);
+
+	if (dying(machine))
+		return;
+	c->world->pins += flow && !pin;
+	if (!pin)
+		pin = machine_pin(machine, &(struct record_key){0});
+	machine->pins[pin - machine->pins] =
+		flow ? (struct pin){.key = *key, .flow = *flow} : (struct pin){0};
 }
 
 static void op_publish(
@@ -208,6 +231,7 @@ static void op_publish(
 	if (dying(&c->world->machines[c->id]))
 		return;
 	memcpy(c->world->machines[c->id].owner, owner, ESPALIER_BUCKETS);
+	c->world->machines[c->id].live = view->live;
 	c->world->views_changed = true;
 	world_say(c->world, "member %u: view %llu of %u, live %x", c->id,
 		(unsigned long long)view->epoch, view->publisher, view->live);

@@ -9,8 +9,8 @@
  *   I2  after a takeover the peer accepts the first packet, unless faults follow on each other's
  * heels I3  a packet crosses at most one member-to-member hop I6  every SA alive on its owner is,
  * soon after the last fault, on every live member; ended ones are on none and that in the end all
- * members follow one view and every owner can send. tests/sim/mutants shows that the checks can
- * fail.
+ * members follow one view and every owner can send, pinned SAs' are those they are pinned to, and
+ * the datapaths have these pins and no others. tests/sim/mutants shows that the checks can fail.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -98,6 +98,41 @@ static void check_agreement(struct world *w)
 	}
 }
 
+/* All members say the same of whose an SA is, and their datapaths have the pins of the SAs there
+ * are, and no others. */
+static void check_pins(struct world *w, unsigned int id)
+{
+	const struct machine *machine = &w->machines[id];
+	const struct table *t = member_table(machine->agent);
+	unsigned int pins = 0, told = 0;
+
+	for (unsigned int i = 0; i < SAS; i++)
+		told += machine->pins[i].key.kind != 0;
+	for (uint32_t slot = 0; slot < t->high; slot++) {
+		const struct record *r = table_at(t, slot);
+		const struct record *first;
+		const struct pin *pin;
+
+		if (!r || !r->known || !r->alive || r->key.kind != RECORD_SA)
+			continue;
+		first = table_find(member_table(w->machines[0].agent), &r->key);
+		if (!first || first->pinned != r->pinned || first->bucket != r->bucket)
+			world_fail(w, "members 0 and %u differ in whose an SA is", id);
+		if (r->pinned && member_view(machine->agent)->live >> (r->pinned - 1) & 1 &&
+			member_flow_owner(machine->agent, r) != r->pinned - 1)
+			world_fail(w, "member %u: an SA is not owned by %u, that it is pinned to",
+				id, r->pinned - 1);
+		if (r->facts.direction != ESPALIER_IN || !r->pinned)
+			continue;
+		pins++;
+		pin = machine_pin(machine, &r->key);
+		if (!pin || pin->flow.pinned != r->pinned || pin->flow.bucket != r->bucket)
+			world_fail(w, "member %u: a pin is not in the datapath", id);
+	}
+	if (told != pins || member_pins(machine->agent) != pins)
+		world_fail(w, "member %u: %u pins in the datapath, of %u", id, told, pins);
+}
+
 static bool all_hear(const struct world *w)
 {
 	for (unsigned int id = 0; id < w->members; id++)
@@ -122,7 +157,7 @@ static uint64_t content(const struct member *m)
 		h = hash_bytes(0, &r->key, sizeof(r->key));
 		h = hash_add(h, r->facts.birth);
 		h = hash_add(h, r->version << 8 | r->author);
-		sum += hash_add(h, (uint64_t)r->bucket << 8 | r->creator);
+		sum += hash_add(h, (uint64_t)r->pinned << 24 | r->bucket << 8 | r->creator);
 	}
 	return sum;
 }
@@ -212,7 +247,7 @@ static void check_traffic(struct world *w)
 
 		if (!sa->present)
 			continue;
-		owner = w->machines[0].owner[sa->guard.bucket];
+		owner = machine_owner(&w->machines[0], sa->guard.bucket, sa->guard.pinned);
 		if (owner >= w->members) {
 			world_fail(w, "nobody owns SA %u", out);
 			continue;
@@ -316,6 +351,8 @@ static bool run(uint64_t seed, bool verbose, struct world *total)
 	}
 	if (!w->failure[0])
 		check_agreement(w);
+	for (unsigned int id = 0; id < w->members && !w->failure[0]; id++)
+		check_pins(w, id);
 	if (!w->failure[0])
 		check_rounds(w);
 	if (!w->failure[0])
@@ -333,6 +370,7 @@ static bool run(uint64_t seed, bool verbose, struct world *total)
 	total->datagrams += w->datagrams;
 	total->faults_made += w->faults_made;
 	total->misses += w->misses;
+	total->pins += w->pins;
 	total->rounds = w->rounds > total->rounds ? w->rounds : total->rounds;
 	total->n_children += w->n_children;
 	for (unsigned int id = 0; id < w->members; id++) {
@@ -372,15 +410,15 @@ int main(int argc, char **argv)
 	printf("%llu worlds: %llu faults, %llu takeovers seen, %u SAs, %llu packets out, %llu "
 	       "stopped by the guard, "
 	       "%llu behind the peer's window (none in %llu calm takeovers of an SA), %llu in, "
-	       "%llu hops, %llu datagrams, %llu SAs missed by ESP; all agree after %llu rounds at "
-	       "most\n",
+	       "%llu hops, %llu datagrams, %llu SAs missed by ESP, %llu pins; all agree after %llu "
+	       "rounds at most\n",
 		(unsigned long long)seeds, (unsigned long long)total.faults_made,
 		(unsigned long long)total.takeovers, total.n_children,
 		(unsigned long long)total.emitted, (unsigned long long)total.blocked,
 		(unsigned long long)total.rejected, (unsigned long long)total.calm_takeovers,
 		(unsigned long long)total.delivered, (unsigned long long)total.hops,
 		(unsigned long long)total.datagrams, (unsigned long long)total.misses,
-		(unsigned long long)total.rounds);
+		(unsigned long long)total.pins, (unsigned long long)total.rounds);
 	printf("%llu passed, %llu failed\n", (unsigned long long)(seeds - failed),
 		(unsigned long long)failed);
 	return failed != 0;

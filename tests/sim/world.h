@@ -45,6 +45,12 @@ struct kernel_sa {
 	uint64_t counter; /* highest number let out */
 };
 
+/* An entry of the map "pins". */
+struct pin {
+	struct record_key key; /* kind 0: none */
+	struct espalier_flow flow;
+};
+
 struct journal_entry {
 	struct record_key key;
 	uint64_t birth, block;
@@ -74,6 +80,8 @@ struct machine {
 	bool policies[POLICIES];
 	/* Pinned maps: survive the agent, not the machine. */
 	uint8_t owner[ESPALIER_BUCKETS];
+	uint32_t live;
+	struct pin pins[SAS];
 	struct wire_macs macs[ESPALIER_MEMBERS];
 	bool next_hop[ESPALIER_MEMBERS];
 	/* The journal: what is durable, and what is on its way to the disk. */
@@ -131,7 +139,7 @@ struct world {
 	/* Results. */
 	char failure[200];
 	uint64_t emitted, blocked, unowned, accepted, rejected, delivered, hops, takeovers,
-		calm_takeovers, datagrams, faults_made, rounds, misses;
+		calm_takeovers, datagrams, faults_made, rounds, misses, pins;
 };
 
 uint64_t world_random(struct world *w, uint64_t below);
@@ -151,6 +159,10 @@ size_t machine_body(const struct child *child, unsigned int index, uint8_t *body
 /* The one of this key that is in the kernel, or -1. */
 int machine_child(
 	const struct world *w, const struct machine *machine, const struct record_key *key);
+/* Its pin, or NULL. */
+const struct pin *machine_pin(const struct machine *machine, const struct record_key *key);
+/* As bpf/maps.h view_owner(): by what was published last. */
+uint8_t machine_owner(const struct machine *machine, uint16_t bucket, uint8_t pinned);
 
 /* machine.c: a member's kernel and agent. */
 void machine_boot(struct world *w, unsigned int id);
@@ -162,7 +174,7 @@ void machine_run(struct world *w, unsigned int id);
 void machine_free(struct world *w, unsigned int id);
 /* IKE on this member made or ended an SA. */
 void machine_add(struct world *w, unsigned int id, unsigned int child);
-/* Whether two members both hold themselves for the owner of a bucket. */
+/* Whether two members may both hold themselves for the owner of a flow. */
 bool machines_split(const struct world *w);
 void machine_end(struct world *w, unsigned int id, unsigned int child);
 /* ESP for this SA is here, and the kernel has none. */

@@ -32,6 +32,7 @@
 #define MEMBERS 3
 #define DATAGRAMS 8192
 #define KINDS (WIRE_LACK + 1)
+#define SELECTORS 8
 
 struct sa {
 	bool present;
@@ -39,6 +40,13 @@ struct sa {
 	uint64_t birth, oseq;
 	struct espalier_sa guard;
 	uint64_t journaled; /* one above the highest block that is durable */
+	uint8_t pin; /* as the datapath has it; 0: none */
+};
+
+/* An entry of the clear side. */
+struct selector {
+	struct espalier_selector key; /* prefixlen 0: none */
+	struct espalier_flow flow;
 };
 
 struct gateway {
@@ -46,6 +54,7 @@ struct gateway {
 	uint32_t journal;
 	struct sa *sas;
 	bool policies[256];
+	struct selector selectors[SELECTORS];
 	uint8_t owner[ESPALIER_BUCKETS];
 	struct entry *entries; /* of the journal, in this life */
 	uint64_t queued, durable, entries_size;
@@ -271,19 +280,35 @@ static inline void op_guard(
 		check_durable(sa, guard->open[0].first);
 }
 
+static inline struct selector *selector_of(
+	struct gateway *g, const struct espalier_selector *selector)
+{
+	for (unsigned int i = 0; i < SELECTORS; i++)
+		if (memcmp(&g->selectors[i].key, selector, sizeof(*selector)) == 0)
+			return &g->selectors[i];
+	return NULL;
+}
+
+/* Nothing is said twice. */
 static inline void op_selector(
 	void *ctx, const struct espalier_selector *selector, const struct espalier_flow *flow)
 {
-	(void)ctx;
-	(void)selector;
-	(void)flow;
+	struct selector *s = selector_of(ctx, selector);
+
+	assert_true(s || flow);
+	assert_false(s && flow && memcmp(&s->flow, flow, sizeof(*flow)) == 0);
+	if (!s)
+		s = selector_of(ctx, &(struct espalier_selector){0});
+	assert_non_null(s);
+	*s = flow ? (struct selector){.key = *selector, .flow = *flow} : (struct selector){0};
 }
 
 static inline void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
 {
-	(void)ctx;
-	(void)key;
-	(void)flow;
+	struct sa *sa = sa_of(ctx, key);
+
+	assert_int_not_equal(sa->pin, flow ? flow->pinned : 0);
+	sa->pin = flow ? flow->pinned : 0;
 }
 
 static inline void op_publish(
@@ -375,9 +400,12 @@ static inline void power_off(unsigned int id)
 
 	member_free(g->m);
 	g->m = NULL;
-	for (unsigned int sa = 0; sa < n_sas; sa++)
+	for (unsigned int sa = 0; sa < n_sas; sa++) {
 		g->sas[sa].present = g->sas[sa].guarded = false;
+		g->sas[sa].pin = 0;
+	}
 	memset(g->policies, 0, sizeof(g->policies));
+	memset(g->selectors, 0, sizeof(g->selectors));
 }
 
 /* One turn of an agent's loop. */

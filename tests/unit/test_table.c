@@ -120,6 +120,55 @@ static void test_pairs(void **state)
 	table_free(&t);
 }
 
+static unsigned int count_remote(const struct table *t, const struct espalier_selector *remote)
+{
+	unsigned int n = 0;
+
+	for (struct record *r = table_remote_first(t, remote); r; r = table_remote_next(t, r)) {
+		assert_memory_equal(&r->facts.remote, remote, sizeof(*remote));
+		n++;
+	}
+	return n;
+}
+
+/* Policies come and go; that of one stays as it was first. */
+static void test_remotes(void **state)
+{
+	struct espalier_selector remotes[4];
+	unsigned int expected[4] = {0}, of[100];
+	struct record *r[100] = {0};
+	struct table t;
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++)
+		remotes[i] = (struct espalier_selector){
+			.prefixlen = ESPALIER_SELECTOR_BITS + 8 * (i / 2),
+			.family = 2,
+			.addr = {10 * (i + 1)}};
+	assert_int_equal(table_init(&t, 100), 0);
+	for (unsigned int round = 0; round < 5000; round++) {
+		unsigned int i = draw(100), remote = draw(4);
+		struct record_facts facts = {.pair = draw(3), .remote = remotes[remote]};
+		struct record_key key = key_of(i);
+
+		if (r[i] && draw(2)) {
+			table_drop(&t, r[i]);
+			r[i] = NULL;
+			expected[of[i]]--;
+		} else {
+			if (!r[i]) {
+				r[i] = table_add(&t, &key, 0);
+				of[i] = remote;
+				expected[remote]++;
+			}
+			table_set_facts(&t, r[i], &facts);
+		}
+		for (unsigned int n = 0; n < 4; n++)
+			assert_int_equal(count_remote(&t, &remotes[n]), expected[n]);
+	}
+	table_free(&t);
+}
+
 /* What a member may say of one SA or policy. Few values, so that they meet. */
 static struct record word(enum record_kind kind)
 {
@@ -131,6 +180,7 @@ static struct record word(enum record_kind kind)
 		.author = (uint8_t)draw(2),
 		.alive = draw(2),
 		.bucket = (uint16_t)draw(2),
+		.pinned = (uint8_t)draw(2),
 		.paired = draw(2),
 		.creator = ESPALIER_NOBODY,
 		.top = draw(3),
@@ -168,6 +218,7 @@ static void same(const struct record *a, const struct record *b)
 	assert_int_equal(a->author, b->author);
 	assert_int_equal(a->alive, b->alive);
 	assert_int_equal(a->bucket, b->bucket);
+	assert_int_equal(a->pinned, b->pinned);
 	assert_int_equal(a->paired, b->paired);
 	assert_true(a->facts.pair == b->facts.pair);
 	assert_int_equal(a->creator, b->creator);
@@ -294,6 +345,7 @@ static void test_digests(void **state)
 	SEEN(version = 2);
 	SEEN(author = 1);
 	SEEN(bucket = 1);
+	SEEN(pinned = 1);
 	SEEN(creator = 1);
 	SEEN(top = 1);
 	SEEN(upto[15] = 1);
@@ -456,6 +508,7 @@ int main(void)
 		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_reuse),
 		cmocka_unit_test(test_pairs),
+		cmocka_unit_test(test_remotes),
 		cmocka_unit_test(test_merge_sa),
 		cmocka_unit_test(test_merge_policy),
 		cmocka_unit_test(test_merge_of_merged),

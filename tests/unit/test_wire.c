@@ -35,6 +35,7 @@ static struct record a_record(void)
 		.alive = true,
 		.creator = 5,
 		.bucket = 4095,
+		.pinned = ESPALIER_MEMBERS,
 		.paired = true,
 		.top = draw(),
 		.seq = draw(),
@@ -72,6 +73,7 @@ static void same_record(const struct record *a, const struct record *b)
 	assert_int_equal(a->alive, b->alive);
 	assert_int_equal(a->creator, b->creator);
 	assert_int_equal(a->bucket, b->bucket);
+	assert_int_equal(a->pinned, b->pinned);
 	assert_int_equal(a->paired, b->paired);
 	assert_memory_equal(a->journals, b->journals, sizeof(a->journals));
 }
@@ -308,6 +310,7 @@ static void test_limits(void **state)
 	r.change;                                                                                  \
 	assert_false(record_is_taken(&r, 0))
 	REFUSED(bucket = ESPALIER_BUCKETS);
+	REFUSED(pinned = ESPALIER_MEMBERS + 1);
 	REFUSED(version = 0);
 	REFUSED(author = ESPALIER_MEMBERS);
 	REFUSED(creator = ESPALIER_MEMBERS);
