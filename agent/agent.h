@@ -9,7 +9,7 @@
  *   progress.c   how far a member that joins has come
  *   hops.c       how packets get to the other members
  *   ops.c        carries out what the core decides (core/member.h, struct member_ops)
- *   control.c    answers espalierctl
+ *   control.c    answers espalierctl; control_ike.c: what an IKE daemon needs
  */
 #ifndef AGENT_H
 #define AGENT_H
@@ -126,5 +126,8 @@ int control_open(const char *path, struct control **ret); /* 0 or -errno */
 void control_close(struct control *c); /* removes the socket */
 int control_fd(const struct control *c); /* an epoll set */
 void control_process(struct control *c, const struct agent *a);
+
+/* control_ike.c: what each member's IKE daemon is to be told; owned by the caller. */
+struct json_object *control_ike_config(const struct config *c);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * control.c - the socket that espalierctl speaks to: SOCK_SEQPACKET, a request is one packet
- * ("status", "members", "reasons", "owner SPI", "sa FROM"), its answer one packet of JSON. A list
- * too long for one packet says where it goes on
- * (`next`). Only root may connect. It reads; nothing can be changed through it. No keys.
+ * ("status", "members", "reasons", "owner SPI", "sa FROM", "ike-config"), its answer one packet of
+ * JSON. A list too long for one packet says where it goes on (`next`). Only root may connect. It
+ * reads; nothing can be changed through it. No keys.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -185,6 +185,7 @@ static struct json_object *status(const struct agent *a)
 	add_number(o, "policies", t->policies);
 	add_number(o, "missing", t->sas + t->policies - t->present);
 	add_number(o, "barred", member_barred(a->member));
+	add_number(o, "pins", member_pins(a->member));
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
 	add_counters(o, a);
 	add_progress(o, a);
@@ -261,6 +262,41 @@ static struct json_object *reasons(const struct agent *a)
 	return array;
 }
 
+static void add_flow(struct json_object *o, const struct agent *a, const struct record *r)
+{
+	add_number(o, "bucket", r->bucket);
+	if (r->pinned)
+		add_member(o, "pinned", r->pinned - 1);
+	add_member(o, "owner", member_flow_owner(a->member, r));
+}
+
+/* SAs to the cluster that have this SPI and are not their bucket's owner's. */
+static struct json_object *pinned(const struct agent *a, __be32 spi)
+{
+	const struct config_addresses *list = &a->config.outer;
+	struct json_object *array = json_object_new_array();
+	char text[INET6_ADDRSTRLEN];
+
+	for (unsigned int i = 0; i < list->count; i++) {
+		const struct address *to = &list->address[i];
+		struct record_key key = {
+			.kind = RECORD_SA, .proto = IPPROTO_ESP, .family = to->family, .spi = spi};
+		const struct record *r;
+		struct json_object *o;
+
+		memcpy(key.addr, to->bytes, sizeof(key.addr));
+		r = table_find(member_table(a->member), &key);
+		if (!r || !r->pinned)
+			continue;
+		o = json_object_new_object();
+		inet_ntop(to->family, to->bytes, text, sizeof(text));
+		add_string(o, "destination", text);
+		add_flow(o, a, r);
+		json_object_array_add(array, o);
+	}
+	return array;
+}
+
 static struct json_object *owner(const struct agent *a, const char *argument)
 {
 	struct json_object *o = json_object_new_object();
@@ -278,6 +314,7 @@ static struct json_object *owner(const struct agent *a, const char *argument)
 	add_number(o, "spi", spi);
 	add_number(o, "bucket", bucket);
 	add_member(o, "owner", member_owner(a->member, bucket));
+	json_object_object_add(o, "pinned", pinned(a, htonl((uint32_t)spi)));
 	return o;
 }
 
@@ -312,8 +349,7 @@ static struct json_object *sa_json(const struct agent *a, const struct record *r
 	add_string(o, "destination", inet_ntop(r->key.family, r->key.addr, text, sizeof(text)));
 	add_string(o, "direction", out ? "out" : "in");
 	add_bool(o, "esn", r->facts.esn);
-	add_number(o, "bucket", r->bucket);
-	add_member(o, "owner", member_owner(a->member, r->bucket));
+	add_flow(o, a, r);
 	add_member(o, "creator", r->creator);
 	add_bool(o, "installed", r->installed);
 	add_number(o, "slot", r->slot);
@@ -360,6 +396,8 @@ static struct json_object *answer(const struct agent *a, char *request)
 		return owner(a, argument);
 	if (strcmp(word, "sa") == 0)
 		return sas(a, argument);
+	if (strcmp(word, "ike-config") == 0)
+		return control_ike_config(&a->config);
 	o = json_object_new_object();
 	add_string(o, "error", "unknown request");
 	return o;

@@ -117,9 +117,10 @@ static void print_sas(struct json_object *list)
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *o = json_object_array_get_idx(list, i);
 
-		printf("%-10s  %-3s  to %-15s  bucket %-4s  owner %-6s  seq %-10s  %s\n",
+		printf("%-10s  %-3s  to %-15s  bucket %-4s  pin %-2s  owner %-6s  seq %-10s  %s\n",
 			text_of(o, "spi"), text_of(o, "direction"), text_of(o, "destination"),
-			text_of(o, "bucket"), text_of(o, "owner"), text_of(o, "seq"),
+			text_of(o, "bucket"), text_of(o, "pinned"), text_of(o, "owner"),
+			text_of(o, "seq"),
 			strcmp(text_of(o, "installed"), "yes") != 0 ? "not in the kernel"
 			: strcmp(text_of(o, "barred"), "yes") == 0  ? "shut until rekeyed"
 								    : "");
@@ -128,7 +129,36 @@ static void print_sas(struct json_object *list)
 
 static void print_owner(struct json_object *o)
 {
+	struct json_object *list;
+
 	printf("bucket %s, owner %s\n", text_of(o, "bucket"), text_of(o, "owner"));
+	if (!json_object_object_get_ex(o, "pinned", &list))
+		return;
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *sa = json_object_array_get_idx(list, i);
+
+		printf("but the SA to %s is pinned to member %s, owner %s\n",
+			text_of(sa, "destination"), text_of(sa, "pinned"), text_of(sa, "owner"));
+	}
+}
+
+static void print_ike_config(struct json_object *list)
+{
+	printf("# For strongswan.conf: what a member's IKE daemon negotiates is that member's own\n"
+	       "# then, and needs no pin. Its Child SAs' SPIs are from spi_min to spi_max; its "
+	       "IKE\n"
+	       "# SPIs are (random & ~spi_mask) | spi_label.\n");
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *m = json_object_array_get_idx(list, i);
+
+		printf("\n# member %s\n"
+		       "charon {\n"
+		       "\tspi_min = %s\n\tspi_max = %s\n"
+		       "\tspi_label = %s\n\tspi_mask = %s\n"
+		       "}\n",
+			text_of(m, "member"), text_of(m, "spi_min"), text_of(m, "spi_max"),
+			text_of(m, "spi_label"), text_of(m, "spi_mask"));
+	}
 }
 
 static void print_status(struct json_object *o)
@@ -180,11 +210,12 @@ static struct json_object *ask_for(int fd, const char *command, const char *argu
 static int usage(FILE *to)
 {
 	fprintf(to, "usage: espalierctl [--json] [--socket PATH] COMMAND\n"
-		    "  status     this member: view, state, sync channel, datapath\n"
-		    "  members    all members, as this one sees them\n"
-		    "  sa         the SAs, who owns them, and their sequence blocks\n"
-		    "  owner SPI  which member owns the bucket of this SPI\n"
-		    "  reasons    packets by what became of them\n");
+		    "  status      this member: view, state, sync channel, datapath\n"
+		    "  members     all members, as this one sees them\n"
+		    "  sa          the SAs, who owns them, and their sequence blocks\n"
+		    "  owner SPI   which member owns the bucket of this SPI, or has it pinned\n"
+		    "  reasons     packets by what became of them\n"
+		    "  ike-config  for strongswan.conf: the SPIs that each member is to draw\n");
 	return to == stdout ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -206,6 +237,7 @@ int main(int argc, char **argv)
 		{"sa", 0, print_sas},
 		{"owner", 1, print_owner},
 		{"reasons", 0, print_reasons},
+		{"ike-config", 0, print_ike_config},
 	};
 	const char *path = "/run/espalier/control";
 	struct json_object *answer;

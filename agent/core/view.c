@@ -27,6 +27,15 @@ uint8_t view_owner(uint16_t live, enum view_mode mode, uint16_t bucket)
 	return owner;
 }
 
+uint16_t view_ike_bucket(uint16_t members, uint8_t id)
+{
+	uint16_t bucket = VIEW_IKE_FIRST;
+
+	while (bucket < ESPALIER_BUCKETS && view_owner(members, VIEW_LOAD_SHARING, bucket) != id)
+		bucket++;
+	return bucket;
+}
+
 bool view_newer(const struct view *heard, const struct view *present)
 {
 	if (heard->epoch != present->epoch)

@@ -30,6 +30,15 @@ uint8_t view_lowest(uint16_t members);
 /* The owner of a bucket, or ESPALIER_NOBODY in an empty view. */
 uint8_t view_owner(uint16_t live, enum view_mode mode, uint16_t bucket);
 
+#define VIEW_IKE_FIRST 0xc00 /* of SPIs from 0xc0000000 on, where IKE daemons draw them anyway */
+
+/*
+ * The bucket that a member's IKE daemon is to draw its SPIs from (ESPALIER_HASH_PREFIX): the first one
+ * from VIEW_IKE_FIRST on that is its own when all these members live and share the load. There is one
+ * for each member of any set; another one for each. ESPALIER_BUCKETS: it is none of them.
+ */
+uint16_t view_ike_bucket(uint16_t members, uint8_t id);
+
 /* Should a view heard from its publisher replace the present one? Higher epoch; at a tie, the lower
  * publisher. */
 bool view_newer(const struct view *heard, const struct view *present);

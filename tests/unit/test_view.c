@@ -66,6 +66,46 @@ static void test_death(void **state)
 	}
 }
 
+/* Every set of members has a bucket for each of them. */
+static void test_ike_bucket(void **state)
+{
+	(void)state;
+	for (unsigned int members = 1; members <= UINT16_MAX; members++) {
+		for (uint16_t left = (uint16_t)members; left; left &= (uint16_t)(left - 1)) {
+			uint8_t id = view_lowest(left);
+			uint16_t bucket = view_ike_bucket((uint16_t)members, id);
+
+			if (bucket < 0xc00 || bucket >= ESPALIER_BUCKETS ||
+				view_owner((uint16_t)members, VIEW_LOAD_SHARING, bucket) != id)
+				fail_msg("member %u of 0x%04x: bucket %u", id, members, bucket);
+		}
+	}
+	assert_int_equal(view_ike_bucket(0x0d, 1), ESPALIER_BUCKETS);
+	assert_int_equal(view_ike_bucket(1, 0), 0xc00);
+}
+
+/* Every SPI of it, of a Child SA or of an IKE SA, whoever initiated that, is the member's. */
+static void test_ike_spis(void **state)
+{
+	const uint16_t members = 0x8007;
+
+	(void)state;
+	for (uint16_t left = members; left; left &= (uint16_t)(left - 1)) {
+		uint8_t id = view_lowest(left);
+		uint32_t bucket = view_ike_bucket(members, id), first = bucket << 20;
+
+		assert_int_equal(view_owner(members, VIEW_LOAD_SHARING, (uint16_t)bucket), id);
+		for (uint32_t spi = first; spi <= (first | 0xfffff); spi++) {
+			uint64_t ike = (uint64_t)spi << 32 | ~spi;
+
+			if (espalier_bucket(spi, ESPALIER_HASH_PREFIX) != bucket ||
+				espalier_ike_bucket(ike, 7, 0, ESPALIER_HASH_PREFIX) != bucket ||
+				espalier_ike_bucket(7, ike, 1, ESPALIER_HASH_PREFIX) != bucket)
+				fail_msg("member %u: SPI 0x%08x", id, spi);
+		}
+	}
+}
+
 static void test_newer(void **state)
 {
 	const struct view present = {.epoch = 7, .live = 3, .publisher = 1};
@@ -85,6 +125,8 @@ int main(void)
 		cmocka_unit_test(test_hot_standby),
 		cmocka_unit_test(test_shares),
 		cmocka_unit_test(test_death),
+		cmocka_unit_test(test_ike_bucket),
+		cmocka_unit_test(test_ike_spis),
 		cmocka_unit_test(test_newer),
 	};
 
