@@ -188,19 +188,23 @@ static void tear_down(void)
 static void read_sent(const char *interface, uint64_t *ret_packets, uint64_t *ret_bytes)
 {
 	FILE *file = fopen("/proc/self/net/dev", "re");
-	unsigned long long bytes, packets;
-	char line[512], name[32];
-	bool found = false;
+	char line[512], *name, *rest = NULL;
+	uint64_t fields[10]; /* received: eight; sent: bytes, packets */
 
-	while (file && !found && fgets(line, sizeof(line), file))
-		found = sscanf(line, " %31[^:]: %*u %*u %*u %*u %*u %*u %*u %*u %llu %llu", name,
-				&bytes, &packets) == 3 &&
-			!strcmp(name, interface);
-	if (!found)
+	while (file && fgets(line, sizeof(line), file)) {
+		rest = line + strspn(line, " ");
+		name = strsep(&rest, ":");
+		if (rest && !strcmp(name, interface))
+			break;
+		rest = NULL;
+	}
+	if (!rest)
 		die("there are no counters of %s", interface);
+	for (unsigned int i = 0; i < 10; i++)
+		fields[i] = strtoull(rest, &rest, 10);
 	fclose(file);
-	*ret_packets = packets;
-	*ret_bytes = bytes;
+	*ret_bytes = fields[8];
+	*ret_packets = fields[9];
 }
 
 static uint64_t emitted(enum way_id id)
