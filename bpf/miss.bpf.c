@@ -53,7 +53,7 @@ static __always_inline bool find_ipv4(const struct sk_buff *skb, struct espalier
 
 static __always_inline bool find_ipv6(const struct sk_buff *skb, struct espalier_sa_key *ret)
 {
-	const struct inet6_skb_parm *parm = (const void *)skb->cb;
+	struct inet6_skb_parm *parm = (void *)skb->cb; /* not const: see BPF_CORE_READ */
 	struct ipv6hdr ip;
 	__u8 protocol;
 
