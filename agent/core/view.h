@@ -33,9 +33,9 @@ uint8_t view_owner(uint16_t live, enum view_mode mode, uint16_t bucket);
 #define VIEW_IKE_FIRST 0xc00 /* of SPIs from 0xc0000000 on, where IKE daemons draw them anyway */
 
 /*
- * The bucket that a member's IKE daemon is to draw its SPIs from (ESPALIER_HASH_PREFIX): the first one
- * from VIEW_IKE_FIRST on that is its own when all these members live and share the load. There is one
- * for each member of any set; another one for each. ESPALIER_BUCKETS: it is none of them.
+ * The bucket that a member's IKE daemon is to draw its SPIs from (ESPALIER_HASH_PREFIX): the first
+ * one from VIEW_IKE_FIRST on that is its own when all these members live and share the load. There
+ * is one for each member of any set; another one for each. ESPALIER_BUCKETS: it is none of them.
  */
 uint16_t view_ike_bucket(uint16_t members, uint8_t id);
 

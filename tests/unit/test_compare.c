@@ -23,6 +23,7 @@ static struct record *sa_record(unsigned int id, unsigned int sa)
 static void lose(unsigned int id, unsigned int sa)
 {
 	gateways[id].sas[sa].present = false;
+	gateways[id].sas[sa].pin = 0;
 	table_drop(&gateways[id].m->table, sa_record(id, sa));
 }
 

@@ -32,6 +32,7 @@ static void forget(unsigned int id, unsigned int sa)
 	struct record_key key = sa_key(sa);
 
 	gateways[id].sas[sa].present = false;
+	gateways[id].sas[sa].pin = 0;
 	table_drop(&gateways[id].m->table, table_find(&gateways[id].m->table, &key));
 }
 
