@@ -193,8 +193,8 @@ static void test_child_sa_is_a_pair(void **state)
 	pair = a.added[0].record.facts.pair;
 	for (int i = 1; i < 5; i++)
 		assert_int_equal(a.added[i].record.facts.pair, pair);
-	assert_int_equal(a.added[2].record.facts.remote.prefixlen, 16);
-	assert_int_equal(a.added[2].record.facts.remote.addr, inet_addr("10.2.0.0"));
+	assert_int_equal(a.added[2].record.facts.remote.prefixlen, ESPALIER_SELECTOR_BITS + 16);
+	assert_memory_equal(a.added[2].record.facts.remote.addr, ((uint8_t[16]){10, 2}), 16);
 }
 
 static void test_install_again(void **state)
