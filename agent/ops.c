@@ -121,11 +121,24 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 		agent_say("cannot tell the guard of %s: %s", name_of(key), strerror(-r));
 }
 
+/* Of one address, which is this machine's: that is not steered, whatever a policy says. */
+static bool is_own_address(const struct agent *a, const struct espalier_selector *selector)
+{
+	struct address address = {.family = (uint16_t)selector->family};
+	uint32_t bits = address.family == AF_INET ? 32 : 128;
+
+	memcpy(address.bytes, selector->addr, sizeof(address.bytes));
+	return selector->prefixlen == ESPALIER_SELECTOR_BITS + bits &&
+	       link_has_address(a->link, &address);
+}
+
 static void op_selector(
 	void *ctx, const struct espalier_selector *selector, const struct espalier_flow *flow)
 {
 	struct agent *a = ctx;
 
+	if (is_own_address(a, selector))
+		return;
 	if (!flow)
 		(void)datapath_selector_delete(a->datapath, selector);
 	else if (datapath_selector_set(a->datapath, selector, flow) < 0)

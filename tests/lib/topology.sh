@@ -16,6 +16,9 @@
 # TOPOLOGY_IPV6=1: everything has an IPv6 address beside its IPv4 address. TOPOLOGY_OWN=4 or 6: the
 # configurations say where the members reach each other on the outer and the inner side.
 #
+# topology_router puts a router beside the peer: members whose outer address (outer_address) is of
+# FAR_NET are behind it, on a link of their own.
+#
 # Whatever is started in a namespace ends with topology_down, which can always be called again.
 
 TOPOLOGY_PREFIX=${TOPOLOGY_PREFIX:-espalier-test}
@@ -38,6 +41,13 @@ CLIENT6=2001:db8:b::2
 CLIENT_NET6=2001:db8:b::/64
 HOST6=2001:db8:a::100
 HOST_NET6=2001:db8:a::/64
+
+ROUTER_NEAR=192.0.2.254
+ROUTER_NEAR6=2001:db8:1::254
+ROUTER_FAR=198.51.100.254
+ROUTER_FAR6=2001:db8:f::254
+FAR_NET=198.51.100.0/24
+FAR_NET6=2001:db8:f::/64
 
 TOPOLOGY_IPV6=${TOPOLOGY_IPV6:-}
 TOPOLOGY_OWN=${TOPOLOGY_OWN:-}
@@ -92,6 +102,7 @@ in_peer() { in_namespace peer "$@"; }
 in_client() { in_namespace client "$@"; }
 in_host() { in_namespace host "$@"; }
 in_switch() { in_namespace switch "$@"; }
+in_router() { in_namespace router "$@"; }
 
 in_member()
 {
@@ -240,15 +251,16 @@ member_on()
 		link set outer up
 		link set inner up
 		link set sync up
-		route add $CLIENT_NET via $PEER_OUTER
 	END
+	# not from where the peer is behind a router
+	echo "route add $CLIENT_NET via $PEER_OUTER" | topology_ip "m$member" 2>/dev/null
 	topology_ip6 "m$member" <<-END || return
 		addr add $CLUSTER_OUTER6/128 dev lo
 		addr add $CLUSTER_INNER6/128 dev lo
 		addr add $(outer_address6 "$member")/64 dev outer
 		addr add $(inner_address6 "$member")/64 dev inner
-		route add $CLIENT_NET6 via $PEER_OUTER6
 	END
+	echo "route add $CLIENT_NET6 via $PEER_OUTER6" | topology_ip6 "m$member" 2>/dev/null
 	topology_checksums "m$member" outer inner sync
 }
 
@@ -282,6 +294,48 @@ topology_remove()
 	ip netns del "$name"
 }
 
+# topology_router MEMBER...: these members, which topology_up has made, go behind a router.
+topology_router()
+{
+	local member p=$TOPOLOGY_PREFIX
+
+	topology_namespace router || return
+	topology_ip switch <<-END || return
+		link add name far type bridge mcast_snooping 0
+		link set far up
+		link add name near-router type veth peer name near netns $p-router
+		link set near-router master outer up
+		link add name far-router type veth peer name far netns $p-router
+		link set far-router master far up
+	END
+	topology_ip router <<-END || return
+		addr add $ROUTER_NEAR/24 dev near
+		addr add $ROUTER_FAR/24 dev far
+		link set near up
+		link set far up
+		route add $CLUSTER_OUTER/32 dev near
+	END
+	topology_ip6 router <<-END || return
+		addr add $ROUTER_NEAR6/64 dev near
+		addr add $ROUTER_FAR6/64 dev far
+	END
+	topology_checksums router near far || return
+	for member; do
+		in_switch ip link set "outer$member" master far || return
+		topology_ip "m$member" <<-END || return
+			route add default via $ROUTER_FAR
+		END
+		topology_ip6 "m$member" <<-END || return
+			route add default via $ROUTER_FAR6
+		END
+	done
+	for ((member = 0; member < $(cat "$(topology_state)/members"); member++)); do
+		[[ " $* " != *" $member "* ]] || continue
+		echo "route add $FAR_NET via $ROUTER_NEAR" | topology_ip "m$member" || return
+		echo "route add $FAR_NET6 via $ROUTER_NEAR6" | topology_ip6 "m$member" || return
+	done
+}
+
 # topology_up MEMBERS
 topology_up()
 {
@@ -303,7 +357,7 @@ topology_down()
 
 	state=$(topology_state)
 	for name in $(ip netns list | awk '{ print $1 }'); do
-		[[ $name =~ ^$TOPOLOGY_PREFIX-(m[0-9]+|peer|client|host|switch)$ ]] &&
+		[[ $name =~ ^$TOPOLOGY_PREFIX-(m[0-9]+|peer|client|host|switch|router)$ ]] &&
 			topology_remove "${BASH_REMATCH[1]}"
 	done
 	for mounted in "$state"/m*/bpf; do
