@@ -14,7 +14,7 @@ far_member()
 	topology_up 2
 	topology_router 1
 	for member in 0 1; do
-		member_start $member espalierd "$(member_config $member "$PACE" "${1:-}")"
+		member_start $member espalierd "$(member_config $member "$PACE")"
 	done
 	wait_until 10 active 0 1
 	spi=$(spi_of 1)
