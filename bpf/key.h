@@ -31,9 +31,9 @@ static __always_inline struct espalier_flow key_bucket(__be32 spi)
 	return (struct espalier_flow){.bucket = espalier_bucket(bpf_ntohl(spi), settings.hash)};
 }
 
-/* ESP may be pinned. ip: its header. */
-static __noinline void key_find_pin(
-	__be32 spi, __u8 family, const void *ip, struct espalier_flow *flow)
+/* ESP may be pinned. ip: its header. False: it is not. */
+static __noinline bool key_find_pin(
+	__be32 spi, __u8 family, const void *ip, struct espalier_flow *ret)
 {
 	struct espalier_sa_key sa = {.spi = spi, .family = family};
 	const struct espalier_flow *pin;
@@ -44,7 +44,8 @@ static __noinline void key_find_pin(
 		__builtin_memcpy(sa.daddr, &((const struct ipv6hdr *)ip)->daddr, sizeof(sa.daddr));
 	pin = bpf_map_lookup_elem(&pins, &sa);
 	if (pin)
-		*flow = *pin;
+		*ret = *pin;
+	return pin;
 }
 
 /* What key_of_esp() has left: done only if there are pins, when the view is at hand. */
@@ -53,13 +54,13 @@ static __always_inline void key_pin_common(
 {
 	const struct iphdr *ip = parse_ipv4(frame);
 	const struct ipv6hdr *ip6 = parse_ipv6(frame);
+	struct espalier_flow pin; /* not the key itself, which is kept in registers */
 
-	if (!key->common || !v->pins)
+	if (!v->pins || !key->common)
 		return;
-	if (ip)
-		key_find_pin(key->spi, FAMILY_INET, ip, &key->flow);
-	else if (ip6)
-		key_find_pin(key->spi, FAMILY_INET6, ip6, &key->flow);
+	if ((ip && key_find_pin(key->spi, FAMILY_INET, ip, &pin)) ||
+		(ip6 && key_find_pin(key->spi, FAMILY_INET6, ip6, &pin)))
+		key->flow = pin;
 }
 
 /* Any other ESP. */
@@ -71,7 +72,7 @@ static __always_inline void key_of_spi(const struct packet *packet, __be32 spi, 
 	if (packet->fragment == FRAGMENT_NONE)
 		ret->spi = spi;
 	if (v && v->pins)
-		key_find_pin(spi, packet->family, packet->ip, &ret->flow);
+		(void)key_find_pin(spi, packet->family, packet->ip, &ret->flow);
 }
 
 /* ours: from the cluster to the peer. */
@@ -297,6 +298,16 @@ static __always_inline bool key_of_esp(
 	return true;
 }
 
+/* Any other packet: a key of its own, since the common one is kept in registers. */
+static __always_inline enum espalier_reason key_of_other(struct xdp_md *ctx, struct key *ret)
+{
+	struct key key = {};
+	enum espalier_reason reason = key_of_any(ctx, &key);
+
+	*ret = key;
+	return reason;
+}
+
 static __always_inline enum espalier_reason key_of_ipv4(
 	struct xdp_md *ctx, const struct frame *frame, struct key *ret)
 {
@@ -307,7 +318,7 @@ static __always_inline enum espalier_reason key_of_ipv4(
 	if (ip->protocol == IPPROTO_ESP && parse_fragment(ip) == FRAGMENT_NONE &&
 		key_of_esp(frame, (void *)ip + ip->ihl * 4, ret))
 		return UNDECIDED;
-	return key_of_any(ctx, ret);
+	return key_of_other(ctx, ret);
 }
 
 static __always_inline enum espalier_reason key_of_ipv6(
@@ -319,7 +330,7 @@ static __always_inline enum espalier_reason key_of_ipv6(
 		return ESPALIER_NOT_OURS;
 	if (ip->nexthdr == IPPROTO_ESP && key_of_esp(frame, ip + 1, ret))
 		return UNDECIDED;
-	return key_of_any(ctx, ret);
+	return key_of_other(ctx, ret);
 }
 
 #endif

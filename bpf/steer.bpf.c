@@ -26,7 +26,7 @@ static __always_inline enum espalier_reason steer(struct xdp_md *ctx, struct key
 		if (!tunnel_receive(ctx, &frame, SIDE_OUTER, &unwrapped))
 			return ESPALIER_TUNNEL_STRANGER;
 		if (unwrapped && key_is_for_cluster(&frame))
-			reason = key_of_any(ctx, key);
+			reason = key_of_other(ctx, key);
 		if (unwrapped && (reason == ESPALIER_NOT_OURS || reason == ESPALIER_NOT_STEERED))
 			return ESPALIER_TUNNEL_STRANGER;
 	}
