@@ -194,6 +194,20 @@ static struct json_object *status(const struct agent *a)
 	return o;
 }
 
+/* How packets get there, as the programs have it. */
+static void add_hops(struct json_object *o, const struct agent *a, uint8_t id)
+{
+	static const char *const kinds[] = {[ESPALIER_HOP_NONE] = "none",
+		[ESPALIER_HOP_LINK] = "link",
+		[ESPALIER_HOP_IPV4] = "IPv4",
+		[ESPALIER_HOP_IPV6] = "IPv6"};
+	struct espalier_member m = {0};
+
+	(void)datapath_member_get(a->datapath, id, &m);
+	add_string(o, "outer_hop", kinds[m.outer.kind & 3]);
+	add_string(o, "inner_hop", kinds[m.inner.kind & 3]);
+}
+
 static struct json_object *member_json(const struct agent *a, uint8_t id)
 {
 	bool self = id == a->config.id;
@@ -225,6 +239,7 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	add_number(o, "records", other.records);
 	add_number(o, "queued", other.queued);
 	add_number(o, "resent", other.resent);
+	add_hops(o, a, id);
 	return o;
 }
 

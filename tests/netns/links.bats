@@ -66,6 +66,7 @@ too_big()
 	TOPOLOGY_OWN=4 far_member
 	capture router far "ip proto 4"
 	reaches_far
+	[ "$(field 0 members '.[1] | .outer_hop, .inner_hop' | xargs)" = "IPv4 link" ]
 	wait_until 5 captured "192.0.2.10 > 198.51.100.11: .*$PEER_OUTER > $CLUSTER_OUTER: ESP"
 	[ "$(reason 1 one-hop)" = 0 ]
 	[ "$(reason 1 tunnelled)" = 0 ]
