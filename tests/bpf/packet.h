@@ -7,7 +7,9 @@
  *   from:N to:N        MAC addresses of member N (else: from the peer, to member 0, which is "we")
  *   vlan vlan-ad       a tag
  *   ip ip-options ip6  from the peer to the cluster address; with :2 to the second one, :elsewhere
- *                      to none; :out from the cluster address to the peer, :transit from none
+ *                      to none; :out from the cluster address to the peer, :transit from none;
+ *                      :netN from the peer to what is beyond an SA of member N's; :tunnel from
+ *                      member 1's (ip6: 2's) tunnel address to ours. Inside another one: IP-in-IP
  *   first:N later:N    a fragment of datagram N; overlap:N a later one that overlaps the first one
  *   hop-by-hop routing options      IPv6 extension headers
  *   esp:S ah:S         S: 0, 1, 2: an SPI of that member's; out: an outbound SA's; none: unknown
@@ -15,6 +17,8 @@
  *   marker             zero bytes in place of the SPI
  *   ike:M              M: see `ike_messages`
  *   keepalive tcp icmp:T icmp6:T    T: the ICMP type
+ *   solicit solicit-bare     for the first IPv6 cluster address, behind ip6; without an option
+ *   arp                the same for the first IPv4 one
  *   data               64 bytes; data:esp, :udp, :icmp: of a later fragment of such a packet
  *   |                  the IP packet ends here: the rest is padding of the frame
  *   cut:N              the last N bytes do not come
@@ -113,19 +117,45 @@ static inline void builder_link(struct builder *b, uint16_t type)
 	b->linked = true;
 }
 
+/* Who sends a packet to whom, by the name behind "ip:" or "ip6:". */
+static const struct way {
+	const char *name;
+	const char *from, *to, *from6, *to6;
+} ways[] = {
+	{"", PEER, CLUSTER, PEER6, CLUSTER6},
+	{"2", PEER, CLUSTER_2, PEER6, CLUSTER6_2},
+	{"elsewhere", PEER, "192.0.2.3", PEER6, "2001:db8::2"},
+	{"out", CLUSTER, PEER, CLUSTER6, PEER6},
+	{"transit", "192.0.2.3", PEER, "2001:db8::2", PEER6},
+	{"net0", PEER, "10.30.0.9", PEER6, "2001:db8:30::9"},
+	{"net1", PEER, "10.30.1.9", PEER6, "2001:db8:30:1::9"},
+	{"net2", PEER, "10.30.2.9", PEER6, "2001:db8:30:2::9"},
+	{"tunnel", "203.0.113.11", "203.0.113.10", "2001:db8:f::12", "2001:db8:f::10"},
+	{"nobody", "0.0.0.0", CLUSTER, "::", CLUSTER6},
+};
+
+static inline const struct way *way_find(const char *name)
+{
+	size_t i = 0;
+
+	while (strcmp(ways[i].name, name) != 0) {
+		i++;
+		assert_true(i < sizeof(ways) / sizeof(ways[0]));
+	}
+	return &ways[i];
+}
+
 static inline void builder_ip(struct builder *b, const char *how, unsigned int options)
 {
-	bool out = !strcmp(how, "out") || !strcmp(how, "transit");
-	const char *from = !strcmp(how, "transit") ? "192.0.2.3" : CLUSTER;
-	const char *to = !strcmp(how, "elsewhere") ? "192.0.2.3"
-			 : !strcmp(how, "2")       ? CLUSTER_2
-						   : CLUSTER;
+	const struct way *way = way_find(how);
 	uint32_t begin;
 
+	if (b->next)
+		*b->next = IPPROTO_IPIP;
 	builder_link(b, ETH_P_IP);
 	begin = b->frame->size;
 	b->ip6 = false;
-	b->ip = frame_ip(b->frame, out ? from : PEER, out ? PEER : to, 0, options);
+	b->ip = frame_ip(b->frame, way->from, way->to, 0, options);
 	b->next = &b->ip->protocol;
 	builder_length(b, &b->ip->tot_len, begin);
 }
@@ -133,19 +163,37 @@ static inline void builder_ip(struct builder *b, const char *how, unsigned int o
 static inline void builder_ip6(struct builder *b, const char *how)
 {
 	struct ipv6hdr ip = {.version = 6, .hop_limit = 64}, *added;
-	bool out = !strcmp(how, "out") || !strcmp(how, "transit");
-	const char *from = !strcmp(how, "transit") ? "2001:db8::2" : CLUSTER6;
-	const char *to = !strcmp(how, "elsewhere") ? "2001:db8::2"
-			 : !strcmp(how, "2")       ? CLUSTER6_2
-						   : CLUSTER6;
+	const struct way *way = way_find(how);
 
+	if (b->next)
+		*b->next = IPPROTO_IPV6;
 	builder_link(b, ETH_P_IPV6);
 	b->ip6 = true;
-	assert_int_equal(inet_pton(AF_INET6, out ? from : PEER6, &ip.saddr), 1);
-	assert_int_equal(inet_pton(AF_INET6, out ? PEER6 : to, &ip.daddr), 1);
+	assert_int_equal(inet_pton(AF_INET6, way->from6, &ip.saddr), 1);
+	assert_int_equal(inet_pton(AF_INET6, way->to6, &ip.daddr), 1);
 	added = frame_add(b->frame, &ip, sizeof(ip));
 	b->next = &added->nexthdr;
 	builder_length(b, &added->payload_len, b->frame->size);
+}
+
+/* RFC 4861 4.3; what no router has forwarded. */
+static inline void builder_solicitation(struct builder *b, bool option)
+{
+	uint8_t nd[32] = {135, [24] = 1, 1, 2, 0, 0, 0, 9, 9};
+
+	assert_int_equal(inet_pton(AF_INET6, CLUSTER6, nd + 8), 1);
+	b->next[1] = 255; /* the hop limit */
+	builder_header(b, IPPROTO_ICMPV6, nd, option ? 32 : 24);
+}
+
+/* The last header. */
+static inline void builder_arp(struct builder *b)
+{
+	struct frame arp;
+
+	frame_arp(&arp, mac_broadcast, mac_peer, PEER, CLUSTER, 0);
+	builder_link(b, ETH_P_ARP);
+	frame_add(b->frame, arp.bytes + ETH_HLEN, arp.size - ETH_HLEN);
 }
 
 /* offset: in units of 8 bytes. */
@@ -283,6 +331,10 @@ static inline void builder_add(struct builder *b, const char *name, const char *
 		builder_ike(b, value);
 	else if (!strcmp(name, "icmp") || !strcmp(name, "icmp6"))
 		builder_header(b, name[4] ? IPPROTO_ICMPV6 : IPPROTO_ICMP, icmp, sizeof(icmp));
+	else if (!strcmp(name, "solicit") || !strcmp(name, "solicit-bare"))
+		builder_solicitation(b, !name[7]);
+	else if (!strcmp(name, "arp"))
+		builder_arp(b);
 	else if (!strcmp(name, "tcp"))
 		builder_header(b, IPPROTO_TCP, icmp, 0);
 	else if (extension)

@@ -113,7 +113,8 @@ static inline int program_map(const struct program *p, const char *name)
 	return fd;
 }
 
-static inline void program_load(
+/* Not loaded yet: its maps may still become another program's. */
+static inline void program_open(
 	struct program *p, const void *elf, size_t size, const struct espalier_settings *settings)
 {
 	struct bpf_map *map;
@@ -128,6 +129,12 @@ static inline void program_load(
 		else
 			assert_int_equal(bpf_map__set_pin_path(map, NULL), 0);
 	}
+}
+
+static inline void program_load(
+	struct program *p, const void *elf, size_t size, const struct espalier_settings *settings)
+{
+	program_open(p, elf, size, settings);
 	assert_int_equal(bpf_object__load(p->object), 0);
 	p->fd = bpf_program__fd(bpf_object__next_program(p->object, NULL));
 	assert_true(p->fd >= 0);

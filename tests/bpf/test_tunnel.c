@@ -9,74 +9,15 @@
 #include "steer_tunnel.skel.h"
 
 #include "packet.h"
+#include "tunnel.h"
 
 #define MTU 1200 /* of what fits in */
 #define QUOTE 128 /* of what does not, bytes told to its sender */
 
 enum { OUTER, INNER, SIDES };
 
-static const char *const tunnel4[3] = {"203.0.113.10", "203.0.113.11", "203.0.113.12"};
-static const char *const tunnel6[3] = {"2001:db8:f::10", "2001:db8:f::11", "2001:db8:f::12"};
-static const uint8_t mac_router[6] = {2, 0, 0, 0, 8, 8};
-
 /* By side and member. Members 0 and 1 have an IPv4 address to be reached by, 2 an IPv6 one. */
 static struct program programs[SIDES][3];
-
-/* The sum of a header's words as they lie in memory, not inverted. */
-static uint16_t sum_of(const void *bytes, size_t size)
-{
-	uint16_t word;
-	uint32_t sum = 0;
-
-	for (size_t i = 0; i < size; i += 2) {
-		memcpy(&word, (const uint8_t *)bytes + i, 2);
-		sum += word;
-	}
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)sum;
-}
-
-static struct iphdr outer_ipv4(const char *from, const char *to)
-{
-	return (struct iphdr){.version = 4,
-		.ihl = 5,
-		.frag_off = htons(0x4000),
-		.ttl = 64,
-		.saddr = inet_addr(from),
-		.daddr = inet_addr(to)};
-}
-
-static struct espalier_hop hop_to(unsigned int id)
-{
-	struct espalier_hop hop = {
-		.kind = id == 2 ? ESPALIER_HOP_IPV6 : ESPALIER_HOP_IPV4, .mtu = MTU};
-	struct iphdr ip = outer_ipv4(tunnel4[0], tunnel4[id]);
-
-	memcpy(hop.mac, mac_router, 6);
-	hop.check = sum_of(&ip, sizeof(ip));
-	inet_pton(id == 2 ? AF_INET6 : AF_INET, id == 2 ? tunnel6[0] : tunnel4[0], hop.from);
-	inet_pton(id == 2 ? AF_INET6 : AF_INET, id == 2 ? tunnel6[id] : tunnel4[id], hop.to);
-	return hop;
-}
-
-/* Of the members that receive, the way back is all that matters. */
-static void set_members(struct program *p, uint32_t self)
-{
-	for (uint32_t id = 0; id < 3; id++) {
-		struct espalier_member member = {.outer = hop_to(id), .inner = hop_to(id)};
-
-		if (self == 2 && id == 0) {
-			member.outer.kind = member.inner.kind = ESPALIER_HOP_IPV6;
-			inet_pton(AF_INET6, tunnel6[0], member.outer.to);
-			inet_pton(AF_INET6, tunnel6[0], member.inner.to);
-		}
-		memcpy(member.outer_mac, mac_outer[id], 6);
-		memcpy(member.inner_mac, mac_inner[id], 6);
-		assert_int_equal(
-			bpf_map_update_elem(program_map(p, "members"), &id, &member, BPF_ANY), 0);
-	}
-}
 
 static void open_program(struct program *p, int side, uint32_t self)
 {
@@ -86,31 +27,11 @@ static void open_program(struct program *p, int side, uint32_t self)
 
 	packet_settings(&settings, ESPALIER_HASH_PREFIX);
 	settings.self = self;
-	settings.tunnel_family = self == 2 ? AF_INET6 : AF_INET;
-	inet_pton(
-		settings.tunnel_family, self == 2 ? tunnel6[self] : tunnel4[self], settings.tunnel);
+	tunnel_settings(&settings, self == 2 ? AF_INET6 : AF_INET);
 	elf = side == OUTER ? steer_tunnel_bpf__elf_bytes(&size)
 			    : clear_tunnel_bpf__elf_bytes(&size);
 	program_load(p, elf, size, &settings);
-	set_members(p, self);
-}
-
-/* 10.30.N.0/24 and 2001:db8:30:N::/64 are beyond an SA of member N's. */
-static void set_selectors(struct program *p)
-{
-	for (uint8_t id = 0; id < 3; id++) {
-		const struct espalier_flow flow = {.bucket = id};
-		struct espalier_selector v4 = {.prefixlen = ESPALIER_SELECTOR_BITS + 24,
-			.family = AF_INET,
-			.addr = {10, 30, id}};
-		struct espalier_selector v6 = {.prefixlen = ESPALIER_SELECTOR_BITS + 64,
-			.family = AF_INET6,
-			.addr = {0x20, 0x01, 0x0d, 0xb8, 0, 0x30, 0, id}};
-		int map = program_map(p, "selectors");
-
-		assert_int_equal(bpf_map_update_elem(map, &v4, &flow, BPF_ANY), 0);
-		assert_int_equal(bpf_map_update_elem(map, &v6, &flow, BPF_ANY), 0);
-	}
+	tunnel_set_members(p, self, MTU);
 }
 
 static int group_setup(void **state)
@@ -120,7 +41,7 @@ static int group_setup(void **state)
 		for (uint32_t id = 0; id < 3; id++)
 			open_program(&programs[side][id], side, id);
 	for (uint32_t id = 0; id < 3; id++)
-		set_selectors(&programs[INNER][id]);
+		tunnel_set_selectors(&programs[INNER][id]);
 	return 0;
 }
 
