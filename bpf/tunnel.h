@@ -244,7 +244,10 @@ static __always_inline bool tunnel_is_from_member(const struct frame *frame, enu
 	return false;
 }
 
-/* Takes off what a member has put on. 0: it has not, and nothing has changed. */
+/*
+ * Takes off what a member has put on. 0: it has not, and nothing has changed. So it is if what is
+ * in it is too short for an IP header: the link header might find no room before its end.
+ */
 __weak __noinline int tunnel_unwrap(struct xdp_md *ctx, enum side side)
 {
 	struct link_header link;
@@ -253,7 +256,8 @@ __weak __noinline int tunnel_unwrap(struct xdp_md *ctx, enum side side)
 	__u32 size;
 
 	if (!parse_frame(ctx, &frame) || !tunnel_is_mine(&frame, &protocol, &size) ||
-		!tunnel_is_from_member(&frame, side) || !link_take(&frame, &link))
+		!tunnel_is_from_member(&frame, side) || !link_take(&frame, &link) ||
+		frame.payload + size + sizeof(struct iphdr) > frame.end)
 		return 0;
 	return !bpf_xdp_adjust_head(ctx, (int)size) &&
 	       link_put(ctx, &link, bpf_htons(protocol == IPPROTO_IPIP ? ETH_P_IP : ETH_P_IPV6));

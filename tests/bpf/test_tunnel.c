@@ -393,6 +393,27 @@ static void test_received(void **state)
 	on_the_way(INNER, &frame, 14 + 8, 63, XDP_DROP, ESPALIER_TUNNEL_STRANGER);
 }
 
+/* Cut short on the way, so that what is in it is no packet: as it came, not half of the work. */
+static void test_received_short(void **state)
+{
+	struct frame in, frame, before;
+
+	(void)state;
+	for (int side = 0; side < SIDES; side++) {
+		packet_build(&in, "ip esp:1 data");
+		wrap(&in, side, 1, &frame);
+		for (frame.size = 14 + 20; frame.size < 14 + 20 + 20; frame.size++) {
+			before = frame;
+			assert_int_equal(
+				program_run(&programs[side][1], &frame, NULL, 0), XDP_PASS);
+			assert_int_equal(programs[side][1].reason,
+				side == OUTER ? ESPALIER_NOT_OURS : ESPALIER_CLEAR_NO_SA);
+			assert_int_equal(frame.size, before.size);
+			assert_memory_equal(frame.bytes, before.bytes, before.size);
+		}
+	}
+}
+
 /* The members' reasons taken together: 0 sends, 1 receives. */
 static void test_said(void **state)
 {
@@ -412,6 +433,7 @@ int main(void)
 		cmocka_unit_test_setup(test_too_big, setup),
 		cmocka_unit_test_setup(test_too_big_left, setup),
 		cmocka_unit_test_setup(test_received, setup),
+		cmocka_unit_test_setup(test_received_short, setup),
 		cmocka_unit_test(test_said),
 	};
 
