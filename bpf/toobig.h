@@ -43,8 +43,9 @@ static __always_inline bool toobig_may_tell_ipv6(
 	const struct frame *frame, const struct ipv6hdr *ip)
 {
 	const __u8 *type = (const void *)(ip + 1);
+	const __u32 *from = ip->saddr.in6_u.u6_addr32;
 
-	if (ip->saddr.in6_u.u6_addr8[0] == 0xff)
+	if (!(from[0] | from[1] | from[2] | from[3]) || ip->saddr.in6_u.u6_addr8[0] == 0xff)
 		return false;
 	return ip->nexthdr != IPPROTO_ICMPV6 ||
 	       ((void *)(type + 1) <= frame->end && !parse_is_icmp_error(IPPROTO_ICMPV6, *type));

@@ -341,7 +341,9 @@ static void test_too_big_left(void **state)
 	packet_build(&frame, "ip6 esp:1 data");
 	frame.bytes[14 + 8] = 0xff;
 	assert_int_equal(run_large(p, &frame, MTU + 1, out, &size), XDP_DROP);
-	assert_int_equal(said(p, ESPALIER_TOO_BIG_LEFT), before + 6);
+	packet_build(&frame, "ip6:nobody esp:1 data");
+	assert_int_equal(run_large(p, &frame, MTU + 1, out, &size), XDP_DROP);
+	assert_int_equal(said(p, ESPALIER_TOO_BIG_LEFT), before + 7);
 
 	p = &programs[INNER][0];
 	before = said(p, ESPALIER_TOO_BIG_LEFT);
