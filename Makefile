@@ -92,7 +92,8 @@ $(NEWER): $(ROOT)/load/$(NEWER_CLANG)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) i
 	$(Q)$(NEWER_CLANG) $(BPF_CFLAGS) -c -o $@ $<
 	$(Q)llvm-strip -g $@
 
-$(ROOT)/bpf/hostile.bpf.o: bpf/steer.bpf.c tests/bpf/hostile.h
+$(patsubst tests/bpf/%.c,$(ROOT)/bpf/%.o,$(wildcard tests/bpf/hostile*.bpf.c)): \
+	bpf/steer.bpf.c bpf/clear.bpf.c tests/bpf/hostile.bpf.c $(wildcard tests/bpf/hostile*.h)
 
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(LIBRARY)
 $(BPF_TESTS): $(B)/tests/%: $(B)/obj/tests/bpf/%.o $(LIBRARY)

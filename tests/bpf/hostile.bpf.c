@@ -2,18 +2,17 @@
 /*
  * hostile.bpf.c - the steerer, run on a packet that is changed before each run: a million times in
  * one BPF_PROG_TEST_RUN. What it sends on is given to the steerer of the member that it is sent to.
+ * With INNER the same of the clear side; with TUNNEL of both with IP-in-IP (hostile_*.bpf.c).
  */
+#ifdef INNER
+#include "clear.bpf.c" /* NOLINT(bugprone-suspicious-include): as it is, inlined */
+#define SIDE SIDE_INNER
+#else
 #include "steer.bpf.c" /* NOLINT(bugprone-suspicious-include): as it is, inlined */
+#define SIDE SIDE_OUTER
+#endif
 #include "../tests/bpf/hostile.h"
-
-#define TOTAL (HOSTILE_SIZE + HOSTILE_GUARD)
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct hostile);
-} hostile SEC(".maps");
+#include "../tests/bpf/hostile_judge.h"
 
 /* By member id: hostile_next() of that member. */
 struct {
@@ -22,13 +21,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } next_members SEC(".maps");
-
-static __always_inline struct hostile *hostile_map(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&hostile, &zero);
-}
 
 /* xorshift64 */
 static __always_inline __u32 draw(struct hostile *h)
@@ -39,17 +31,10 @@ static __always_inline __u32 draw(struct hostile *h)
 	return h->random >> 16;
 }
 
-/* The compiler may know that the offset is small enough; the verifier has to see it. */
-static __always_inline __u8 *byte_at(struct hostile *h, __u32 offset)
-{
-	barrier_var(offset);
-	return &h->now[offset % HOSTILE_SIZE];
-}
-
 static __always_inline void change(struct hostile *h)
 {
 	__u32 bits = draw(h);
-	__u8 *byte = byte_at(h, draw(h) % h->size);
+	__u8 *byte = byte_at(h->now, HOSTILE_HEAD + draw(h) % h->size);
 
 	switch (bits & 3) {
 	case 0:
@@ -83,7 +68,7 @@ __weak __noinline int hostile_prepare(void)
 	if (h->kind == HOSTILE_CUT)
 		return run % (longest + 1);
 	if (h->kind == HOSTILE_BYTE) {
-		*byte_at(h, run / 256 % h->size) = run;
+		*byte_at(h->now, HOSTILE_HEAD + run / 256 % h->size) = run;
 		return 0;
 	}
 	change(h);
@@ -93,79 +78,111 @@ __weak __noinline int hostile_prepare(void)
 	return draw(h) % 8 ? 0 : draw(h) % (longest + 1);
 }
 
-static __always_inline int sinned(struct hostile *h, enum hostile_sin sin, __u32 size)
+/* The first one is kept. */
+static __always_inline int sinned(struct hostile *h, enum hostile_sin sin, __u32 reason)
 {
 	if (h->sin)
 		return XDP_ABORTED;
 	h->sin = sin;
-	h->sin_size = size;
-	__builtin_memcpy(h->sin_packet, h->now, sizeof(h->sin_packet));
+	h->sin_member = settings.self;
+	h->sin_reason = reason;
+	h->sin_came = h->came;
+	h->sin_left = h->left;
+	__builtin_memcpy(h->sin_image, h->now, sizeof(h->sin_image));
+	__builtin_memcpy(h->sin_after, h->after, sizeof(h->sin_after));
 	return XDP_ABORTED;
 }
 
-static __always_inline bool is_same(const struct hostile *h)
+/* Where the frame begins now, in memory, as a number. */
+static __always_inline __u64 where(struct xdp_md *ctx, struct hostile *h)
 {
-	const __u64 *now = (const void *)h->now, *after = (const void *)h->after;
-	__u64 difference = 0;
-
-	for (__u32 i = 0; i < TOTAL / 8; i++)
-		difference |= now[i] ^ after[i];
-	return !difference;
+	*(volatile __u64 *)&h->data = (long)ctx->data;
+	return *(volatile __u64 *)&h->data;
 }
 
-/* The frame is as the last run has left it: makes it this run's. What is behind its end stays. */
+/* The frame is as, and where, the last run has left it: makes it this run's. */
 static __always_inline bool fill(struct xdp_md *ctx, struct hostile *h, __u32 size)
 {
-	__u32 now = ctx->data_end - ctx->data;
+	__u32 now;
 
-	if (now < TOTAL && bpf_xdp_adjust_tail(ctx, TOTAL - now))
+	if (!h->origin)
+		h->origin = where(ctx, h);
+	if (bpf_xdp_adjust_head(ctx, (int)(h->origin - where(ctx, h))))
 		return false;
-	if (bpf_xdp_store_bytes(ctx, 0, h->now, TOTAL))
+	now = ctx->data_end - ctx->data;
+	if (now < HOSTILE_IMAGE && bpf_xdp_adjust_tail(ctx, HOSTILE_IMAGE - now))
 		return false;
-	return !bpf_xdp_adjust_tail(ctx, (int)size - TOTAL);
+	if (bpf_xdp_store_bytes(ctx, 0, h->now, HOSTILE_IMAGE))
+		return false;
+	h->came = (struct hostile_place){.at = HOSTILE_HEAD, .size = size};
+	return !bpf_xdp_adjust_head(ctx, HOSTILE_HEAD) &&
+	       !bpf_xdp_adjust_tail(ctx, (int)(HOSTILE_HEAD + size) - HOSTILE_IMAGE);
 }
 
-/* What is wrong with what the steerer has made of the packet? Sent on: *ret_to says to whom. */
-static __always_inline enum hostile_sin judge(
-	struct xdp_md *ctx, struct hostile *h, int verdict, __u32 *ret_to)
+static __always_inline int steer_hostile(struct xdp_md *ctx, enum espalier_reason *ret)
 {
-	if (verdict != XDP_PASS && verdict != XDP_DROP && verdict != XDP_TX)
-		return HOSTILE_VERDICT;
-	if (bpf_probe_read_kernel(h->after, TOTAL, (void *)(long)ctx->data))
+#ifdef INNER
+	*ret = clear(ctx);
+	return hop_verdict(*ret);
+#else
+	struct key key = {};
+
+	*ret = steer(ctx, &key);
+	return finish(&key, *ret);
+#endif
+}
+
+static __always_inline enum hostile_sin judge(
+	struct xdp_md *ctx, struct hostile *h, enum espalier_reason reason, int verdict)
+{
+	h->left.at = where(ctx, h) - h->origin;
+	h->left.size = ctx->data_end - ctx->data;
+	if (bpf_probe_read_kernel(h->after, HOSTILE_IMAGE, (void *)h->origin))
 		return HOSTILE_HARNESS;
-	if (verdict == XDP_TX) {
-		*ret_to = h->after[5];
-		if (*ret_to >= HOSTILE_MEMBERS || !mac_equal(h->after + 6, h->now))
-			return HOSTILE_HOP;
-		mac_copy(h->after, h->now);
-		mac_copy(h->after + 6, h->now + 6);
-	}
-	return is_same(h) ? HOSTILE_NONE : HOSTILE_BYTES;
+	return hostile_judge(reason, verdict);
+}
+
+/* IP-in-IP comes from the router behind this one. */
+static __always_inline bool travel(struct xdp_md *ctx, struct hostile *h)
+{
+	const struct espalier_member *member = member_find(h->to);
+	const struct espalier_hop *hop = member_hop(h->to, SIDE);
+	__u8 macs[2 * ETH_ALEN];
+
+	if (!member || !hop)
+		return false;
+	if (hop->kind == ESPALIER_HOP_LINK)
+		return true;
+	__builtin_memcpy(
+		macs, SIDE == SIDE_OUTER ? member->outer_mac : member->inner_mac, ETH_ALEN);
+	__builtin_memcpy(macs + ETH_ALEN, hop->mac, ETH_ALEN);
+	for (__u32 i = 0; i < sizeof(macs); i++)
+		*byte_at(h->after, h->left.at + i) = macs[i];
+	return !bpf_xdp_store_bytes(ctx, 0, macs, sizeof(macs));
 }
 
 SEC("xdp")
 int hostile_first(struct xdp_md *ctx)
 {
 	struct hostile *h = hostile_map();
-	__u32 size, to = HOSTILE_MEMBERS;
+	enum espalier_reason reason;
 	enum hostile_sin sin;
-	struct key key = {};
 	int verdict;
 
 	if (!h)
 		return XDP_ABORTED;
-	size = h->size - (__u32)hostile_prepare();
-	if (!fill(ctx, h, size))
-		return sinned(h, HOSTILE_HARNESS, size);
-	verdict = finish(&key, steer(ctx, &key));
-	sin = judge(ctx, h, verdict, &to);
+	if (!fill(ctx, h, h->size - (__u32)hostile_prepare()))
+		return sinned(h, HOSTILE_HARNESS, 0);
+	verdict = steer_hostile(ctx, &reason);
+	sin = judge(ctx, h, reason, verdict);
 	if (sin)
-		return sinned(h, sin, size);
-	if (to == HOSTILE_MEMBERS)
+		return sinned(h, sin, reason);
+	if (h->to == HOSTILE_MEMBERS)
 		return verdict;
 	h->sent++;
-	bpf_tail_call(ctx, &next_members, to);
-	return sinned(h, HOSTILE_HARNESS, size);
+	if (travel(ctx, h))
+		bpf_tail_call(ctx, &next_members, h->to);
+	return sinned(h, HOSTILE_HARNESS, reason);
 }
 
 /* The same frame at the member that it has been sent to. */
@@ -173,10 +190,17 @@ SEC("xdp")
 int hostile_next(struct xdp_md *ctx)
 {
 	struct hostile *h = hostile_map();
-	struct key key = {};
-	int verdict = finish(&key, steer(ctx, &key));
+	enum espalier_reason reason;
+	enum hostile_sin sin;
+	int verdict;
 
-	if (verdict == XDP_TX && h)
-		return sinned(h, HOSTILE_SECOND_HOP, 0);
-	return verdict;
+	if (!h)
+		return XDP_ABORTED;
+	h->came = h->left;
+	__builtin_memcpy(h->now, h->after, sizeof(h->now));
+	verdict = steer_hostile(ctx, &reason);
+	sin = judge(ctx, h, reason, verdict);
+	if (verdict == XDP_TX)
+		sin = HOSTILE_SECOND_HOP;
+	return sin ? sinned(h, sin, reason) : verdict;
 }

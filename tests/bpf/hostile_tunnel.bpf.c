@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* hostile_tunnel.bpf.c - hostile.bpf.c of the outer side, with IP-in-IP. */
+#define TUNNEL 1
+#include "../tests/bpf/hostile.bpf.c" /* NOLINT(bugprone-suspicious-include): as it is */
