@@ -365,6 +365,7 @@ static bool speaks_for(const struct member *m, const struct record *r)
 static void lost(struct member *m, struct record *r)
 {
 	sequence_reset(m, r);
+	r->died_us = m->now_us;
 	m->counters.missing++;
 	if (r->key.kind == RECORD_POLICY) {
 		sequence_install(m, r, NULL, 0);

@@ -190,10 +190,27 @@ static void start(struct member *m)
 		set_flag(m, WIRE_STARTED, true);
 }
 
+/* Our kernel lacks it. */
+static bool is_stray(const struct record *r)
+{
+	return r->known && r->alive && !r->installed && !r->work;
+}
+
+static void forget(struct member *m, struct record *r)
+{
+	if (r->key.kind == RECORD_SA) {
+		m->ops->forget(m->ctx, &r->key, r->facts.birth);
+		if (!table_find(&m->table, &r->key))
+			m->ops->guard(m->ctx, &r->key, NULL);
+	}
+	table_drop(&m->table, r);
+}
+
 /*
  * Dead records, and journal entries that nobody spoke of, are forgotten after a while, but not as
  * long as a member is away, or has not been told: it could bring the SA back, and we would not know
- * any more which blocks of it we entered.
+ * any more which blocks of it we entered. What our kernel lacks and nobody has sent us for as long
+ * has ended, and we were not told.
  */
 static void reap(struct member *m)
 {
@@ -204,14 +221,12 @@ static void reap(struct member *m)
 
 		m->reaped = m->reaped < m->table.high ? m->reaped : 0;
 		r = table_at(&m->table, m->reaped++);
-		if (!r || r->alive || r->dirty || m->now_us < r->died_us + m->config.tombstone_us)
+		if (!r || r->dirty || m->now_us < r->died_us + m->config.tombstone_us)
 			continue;
-		if (r->key.kind == RECORD_SA) {
-			m->ops->forget(m->ctx, &r->key, r->facts.birth);
-			if (!table_find(&m->table, &r->key))
-				m->ops->guard(m->ctx, &r->key, NULL);
-		}
-		table_drop(&m->table, r);
+		if (is_stray(r))
+			replica_set_aside(m, r);
+		else if (!r->alive)
+			forget(m, r);
 	}
 }
 

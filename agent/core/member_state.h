@@ -137,6 +137,7 @@ void replica_mark_for(struct member *m, struct record *r, unsigned int id); /* a
 void replica_queue(struct member *m, uint8_t to, uint32_t what); /* a QUEUE_ value */
 void replica_flush(struct member *m, uint8_t to);
 void replica_take(struct member *m, uint8_t from); /* what has arrived in order */
+void replica_set_aside(struct member *m, struct record *r); /* nobody has it any more */
 void replica_worked(struct member *m); /* some work has been done: what waited for that? */
 void replica_forget(struct member *m, uint8_t id); /* it restarted: what was on its way is void */
 void replica_send(struct member *m, uint8_t to, const uint8_t *payload, size_t len); /* once */

@@ -237,7 +237,7 @@ static void apply_sa(
 }
 
 /* Another SA of the same key is meant. What is known of the numbers of this one is kept. */
-static void set_aside(struct member *m, struct record *r)
+void replica_set_aside(struct member *m, struct record *r)
 {
 	if (r->installed)
 		m->ops->remove(m->ctx, &r->key);
@@ -266,7 +266,7 @@ static bool contest(struct member *m, struct record *r)
 			m->ops->remove(m->ctx, &loser->key);
 		member_end(m, loser);
 	} else {
-		set_aside(m, loser);
+		replica_set_aside(m, loser);
 	}
 	if (loser == r)
 		return false;
@@ -290,11 +290,10 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 			return;
 		}
 	}
-	if (r->known && !r->alive) {
-		if (!heard->alive)
-			return;
-		r->died_us = m->now_us; /* remembered until all have heard */
-	}
+	if (r->known && !r->alive && !heard->alive)
+		return;
+	if (!r->installed)
+		r->died_us = m->now_us; /* somebody has it: remembered until all have heard */
 	old_pair = r->facts.pair;
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)

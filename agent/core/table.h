@@ -73,7 +73,7 @@ struct record {
 	uint64_t position; /* outbound: where this member's counter is known to be */
 	uint64_t jump_us; /* do not get above another owner again before */
 	uint64_t retry_us; /* do not enter another block before: the kernel refused */
-	uint64_t died_us;
+	uint64_t died_us; /* or, of one that our kernel lacks: when another member last had it */
 	uint16_t dirty; /* members that must be sent all of it */
 	uint16_t dirty_state; /* members that must be sent top, seq, upto and journals */
 	uint16_t dirty_position; /* members that must be sent seq */

@@ -309,6 +309,32 @@ static void test_before_install(void **state)
 	pinned_to(in, 1);
 }
 
+/* Its kernel has lost the SA, and it is not told of its end: nobody has it any more. */
+static void test_stray(void **state)
+{
+	unsigned int in = inbound_of(1, 0);
+	struct record_key key = sa_key(in);
+	struct record *r;
+
+	(void)state;
+	create(0, in, 77);
+	run(100);
+	gateways[2].sas[in].present = false;
+	member_missing(gateways[2].m, &key);
+	for (unsigned int id = 0; id < 2; id++) {
+		r = table_find(member_table(gateways[id].m), &key);
+		end(id, in);
+		r->dirty = 0;
+	}
+	run(100);
+	assert_int_equal(gateways[2].sas[in].pin, 1);
+	run(TOMBSTONE_US / 1000 + 100);
+	assert_int_equal(gateways[2].sas[in].pin, 0);
+	pins_are(0);
+	run(TOMBSTONE_US / 1000 + 500);
+	assert_int_equal(member_table(gateways[2].m)->used, 0);
+}
+
 /* An SPI is given out again, by another member. */
 static void test_key_again(void **state)
 {
@@ -484,6 +510,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hot_standby, setup, teardown),
 		IN_CLUSTER(test_restart),
 		IN_CLUSTER(test_before_install),
+		IN_CLUSTER(test_stray),
 		IN_CLUSTER(test_key_again),
 		IN_CLUSTER(test_selector),
 		IN_CLUSTER(test_shared_selector),
