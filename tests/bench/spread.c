@@ -355,8 +355,7 @@ static void measure(void)
 	for (unsigned int i = 0; i < TURNS; i++)
 		for (unsigned int pace = 0; pace < PACES; pace++)
 			for (unsigned int side = 0; side < 2; side++)
-				turn(&sides[side], paces[pace] * most,
-					&sides[side].paced[pace], i);
+				turn(&sides[side], paces[pace] * most, &sides[side].paced[pace], i);
 	choose_best(&sides[0]);
 	choose_best(&sides[1]);
 }

@@ -6,10 +6,10 @@
  */
 #ifdef INNER
 #include "clear.bpf.c" /* NOLINT(bugprone-suspicious-include): as it is, inlined */
-#define SIDE SIDE_INNER
+static const enum side our_side = SIDE_INNER;
 #else
 #include "steer.bpf.c" /* NOLINT(bugprone-suspicious-include): as it is, inlined */
-#define SIDE SIDE_OUTER
+static const enum side our_side = SIDE_OUTER;
 #endif
 #include "../tests/bpf/hostile.h"
 #include "../tests/bpf/hostile_judge.h"
@@ -146,7 +146,7 @@ static __always_inline enum hostile_sin judge(
 static __always_inline bool travel(struct xdp_md *ctx, struct hostile *h)
 {
 	const struct espalier_member *member = member_find(h->to);
-	const struct espalier_hop *hop = member_hop(h->to, SIDE);
+	const struct espalier_hop *hop = member_hop(h->to, our_side);
 	__u8 macs[2 * ETH_ALEN];
 
 	if (!member || !hop)
@@ -154,7 +154,7 @@ static __always_inline bool travel(struct xdp_md *ctx, struct hostile *h)
 	if (hop->kind == ESPALIER_HOP_LINK)
 		return true;
 	__builtin_memcpy(
-		macs, SIDE == SIDE_OUTER ? member->outer_mac : member->inner_mac, ETH_ALEN);
+		macs, our_side == SIDE_OUTER ? member->outer_mac : member->inner_mac, ETH_ALEN);
 	__builtin_memcpy(macs + ETH_ALEN, hop->mac, ETH_ALEN);
 	for (__u32 i = 0; i < sizeof(macs); i++)
 		*byte_at(h->after, h->left.at + i) = macs[i];

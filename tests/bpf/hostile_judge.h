@@ -109,7 +109,7 @@ static __always_inline const __u8 *own_mac(void)
 {
 	const struct espalier_member *me = member_find(settings.self);
 
-	return me ? SIDE == SIDE_OUTER ? me->outer_mac : me->inner_mac : NULL;
+	return me ? our_side == SIDE_OUTER ? me->outer_mac : me->inner_mac : NULL;
 }
 
 /* The link header by that many bytes further to the front. Returns where it ends then. */
@@ -137,7 +137,8 @@ static __always_inline bool may_go_on(struct hostile *h)
 		const struct espalier_member *member = member_find(id);
 
 		if (!member ||
-			mac_equal(SIDE == SIDE_OUTER ? member->outer_mac : member->inner_mac, from))
+			mac_equal(our_side == SIDE_OUTER ? member->outer_mac : member->inner_mac,
+				from))
 			return false;
 	}
 	return own && mac_equal(own, to);
@@ -159,7 +160,7 @@ static __always_inline enum hostile_sin want_hop(
 static __always_inline enum hostile_sin want_forwarded(struct hostile *h)
 {
 	__u32 to = *byte_at(h->after, h->left.at + 5);
-	const struct espalier_hop *hop = member_hop(to, SIDE);
+	const struct espalier_hop *hop = member_hop(to, our_side);
 
 	if (!hop || hop->kind != ESPALIER_HOP_LINK || to == settings.self)
 		return HOSTILE_HOP;
@@ -203,7 +204,7 @@ static __always_inline void want_icmp6_checksum(struct hostile *h, __u32 icmp, _
 static __always_inline enum hostile_sin want_tunnelled(struct hostile *h)
 {
 	bool by_ipv4 = h->left.size - h->came.size == IPV4_HEADER;
-	const struct espalier_hop *hop = member_hop(by_ipv4 ? 1 : 2, SIDE);
+	const struct espalier_hop *hop = member_hop(by_ipv4 ? 1 : 2, our_side);
 	__u32 ip = type_of(h) + 2, size = size_of(h, ip), outer;
 	__u8 protocol = is_ipv6(h, ip) ? IPPROTO_IPV6 : IPPROTO_IPIP;
 
@@ -223,11 +224,11 @@ static __always_inline bool cluster_address(struct hostile *h, __u32 ip, __u64 r
 {
 	bool ipv6 = is_ipv6(h, ip);
 
-	if (SIDE == SIDE_OUTER && ipv6) {
+	if (our_side == SIDE_OUTER && ipv6) {
 		take(h, ip + 24, ret, 16);
 		return is_cluster_address6(ret);
 	}
-	if (SIDE == SIDE_OUTER) {
+	if (our_side == SIDE_OUTER) {
 		take(h, ip + 16, ret, 4);
 		return is_cluster_address(*(__be32 *)ret);
 	}
@@ -265,7 +266,7 @@ static __always_inline bool may_be_told(struct hostile *h, __u32 ip)
 /* It does not fit into IP-in-IP: what there is of it, up to a limit, is quoted in an ICMP error. */
 static __always_inline enum hostile_sin want_too_big(struct hostile *h)
 {
-	const struct espalier_hop *hop = member_hop(1, SIDE);
+	const struct espalier_hop *hop = member_hop(1, our_side);
 	__u32 ip = type_of(h) + 2, size = size_of(h, ip), at;
 	bool ipv6 = is_ipv6(h, ip);
 	__u64 from[2] = {}, to[2] = {};
@@ -372,7 +373,7 @@ static __always_inline enum hostile_sin want_arp(struct hostile *h)
 static __always_inline bool is_members(const __u64 address[2], bool ipv6)
 {
 	for (__u64 id = 0; id < HOSTILE_MEMBERS; id++) {
-		const struct espalier_hop *hop = member_hop(id, SIDE);
+		const struct espalier_hop *hop = member_hop(id, our_side);
 		const __u64 *to = hop ? (const void *)hop->to : NULL;
 
 		if (to && hop->kind == (ipv6 ? ESPALIER_HOP_IPV6 : ESPALIER_HOP_IPV4) &&
