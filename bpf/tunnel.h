@@ -221,24 +221,25 @@ static __always_inline bool tunnel_is_mine(
 	return false;
 }
 
-/* From the address that a member has IP-in-IP sent to? */
+/* From the address that a member has IP-in-IP sent to? It may take another way than we to it. */
 static __always_inline bool tunnel_is_from_member(const struct frame *frame, enum side side)
 {
 	const struct iphdr *ip = parse_ipv4(frame);
 	const struct ipv6hdr *ip6 = parse_ipv6(frame);
-	__u8 kind = ip ? ESPALIER_HOP_IPV4 : ESPALIER_HOP_IPV6;
 	__u64 from[2] = {};
 
 	if (ip)
 		*(__be32 *)from = ip->saddr;
 	else if (ip6)
 		__builtin_memcpy(from, &ip6->saddr, sizeof(from));
+	if (!from[0] && !from[1])
+		return false;
 	/* 64 bits: beside a key on the stack the verifier forgets a counter of 32 */
 	for (__u64 id = 0; id < ESPALIER_MEMBERS && id < settings.members; id++) {
 		const struct espalier_hop *hop = member_hop(id, side);
 		const __u64 *to = hop ? (const void *)hop->to : NULL;
 
-		if (to && hop->kind == kind && from[0] == to[0] && from[1] == to[1])
+		if (to && from[0] == to[0] && from[1] == to[1])
 			return true;
 	}
 	return false;

@@ -372,7 +372,9 @@ static void on_the_way(int side, const struct frame *in, uint32_t offset, uint8_
 
 static void test_received(void **state)
 {
-	struct frame frame;
+	const struct espalier_member none = {};
+	struct frame frame, wrapped;
+	const uint32_t id = 2;
 
 	(void)state;
 	packet_build(&frame, "ip esp:1 data");
@@ -391,6 +393,15 @@ static void test_received(void **state)
 	on_the_way(INNER, &frame, 14 + 8, 63, XDP_DROP, ESPALIER_TUNNEL_LEFT);
 	build_clear(&frame, 0, false, 7, 80);
 	on_the_way(INNER, &frame, 14 + 8, 63, XDP_DROP, ESPALIER_TUNNEL_STRANGER);
+	/* from nobody, of whom there is one more */
+	packet_build(&frame, "ip esp:1 data");
+	assert_int_equal(bpf_map_update_elem(
+				 program_map(&programs[OUTER][1], "members"), &id, &none, BPF_ANY),
+		0);
+	wrap(&frame, OUTER, 1, &wrapped);
+	memset(wrapped.bytes + 14 + 12, 0, 4);
+	assert_int_equal(program_run(&programs[OUTER][1], &wrapped, NULL, 0), XDP_PASS);
+	assert_int_equal(programs[OUTER][1].reason, ESPALIER_NOT_OURS);
 	packet_build(&frame, "ip:2 tcp data"); /* for a cluster address on the inner side */
 	on_the_way(INNER, &frame, 14 + 8, 63, XDP_DROP, ESPALIER_TUNNEL_STRANGER);
 }

@@ -51,15 +51,18 @@ static inline struct espalier_hop tunnel_hop(unsigned int id, uint16_t mtu)
 	return hop;
 }
 
-/* Of the members that receive, the way back is all that matters. */
+/* Of the members that receive, only the address matters that IP-in-IP comes from. */
 static inline void tunnel_set_members(struct program *p, uint32_t self, uint16_t mtu)
 {
 	for (uint32_t id = 0; id < 3; id++) {
 		struct espalier_member member = {
 			.outer = tunnel_hop(id, mtu), .inner = tunnel_hop(id, mtu)};
 
+		/* on the way back there may be no router, or nothing */
+		if (self != 0 && id == 0)
+			member.outer.kind = member.inner.kind =
+				self == 1 ? ESPALIER_HOP_LINK : ESPALIER_HOP_NONE;
 		if (self == 2 && id == 0) {
-			member.outer.kind = member.inner.kind = ESPALIER_HOP_IPV6;
 			inet_pton(AF_INET6, tunnel6[0], member.outer.to);
 			inet_pton(AF_INET6, tunnel6[0], member.inner.to);
 		}
