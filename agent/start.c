@@ -74,9 +74,21 @@ static void forget_pins(struct agent *a)
 	}
 }
 
-/* What an earlier life has left: addresses and xfrm interfaces that are not there any more. */
+/* What an earlier life has left of addresses, policies and xfrm interfaces that are not there any
+ * more. */
 
-static void forget_addresses(struct agent *a)
+static bool is_selector_told(const struct agent *a, const struct espalier_selector *selector)
+{
+	const struct table *t = member_table(a->member);
+
+	for (const struct record *r = table_remote_first(t, selector); r;
+		r = table_remote_next(t, r))
+		if (r->selector_set)
+			return true;
+	return false;
+}
+
+static void forget_selectors(struct agent *a)
 {
 	struct espalier_selector selector, next;
 	struct espalier_flow flow;
@@ -89,7 +101,7 @@ static void forget_addresses(struct agent *a)
 		selector = next;
 		memcpy(address.bytes, selector.addr, sizeof(address.bytes));
 		r = datapath_selector_next(a->datapath, &selector, &next, &flow);
-		if (here && !link_has_address(a->link, &address))
+		if (here ? !link_has_address(a->link, &address) : !is_selector_told(a, &selector))
 			(void)datapath_selector_delete(a->datapath, &selector);
 	}
 }
@@ -122,7 +134,6 @@ static int start_links(struct agent *a, char *err, size_t err_size)
 		snprintf(err, err_size, "cannot watch the interfaces: %s", strerror(-r));
 		return r;
 	}
-	forget_addresses(a);
 	forget_interfaces(a);
 	events_own_macs(a);
 	hops_start(a);
@@ -286,6 +297,7 @@ int agent_start(struct agent *a, char *err, size_t err_size)
 	a->audit.due_us = agent_now_ns() / 1000 + a->config.audit_us;
 	member_started(a->member);
 	forget_pins(a);
+	forget_selectors(a);
 	agent_say("member %u of cluster %s: sync channel by %s; XDP outer %s, inner %s, sync %s",
 		a->config.id, a->config.name, channel_carrier(a->channel),
 		datapath_xdp_mode(a->datapath, DATAPATH_OUTER),

@@ -311,6 +311,7 @@ static int open_maps(struct datapath *d)
 	if (!d->wake)
 		return -errno;
 	d->view->dead_ns = d->config.dead_ns;
+	datapath_recount(d);
 	return 0;
 }
 

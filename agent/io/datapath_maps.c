@@ -141,6 +141,24 @@ static int counted_delete(int map, const void *key, uint32_t *count)
 	return r;
 }
 
+static uint32_t count(int map, void *key)
+{
+	uint32_t n = 0;
+
+	for (const void *previous = NULL; bpf_map_get_next_key(map, previous, key) == 0; n++)
+		previous = key;
+	return n;
+}
+
+void datapath_recount(struct datapath *d)
+{
+	struct espalier_sa_key pin;
+	uint32_t interface;
+
+	d->view->pins = count(d->pins, &pin);
+	d->view->interfaces = count(d->interfaces, &interface);
+}
+
 int datapath_pin_set(
 	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_flow *flow)
 {

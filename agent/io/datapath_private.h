@@ -35,6 +35,9 @@ struct datapath {
 void datapath_fill_cpus(struct datapath *d);
 void datapath_trim_cpus(struct datapath *d);
 
+/* An earlier agent may have died between an entry and the count of them in the view. */
+void datapath_recount(struct datapath *d);
+
 int datapath_on_wake(
 	void *ctx, void *data, size_t size); /* ring_buffer_sample_fn; ctx: the datapath */
 

@@ -369,15 +369,16 @@ static __always_inline enum hostile_sin want_arp(struct hostile *h)
 	return HOSTILE_NONE;
 }
 
-/* Is that the address, of that family, that a member sends IP-in-IP from? */
-static __always_inline bool is_members(const __u64 address[2], bool ipv6)
+/* Is that the address that a member sends IP-in-IP from? */
+static __always_inline bool is_members(const __u64 address[2])
 {
+	if (!address[0] && !address[1])
+		return false;
 	for (__u64 id = 0; id < HOSTILE_MEMBERS; id++) {
 		const struct espalier_hop *hop = member_hop(id, our_side);
 		const __u64 *to = hop ? (const void *)hop->to : NULL;
 
-		if (to && hop->kind == (ipv6 ? ESPALIER_HOP_IPV6 : ESPALIER_HOP_IPV4) &&
-			address[0] == to[0] && address[1] == to[1])
+		if (to && address[0] == to[0] && address[1] == to[1])
 			return true;
 	}
 	return false;
@@ -403,7 +404,7 @@ static __always_inline enum hostile_sin want_kept(struct hostile *h)
 	}
 	header = ipv6 ? IPV6_HEADER : (*byte_at(h->now, ip) & 15) * 4;
 	protocol = *byte_at(h->now, ip + (ipv6 ? 6 : 9));
-	if (to[0] != tunnel[0] || to[1] != tunnel[1] || !is_members(from, ipv6) ||
+	if (to[0] != tunnel[0] || to[1] != tunnel[1] || !is_members(from) ||
 		settings.tunnel_family != (ipv6 ? FAMILY_INET6 : FAMILY_INET) ||
 		*byte_at(h->now, ip) >> 4 != (ipv6 ? 6 : 4) || header < IPV4_HEADER ||
 		(protocol != IPPROTO_IPIP && protocol != IPPROTO_IPV6) ||

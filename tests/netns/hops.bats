@@ -170,10 +170,16 @@ not_here() { ! here "$@"; }
 	in_member 0 ip addr del 10.99.0.2/32 dev lo
 	in_member 0 ip addr add 10.99.0.3/32 dev lo
 	here 0 0a 63 00 02
+	# a policy's selector, whose end nobody saw: 10.98.0.0/16
+	stale=(50 00 00 00 00 00 00 00 02 00 00 00 0a 62 00 00 00 00 00 00 00 00 00 00 00 00 00 00)
+	bpftool map update pinned "$(member_state 0)/bpf/espalier/selectors" key hex "${stale[@]}" value hex 07 00 00 00
 	member_start 0 espalierd "$(member_state 0)/espalier.conf"
 	wait_until 10 here 0 0a 63 00 03
 	wait_until 5 not_here 0 0a 63 00 02
 	here 0 0a 01 00 0a
+	run bpftool map dump pinned "$(member_state 0)/bpf/espalier/selectors"
+	[[ ${output//[$' \n']/} != *'"bucket":7,'* ]]
+	[[ ${output//[$' \n']/} == *'"bucket":4096,'* ]]
 }
 
 @test "local ESP is spread over as many CPUs as there are" {
