@@ -11,6 +11,7 @@
 
 PREFIX ?= /usr
 CC ?= gcc
+OBJCOPY ?= objcopy
 CLANG ?= clang
 NEWER_CLANG ?= clang-22
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
@@ -31,7 +32,8 @@ PACKAGES := libmnl openssl libxdp libbpf json-c inih
 CPPFLAGS += -D_GNU_SOURCE -Iinclude -Iagent -I$(ROOT)/bpf $(shell pkg-config --cflags $(PACKAGES))
 CFLAGS ?= -O2 -g
 CFLAGS += -std=gnu11 -pthread $(WARNINGS) $(if $(SANITIZE),$(SANITIZERS))
-LDLIBS += $(shell pkg-config --libs $(PACKAGES)) -pthread
+# libxdp is linked statically: its dispatcher is replaced by ours
+LDLIBS += $(subst -lxdp,-l:libxdp.a,$(shell pkg-config --libs $(PACKAGES))) -pthread
 BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ -Wall -Wextra -Werror -Iinclude -Ibpf \
 	-I/usr/include/$(shell $(CC) -dumpmachine)
 
@@ -39,7 +41,8 @@ objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 CORE := $(call objects,$(wildcard agent/core/*.c))
 IO := $(call objects,$(wildcard agent/io/*.c))
 AGENT := $(call objects,$(filter-out agent/config% agent/espalierctl.c,$(wildcard agent/*.c)))
-LIBRARY := $(CORE) $(IO) $(call objects,$(wildcard agent/config*.c))
+DISPATCHER := $(ROOT)/bpf/xdp-dispatcher.embed.o
+LIBRARY := $(CORE) $(IO) $(call objects,$(wildcard agent/config*.c)) $(DISPATCHER)
 SKELETONS := $(patsubst %.bpf.c,$(ROOT)/bpf/%.skel.h,$(notdir \
 	$(wildcard bpf/*.bpf.c tests/bpf/*.bpf.c tests/bench/*.bpf.c)))
 PROGRAMS := $(B)/espalierd $(B)/espalierctl
@@ -78,6 +81,16 @@ $(ROOT)/bpf/%.bpf.o: %.bpf.c $(wildcard bpf/*.h tests/bench/*.h) include/espalie
 $(ROOT)/bpf/%.skel.h: $(ROOT)/bpf/%.bpf.o
 	$(call say,SKEL,$@)
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@.tmp && mv $@.tmp $@
+
+# The linker makes the symbols that libxdp looks for out of the file's name.
+$(DISPATCHER): bpf/dispatcher.c
+	$(call say,BPF,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $(@D)/xdp-dispatcher.o $<
+	$(Q)llvm-strip -g $(@D)/xdp-dispatcher.o
+	$(Q)cd $(@D) && $(LD) -r -b binary -z noexecstack -o $(@F) xdp-dispatcher.o
+	$(Q)$(OBJCOPY) --set-section-alignment .data=8 \
+		--rename-section .data=.rodata,alloc,load,readonly,data,contents $@
 
 $(ROOT)/tests/%.bpf.o: tests/lib/%.bpf.c
 	$(call say,BPF,$<)

@@ -3,10 +3,10 @@
  * tunnel.h - the way to a member on another link: IP-in-IP, over IPv4 (RFC 2003, RFC 4213) or IPv6
  * (RFC 2473), put on here and taken off at the other end. The addresses are the members' own.
  *
- * Only the programs built with TUNNEL have it (bpf/..._tunnel.bpf.c), which the agent loads where a
- * member has an address of its own: kernels that have 'changes_pkt_data' (6.12) refuse programs
- * that move a packet's beginning in a dispatcher of libxdp before 1.5.5, and so these programs may
- * have to be alone on their interface.
+ * Only the programs built with TUNNEL have it (bpf/..._tunnel.bpf.c), which the agent loads where
+ * this member has an address of its own: from 6.12 on a program that moves a packet's beginning
+ * does not fit into the dispatchers that other tools' libxdp makes, before 1.5.5, when they add to
+ * ours (dispatcher.c).
  */
 #ifndef TUNNEL_H
 #define TUNNEL_H

@@ -367,18 +367,14 @@ static int attach_side(struct datapath *d, enum datapath_side side, char *err, s
 	d->xdp_mode[side] = "none";
 	if (!d->config.ifindex[side])
 		return 0;
-	for (bool alone = false;; alone = true) {
-		object = open_object(&d->config, program);
-		if (!object)
-			return fail(-errno, err, err_size, "cannot open the BPF programs: %s",
-				strerror(errno));
-		r = (alone ? datapath_attach_xdp_alone : datapath_attach_xdp)(object,
-			programs[program].name, d->config.ifindex[side], &d->xdp_mode[side], err,
-			err_size);
-		bpf_object__close(object);
-		if (r == 0 || r == -EBUSY || alone || !tunnel_of(&d->config, program))
-			return r;
-	}
+	object = open_object(&d->config, program);
+	if (!object)
+		return fail(
+			-errno, err, err_size, "cannot open the BPF programs: %s", strerror(errno));
+	r = datapath_attach_xdp(object, programs[program].name, d->config.ifindex[side],
+		&d->xdp_mode[side], err, err_size);
+	bpf_object__close(object);
+	return r;
 }
 
 /* A tracing program, if it is wanted. Never an error: the cluster works without; `why` says so. */

@@ -160,39 +160,6 @@ finish:
 	return r;
 }
 
-int datapath_attach_xdp_alone(struct bpf_object *object, const char *program, unsigned int ifindex,
-	const char **ret_mode, char *err, size_t err_size)
-{
-	uint32_t flags = XDP_FLAGS_UPDATE_IF_NOEXIST;
-	char name[IF_NAMESIZE];
-	int r;
-
-	bpf_program__set_flags(only_program(object), BPF_F_XDP_HAS_FRAGS);
-	r = xdp_remove_others(program, ifindex, 0); /* an earlier agent's, without IP-in-IP */
-	if (r == 0)
-		r = bpf_object__load(object);
-	if (r == 0) {
-		r = bpf_xdp_attach(ifindex, bpf_program__fd(only_program(object)),
-			flags | XDP_FLAGS_DRV_MODE, NULL);
-		if (r < 0 && r != -EBUSY && r != -EEXIST)
-			r = bpf_xdp_attach(ifindex, bpf_program__fd(only_program(object)),
-				flags | XDP_FLAGS_SKB_MODE, NULL);
-	}
-	if (r == -EBUSY || r == -EEXIST)
-		snprintf(err, err_size,
-			"%s: there are other XDP programs, and %s with IP-in-IP does not go beside "
-			"them with this kernel and a libxdp before 1.5.5: remove them, or Outer "
-			"and "
-			"Inner in [Member]",
-			interface_name(ifindex, name), program);
-	else if (r < 0)
-		snprintf(err, err_size, "%s: cannot attach the XDP program %s: %s",
-			interface_name(ifindex, name), program, strerror(-r));
-	else
-		*ret_mode = xdp_mode(ifindex);
-	return r;
-}
-
 int datapath_attach_xdp_remove(const char *program, unsigned int ifindex)
 {
 	return xdp_remove_others(program, ifindex, 0);

@@ -50,12 +50,6 @@ int datapath_on_wake(
  */
 int datapath_attach_xdp(struct bpf_object *object, const char *program, unsigned int ifindex,
 	const char **ret_mode, char *err, size_t err_size);
-/*
- * The same without a dispatcher: from 6.12 on, one of libxdp before 1.5.5 takes no program that
- * moves a packet's beginning. There must be no other program.
- */
-int datapath_attach_xdp_alone(struct bpf_object *object, const char *program, unsigned int ifindex,
-	const char **ret_mode, char *err, size_t err_size);
 int datapath_attach_xdp_remove(const char *program, unsigned int ifindex);
 
 /* tc egress, before all others. Replaces the one that is there already in one step. */

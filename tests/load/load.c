@@ -6,16 +6,12 @@
  * program; the guard at tc egress; tracing programs to what they trace. Prints TAP, one test for
  * each object, and how many instructions the verifier went through at most. Needs root.
  *
- * From 6.12 on the dispatcher of a libxdp before 1.5.5 takes no program that moves a packet's
- * beginning. Those that do IP-in-IP (*_tunnel) are then attached without it; no others may be.
- *
  * Some kernels refuse all tracing programs and the dispatcher (EPERM). That is skipped, unless -a
  * says that this kernel takes all.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <linux/if_link.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -229,26 +225,6 @@ static int attach_xdp(struct bpf_object *object, unsigned int ifindex, int other
 	return r;
 }
 
-/* Has the dispatcher refused a program that may do without? */
-static bool goes_without(const char *path)
-{
-	return strstr(path, "_tunnel.") && verifier_log &&
-	       strstr(verifier_log, "Extension program changes packet data");
-}
-
-static int attach_without(struct bpf_object *object, unsigned int ifindex)
-{
-	int r = bpf_object__load(object);
-
-	if (r < 0)
-		return failed(r, "cannot be loaded: %s", strerror(-r));
-	r = bpf_xdp_attach(
-		(int)ifindex, bpf_program__fd(program_of(object)), XDP_FLAGS_DRV_MODE, NULL);
-	if (r < 0)
-		return failed(r, "cannot be attached without a dispatcher: %s", strerror(-r));
-	return bpf_xdp_detach((int)ifindex, XDP_FLAGS_DRV_MODE, NULL);
-}
-
 static int attach_tc(struct bpf_object *object)
 {
 	char err[256];
@@ -280,11 +256,11 @@ static int attach(const char *path, const struct variant *variant)
 	switch (type) {
 	case BPF_PROG_TYPE_XDP:
 		r = attach_xdp(object, alone, 0);
-		if (!dispatcher || (r < 0 && !goes_without(path)))
+		if (!dispatcher || r < 0)
 			break;
 		bpf_object__close(object);
 		object = open_object(path, variant);
-		r = r < 0 ? attach_without(object, alone) : attach_xdp(object, shared, 1);
+		r = attach_xdp(object, shared, 1);
 		break;
 	case BPF_PROG_TYPE_SCHED_CLS:
 		r = attach_tc(object);
