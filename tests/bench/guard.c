@@ -3,14 +3,14 @@
  * guard [--json] - what the guard costs beside the ESP encryption of the same packet. Needs root
  * and a kernel with ESP.
  *
- * UDP packets go through an SA (tunnel mode, AES-GCM) out to a dummy interface: from the system
- * call to the interface all of it is done by the sending thread, and is its CPU time. In each turn
- * the guard is attached for one half and not for the other; a figure is the median of the turns.
- * The interface must have had all packets, as ESP, and the guard must have let them out.
+ * UDP packets go through SAs (tunnel mode, AES-GCM), each through a random one of a thousand, out
+ * to a dummy interface: from the system call to the interface all of it is done by the sending
+ * thread, and is its CPU time. The guard knows these SAs alone, or among a million. In each turn it
+ * is attached for one half and not for the other; a figure is the median of the turns. The
+ * interface must have had all packets, as ESP, and the guard must have let them out.
  *
- * One SA has traffic, and is in the caches as busy SAs are; what a random one of a million costs,
- * steering.c tells. An emulated machine says nothing in absolute numbers, AES being slow there
- * beyond proportion: only ratios of one run count, and on a real one the guard's share is larger.
+ * An emulated machine says nothing in absolute numbers, AES being slow there beyond proportion:
+ * only ratios of one run count, and on a real one the guard's share is larger.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -32,6 +32,7 @@
 #define PACKETS 50U /* a half of a turn: few, so that in most the machine does nothing else */
 #define WARM 5U /* before those */
 #define BATCH 1000U /* SAs */
+#define FLOWS 1000U /* SAs that have traffic */
 #define CLUSTER "192.0.2.1"
 #define SPI_FIRST 256U
 #define ESP_MIN 50 /* bytes that ESP in tunnel mode adds to a packet at least */
@@ -85,27 +86,44 @@ static __attribute__((format(printf, 1, 2))) void shell(const char *format, ...)
 		die("this failed: %s", command);
 }
 
-static uint32_t spi_of(enum way_id id)
+/* Where a flow of a way goes: 10.ID.x.x, in host byte order. */
+static uint32_t address_of(enum way_id id, uint32_t flow)
 {
-	return SPI_FIRST + ways[id].sas / 2;
+	return 10U << 24 | (uint32_t)id << 16 | flow;
 }
 
-/* An interface, and a network behind it: 10.2.ID.0/24, by the peer 198.51.100.ID. */
+/* The kernel's SAs and policies, a flow each; in the guard's map they are far from each other. */
+static void make_flows(enum way_id id)
+{
+	FILE *ip = popen("ip -batch -", "we");
+
+	for (uint32_t flow = 0; ip && flow < FLOWS; flow++) {
+		struct in_addr to = {htonl(address_of(id, flow))};
+
+		fprintf(ip,
+			"xfrm state add src " CLUSTER " dst 198.51.100.%d proto esp spi %u reqid "
+			"%u mode tunnel aead rfc4106(gcm(aes)) "
+			"0x0102030405060708090a0b0c0d0e0f1011121314 128\n",
+			id, SPI_FIRST + flow * (ways[id].sas / FLOWS), flow + 1);
+		fprintf(ip,
+			"xfrm policy add src " CLUSTER "/32 dst %s/32 dir out tmpl src " CLUSTER
+			" dst 198.51.100.%d proto esp reqid %u mode tunnel\n",
+			inet_ntoa(to), id, flow + 1);
+	}
+	if (!ip || pclose(ip))
+		die("cannot add SAs and policies to the kernel");
+}
+
+/* An interface, and a network behind it: 10.ID.0.0/16, by the peer 198.51.100.ID. */
 static void make_way(enum way_id id)
 {
 	const char *interface = ways[id].interface;
 
 	shell("ip link add %s type dummy && ip link set %s up", interface, interface);
 	shell("ip route add 198.51.100.%d/32 dev %s src " CLUSTER, id, interface);
-	shell("ip route add 10.2.%d.0/24 dev %s src " CLUSTER, id, interface);
-	if (!ways[id].sas)
-		return;
-	shell("ip xfrm state add src " CLUSTER " dst 198.51.100.%d proto esp spi %u reqid %d mode "
-	      "tunnel aead 'rfc4106(gcm(aes))' 0x0102030405060708090a0b0c0d0e0f1011121314 128",
-		id, spi_of(id), id);
-	shell("ip xfrm policy add dst 10.2.%d.0/24 dir out tmpl src " CLUSTER " dst 198.51.100.%d "
-	      "proto esp reqid %d mode tunnel",
-		id, id, id);
+	shell("ip route add 10.%d.0.0/16 dev %s src " CLUSTER, id, interface);
+	if (ways[id].sas)
+		make_flows(id);
 }
 
 /* Outbound SAs to the way's peer, each with a block that does not end. */
@@ -227,13 +245,13 @@ static double cpu_ns(void)
 static void send_packets(enum way_id id, unsigned int size, unsigned int n)
 {
 	static const uint8_t payload[2048];
-	struct sockaddr_in to = {.sin_family = AF_INET,
-		.sin_port = htons(9),
-		.sin_addr.s_addr = htonl(10U << 24 | 2U << 16 | (uint32_t)id << 8 | 1U)};
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
 
-	for (unsigned int i = 0; i < n; i++)
+	for (unsigned int i = 0; i < n; i++) {
+		to.sin_addr.s_addr = htonl(address_of(id, (uint32_t)(drand48() * FLOWS)));
 		if (sendto(udp, payload, size, 0, (struct sockaddr *)&to, sizeof(to)) < 0)
 			die("%s: cannot send: %s", ways[id].name, strerror(errno));
+	}
 }
 
 /* Half of a turn: ns a packet. */
