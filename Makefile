@@ -145,7 +145,7 @@ $(FUZZ): $(ROOT)/fuzz/%: $(ROOT)/fuzz/obj/tests/fuzz/%.o $(FUZZED:%.c=$(ROOT)/fu
 
 SEEDS ?= 2000
 sim: $(B)/tests/sim
-	$(Q)$(B)/tests/sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
+	$(Q)$(if $(SEED),$< --seeds 1 --seed $(SEED) --verbose,tests/sim/run $(SEEDS) $<)
 
 test: tests
 	$(Q)tests/run
