@@ -75,6 +75,7 @@ struct agent {
 	uint64_t *positions; /* by slot: what the core was told last */
 	uint64_t positions_due_us;
 	uint32_t positions_next; /* slot to be read next; behind the last one: all have been */
+	int groups; /* a socket: multicast groups that we are in; -1: in none */
 	bool ingress;
 	bool journal_failed;
 	struct audit audit;
@@ -118,6 +119,8 @@ void hops_tick(struct agent *a, uint64_t now_us);
 extern const struct member_ops agent_ops; /* ctx: struct agent */
 /* Tells the link of a side that the cluster addresses are here now. */
 void ops_announce(struct agent *a, enum datapath_side side);
+/* Lets what asks for them through, whoever is to answer. */
+void ops_listen(struct agent *a, enum datapath_side side);
 struct record_key ops_record_key(const struct espalier_sa_key *key);
 
 /* control.c: the socket that espalierctl speaks to. */

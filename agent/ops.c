@@ -156,19 +156,37 @@ static void op_pin(void *ctx, const struct record_key *key, const struct espalie
 		agent_say("cannot pin %s: the table is full, raise MaxSAs", name_of(key));
 }
 
+/* The addresses that one member answers for on that side. */
+static const struct config_addresses *answered_for(const struct agent *a, enum datapath_side side)
+{
+	static const struct config_addresses none;
+
+	if (!a->ifindex[side] ||
+		(side == DATAPATH_OUTER && a->config.ingress == CONFIG_INGRESS_ALL))
+		return &none;
+	return side == DATAPATH_OUTER ? &a->config.outer : &a->config.inner;
+}
+
 void ops_announce(struct agent *a, enum datapath_side side)
 {
-	const struct config_addresses *addresses =
-		side == DATAPATH_OUTER ? &a->config.outer : &a->config.inner;
+	const struct config_addresses *addresses = answered_for(a, side);
 	const struct link_state *link = &a->links[side];
-	int r;
+	int r = announce(link->ifindex, link->mac, addresses->address, addresses->count);
 
-	if (!addresses->count || !a->ifindex[side] ||
-		(side == DATAPATH_OUTER && a->config.ingress == CONFIG_INGRESS_ALL))
-		return;
-	r = announce(link->ifindex, link->mac, addresses->address, addresses->count);
 	if (r < 0)
 		agent_say("cannot announce the cluster addresses: %s", strerror(-r));
+}
+
+void ops_listen(struct agent *a, enum datapath_side side)
+{
+	const struct config_addresses *addresses = answered_for(a, side);
+	int r = announce_join(a->ifindex[side], addresses->address, addresses->count, &a->groups);
+
+	if (r < 0)
+		agent_say("neighbour solicitations for the cluster addresses may not reach the %s "
+			  "interface: its multicast groups cannot be joined: %s (is IPv6 off "
+			  "there? see net.ipv6.conf.NAME.disable_ipv6)",
+			side == DATAPATH_OUTER ? "outer" : "inner", strerror(-r));
 }
 
 static void op_publish(

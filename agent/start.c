@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent.h"
 #include "io/digest.h"
@@ -135,6 +136,8 @@ static int start_links(struct agent *a, char *err, size_t err_size)
 		return r;
 	}
 	forget_interfaces(a);
+	ops_listen(a, DATAPATH_OUTER);
+	ops_listen(a, DATAPATH_INNER);
 	events_own_macs(a);
 	hops_start(a);
 	return 0;
@@ -284,6 +287,7 @@ int agent_start(struct agent *a, char *err, size_t err_size)
 
 	for (unsigned int side = 0; side < DATAPATH_SIDES; side++)
 		a->ifindex[side] = names[side][0] ? if_nametoindex(names[side]) : 0;
+	a->groups = -1;
 	a->positions = calloc(a->config.max_sas, sizeof(*a->positions));
 	if (!a->positions)
 		return -ENOMEM;
@@ -312,6 +316,8 @@ void agent_stop(struct agent *a)
 	xfrm_close(a->xfrm);
 	member_free(a->member);
 	journal_close(a->journal);
+	if (a->groups >= 0)
+		close(a->groups);
 	link_close(a->link);
 	route_close(a->route);
 	datapath_close(a->datapath);

@@ -33,6 +33,7 @@ static __always_inline enum espalier_reason clear(struct xdp_md *ctx)
 {
 	const struct espalier_flow *flow;
 	struct espalier_selector selector;
+	enum espalier_reason reason;
 	struct espalier_view *v;
 	struct frame frame;
 	bool unwrapped;
@@ -42,8 +43,11 @@ static __always_inline enum espalier_reason clear(struct xdp_md *ctx)
 		return ESPALIER_NOT_OURS;
 	if (frame.protocol == bpf_htons(ETH_P_ARP))
 		return neighbour_arp(&frame, SIDE_INNER);
-	if (neighbour_is_nd(&frame))
-		return neighbour_nd(&frame, SIDE_INNER, ESPALIER_NOT_OURS);
+	if (neighbour_is_nd(&frame)) {
+		reason = neighbour_nd(&frame, SIDE_INNER, UNDECIDED);
+		if (reason != UNDECIDED)
+			return reason;
+	}
 	if (!tunnel_receive(ctx, &frame, SIDE_INNER, &unwrapped))
 		return ESPALIER_TUNNEL_STRANGER;
 

@@ -9,6 +9,8 @@
 
 #include "parse.h"
 
+#define UNDECIDED ESPALIER_REASON_COUNT /* it has a flow: whose that is decides */
+
 enum side { SIDE_OUTER, SIDE_INNER };
 
 /* The same thing has happened on that side. */

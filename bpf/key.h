@@ -9,8 +9,7 @@
 
 #include "extensions.h"
 #include "fragment.h"
-
-#define UNDECIDED ESPALIER_REASON_COUNT /* it has a flow: whose that is decides */
+#include "hop.h"
 
 #define ICMP_HEADER 8 /* of an error, RFC 792 and RFC 4443; the packet it is about follows */
 #define IKE_PORT 500

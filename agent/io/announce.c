@@ -98,6 +98,25 @@ static int announce6(int fd, unsigned int ifindex, const uint8_t mac[6], const u
 	return send_frame(fd, ifindex, &f, sizeof(f));
 }
 
+int announce_join(unsigned int ifindex, const struct address *addresses, unsigned int n, int *fd)
+{
+	struct ipv6_mreq group = {.ipv6mr_interface = ifindex,
+		.ipv6mr_multiaddr = {{{0xff, 2, [11] = 1, [12] = 0xff}}}};
+
+	for (unsigned int i = 0; i < n; i++) {
+		if (addresses[i].family != AF_INET6)
+			continue;
+		if (*fd < 0)
+			*fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		memcpy(&group.ipv6mr_multiaddr.s6_addr[13], &addresses[i].bytes[13], 3);
+		/* EADDRINUSE: addresses that end alike have one group */
+		if (setsockopt(*fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &group, sizeof(group)) < 0 &&
+			errno != EADDRINUSE)
+			return -errno;
+	}
+	return 0;
+}
+
 int announce(
 	unsigned int ifindex, const uint8_t mac[6], const struct address *addresses, unsigned int n)
 {

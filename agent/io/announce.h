@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * announce.h - tells a link where addresses are now: gratuitous ARP (RFC 5227) and unsolicited
- * neighbour advertisements (RFC 4861 7.2.6).
+ * neighbour advertisements (RFC 4861 7.2.6); and that solicitations for them are to come here.
  */
 #ifndef ANNOUNCE_H
 #define ANNOUNCE_H
@@ -14,5 +14,12 @@
  * -errno. */
 int announce(unsigned int ifindex, const uint8_t mac[6], const struct address *addresses,
 	unsigned int n);
+
+/*
+ * Joins the solicited-node groups (RFC 4291 2.7.1) of those that are IPv6: else NICs, and switches
+ * that know who listens, keep solicitations from us. *fd: a socket of the caller's that holds the
+ * groups, made if it is below 0. 0 or -errno.
+ */
+int announce_join(unsigned int ifindex, const struct address *addresses, unsigned int n, int *fd);
 
 #endif

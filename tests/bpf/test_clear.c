@@ -191,6 +191,12 @@ static void test_ipv6(void **state)
 		clear_frame6(&frame, links[i]); /* no router forwards that */
 		untouched(&clear, &frame, XDP_PASS, ESPALIER_NOT_OURS);
 	}
+	/* looks like neighbour discovery, and is an echo request (RFC 4443 4.1) */
+	clear_frame6(&frame, "2001:db9::1");
+	((struct ipv6hdr *)(frame.bytes + 18))->nexthdr = IPPROTO_ICMPV6;
+	((struct ipv6hdr *)(frame.bytes + 18))->hop_limit = 255;
+	frame.bytes[18 + 40] = 128;
+	forwarded(&frame, 2);
 	clear_frame6(&frame, "2001:db9::1");
 	frame.size = 14 + 4 + 39;
 	untouched(&clear, &frame, XDP_PASS, ESPALIER_NOT_OURS);

@@ -131,9 +131,29 @@ asks()
 	[ "$(in_namespace "$1" ip -6 -json neighbour show "$2" | jq -r '.[0].lladdr')" = "$(member_mac "$4" "$5")" ]
 }
 
+# A switch that sends multicast only to those who have said that they listen (RFC 4541).
+snooping_switch()
+{
+	local network
+
+	for network in outer inner; do
+		in_switch sysctl -q -w "net.ipv6.conf.$network.disable_ipv6=0"
+		in_switch ip link set "$network" type bridge mcast_snooping 1 mcast_querier 1 \
+			mcast_query_response_interval 100 mcast_startup_query_interval 100
+	done
+}
+
+# Both members, on both sides, for the cluster addresses.
+listening() { [ "$(in_switch bridge mdb show | grep -c 'port [a-z]*[01] grp ff02::1:ff00:1 ')" = 4 ]; }
+
 @test "neighbour discovery finds the ingress member, on both sides, and the next one after it" {
-	TOPOLOGY_IPV6=1 start 2
+	TOPOLOGY_IPV6=1 topology_up 2
+	snooping_switch
+	for member in 0 1; do
+		member_start $member espalierd "$(TOPOLOGY_IPV6=1 member_config $member "$PACE")"
+	done
 	wait_until 10 active 0 1
+	wait_until 5 listening
 	wait_until 5 asks peer "$CLUSTER_OUTER6" outer 0 outer
 	wait_until 5 asks host "$CLUSTER_INNER6" inner 0 inner
 	[ "$(reason 0 nd-answered)" -ge 2 ]

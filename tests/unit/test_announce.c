@@ -122,12 +122,36 @@ static void test_neighbour_follows(void **state)
 	    "until ip neigh show $a | grep 02:00:00:00:00:01; do sleep 0.01; done; done'");
 }
 
+/* Those of the addresses' last 24 bits, as long as the socket is there. */
+static void test_join(void **state)
+{
+	const struct address addresses[] = {{AF_INET, {192, 0, 2, 1}},
+		{AF_INET6, {0x20, 1, 0xd, 0xb8, [12] = 9, 0xa, 0xb, 0xc}},
+		{AF_INET6, {0x20, 1, 0xd, 0xb9, [13] = 0xa, 0xb, 0xc}},
+		{AF_INET6, {0x20, 1, 0xd, 0xb8, [15] = 7}}};
+	int fd = -1;
+
+	(void)state;
+	need_root();
+	assert_int_equal(announce_join(if_nametoindex("l0"), addresses, 1, &fd), 0);
+	assert_int_equal(fd, -1);
+	assert_int_equal(announce_join(if_nametoindex("l0"), addresses, 4, &fd), 0);
+	run("[ $(ip -6 maddress show dev l0 | grep -cw 'ff02::1:ff0a:b0c\\|ff02::1:ff00:7') = 2 ]");
+	close(fd);
+	run("[ $(ip -6 maddress show dev l0 | grep -cw 'ff02::1:ff0a:b0c\\|ff02::1:ff00:7') = 0 ]");
+	fd = -1;
+	run("sysctl -q -w net.ipv6.conf.l0.disable_ipv6=1 && ip link set l0 mtu 1200");
+	assert_true(announce_join(if_nametoindex("l0"), addresses, 4, &fd) < 0);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ipv4),
 		cmocka_unit_test(test_ipv6),
 		cmocka_unit_test(test_neighbour_follows),
+		cmocka_unit_test(test_join),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, NULL);
