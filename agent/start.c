@@ -15,6 +15,7 @@
 #define TOMBSTONE_US 600000000ULL
 #define REPAIR_US 1000000
 #define START_US 1200000 /* a handshake of the sync channel is tried once a second */
+
 struct entry {
 	struct record_key key;
 	uint64_t birth, block;

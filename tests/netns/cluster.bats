@@ -22,7 +22,8 @@ peer_sees_member() { [ "$(peer_sees)" = "$(member_mac "$1" outer)" ]; }
 		[[ $(field $member status .sync.carrier) == AF_XDP* ]]
 		[ "$(field $member status .sync.rejected)" = 0 ]
 		buckets=$(field $member status .buckets)
-		[ "$buckets" -gt 1200 ] && [ "$buckets" -lt 1500 ]
+		[ "$buckets" -gt 1200 ]
+		[ "$buckets" -lt 1500 ]
 	done
 	for spi in 0 0x7fffffff 0xffffffff; do
 		[ "$(ctl 0 owner $spi)" = "$(ctl 1 owner $spi)" ]

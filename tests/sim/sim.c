@@ -5,12 +5,17 @@
  *   sim --seeds N [--seed FIRST] [--verbose]
  *
  * Checked in every world:
- *   I1  no sequence number of an SA is emitted twice, ever
- *   I2  after a takeover the peer accepts the first packet, unless faults follow on each other's
- * heels I3  a packet crosses at most one member-to-member hop I6  every SA alive on its owner is,
- * soon after the last fault, on every live member; ended ones are on none and that in the end all
- * members follow one view and every owner can send, pinned SAs' are those they are pinned to, and
- * the datapaths have these pins and no others. tests/sim/mutants shows that the checks can fail.
+ *
+ * - I1: no sequence number of an SA is emitted twice, ever;
+ * - I2: after a takeover the peer accepts the first packet, unless faults follow on each other's
+ *   heels;
+ * - I3: a packet crosses at most one member-to-member hop;
+ * - I6: every SA alive on its owner is, soon after the last fault, on every live member; ended ones
+ *   are on none;
+ *
+ * and that in the end all members follow one view and every owner can send, pinned SAs' are those
+ * they are pinned to, and the datapaths have these pins and no others. tests/sim/mutants shows that
+ * the checks can fail.
  */
 #include <stdarg.h>
 #include <stdio.h>
