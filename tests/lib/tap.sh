@@ -4,8 +4,14 @@
 # tap_join: the TAP of several tests, one after the other, becomes one test's: one plan, numbers on.
 tap_join()
 {
-	awk '/^1\.\.[0-9]+$/ { next }
-		/^(not )?ok/ { sub(/ok( [0-9]+)?/, "ok " ++n) }
-		{ print; fflush() }
-		END { print "1.." n }'
+	local line n=0
+
+	# not by awk: mawk keeps what it reads until it has a block of it
+	while IFS= read -r line; do
+		[[ ! $line =~ ^1\.\.[0-9]+$ ]] || continue
+		[[ ! $line =~ ^(not )?ok( [0-9]+)?(.*) ]] ||
+			line="${BASH_REMATCH[1]}ok $((++n))${BASH_REMATCH[3]}"
+		printf '%s\n' "$line"
+	done
+	echo "1..$n"
 }
