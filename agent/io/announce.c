@@ -108,6 +108,8 @@ int announce_join(unsigned int ifindex, const struct address *addresses, unsigne
 			continue;
 		if (*fd < 0)
 			*fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (*fd < 0)
+			return -errno;
 		memcpy(&group.ipv6mr_multiaddr.s6_addr[13], &addresses[i].bytes[13], 3);
 		/* EADDRINUSE: addresses that end alike have one group */
 		if (setsockopt(*fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &group, sizeof(group)) < 0 &&

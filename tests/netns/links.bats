@@ -146,6 +146,16 @@ snooping_switch()
 # Both members, on both sides, for the cluster addresses.
 listening() { [ "$(in_switch bridge mdb show | grep -c 'port [a-z]*[01] grp ff02::1:ff00:1 ')" = 4 ]; }
 
+@test "IPv6 is off on an interface: that solicitations may not come is said, and all else works" {
+	TOPOLOGY_IPV6=1 topology_up 1
+	in_member 0 sysctl -q -w net.ipv6.conf.outer.disable_ipv6=1
+	in_member 0 ip link set outer mtu 1200 # below IPv6's least: the kernel lets go of it
+	member_start 0 espalierd "$(TOPOLOGY_IPV6=1 member_config 0 "$PACE")"
+	wait_until 10 active 0
+	grep "may not reach the outer interface: .*disable_ipv6" "$(member_state 0)/log"
+	[ "$(grep -c "may not reach" "$(member_state 0)/log")" = 1 ]
+}
+
 @test "neighbour discovery finds the ingress member, on both sides, and the next one after it" {
 	TOPOLOGY_IPV6=1 topology_up 2
 	snooping_switch

@@ -388,7 +388,7 @@ static bool run(uint64_t seed, bool verbose, struct world *total)
 		free(w->children[i].seen);
 	network_free(w);
 	if (w->failure[0])
-		printf("seed %llu (%u members): %s\n  again: make sim SEEDS=1 SEED=%llu\n",
+		printf("seed %llu (%u members): %s\n  again: make sim SEED=%llu\n",
 			(unsigned long long)seed, w->members, w->failure, (unsigned long long)seed);
 	return !w->failure[0];
 }
