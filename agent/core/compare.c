@@ -11,7 +11,7 @@
  */
 #include <string.h>
 
-#include "core/member_state.h"
+#include "core/state.h"
 
 #define WALK_SLOTS 4096 /* looked at in one call */
 #define WALK_QUEUE 8192 /* records in the queue: then the walk waits, since other news wait too */
@@ -24,8 +24,8 @@ void compare_pull(struct member *m, uint8_t from)
 	o->asking.leaves = 0;
 	o->asking.pulled = false;
 	for (uint32_t part = 0; part < TABLE_RANGES / WIRE_DIGESTS; part++)
-		replica_queue(m, from, QUEUE_DIGEST + part);
-	replica_queue(m, from, QUEUE_PULL);
+		outbox_queue(m, from, QUEUE_DIGEST + part);
+	outbox_queue(m, from, QUEUE_PULL);
 }
 
 /* What was asked before we lost the member is not answered by what it says now. */
@@ -37,50 +37,12 @@ void compare_void(struct member *m, uint8_t from)
 	a->pulled = false;
 }
 
-/* The digests of our records in a leaf. More than fit one message are as good as not there: they
- * are sent to us again. */
-static void put_have(struct member *m, struct writer *w, uint32_t leaf)
-{
-	uint64_t values[WIRE_DIGESTS];
-	uint16_t n = 0;
-
-	for (struct record *r = NULL;
-		n < WIRE_DIGESTS && (r = table_leaf_next(&m->table, leaf, r));)
-		values[n++] = r->digest;
-	wire_put_digest(w, WIRE_HAVE, (uint16_t)leaf, values, n);
-}
-
-void compare_put(struct member *m, uint8_t to, struct writer *w, uint32_t what)
-{
-	const struct other *o = &m->others[to];
-	const struct table *t = &m->table;
-	uint16_t first;
-
-	if (what >= QUEUE_HAVE) {
-		put_have(m, w, what - QUEUE_HAVE);
-	} else if (what >= QUEUE_LEAVES) {
-		first = (uint16_t)((what - QUEUE_LEAVES) * TABLE_FANOUT);
-		wire_put_digest(w, WIRE_LEAVES, first, &t->leaves[first], TABLE_FANOUT);
-	} else if (what == QUEUE_PULL) {
-		wire_put_number(w, WIRE_PULL, o->asking.asked);
-	} else if (what == QUEUE_LEAVES_END) {
-		wire_put_number(w, WIRE_LEAVES_END, o->serving.number);
-	} else if (what == QUEUE_HAVE_END) {
-		wire_put_number(w, WIRE_HAVE_END, o->asking.asked);
-	} else if (what == QUEUE_PULLED) {
-		wire_put_number(w, WIRE_PULLED, o->serving.number);
-	} else {
-		first = (uint16_t)((what - QUEUE_DIGEST) * WIRE_DIGESTS % TABLE_RANGES);
-		wire_put_digest(w, WIRE_DIGEST, first, &t->digests[first], WIRE_DIGESTS);
-	}
-}
-
 static void end_serving(struct member *m, uint8_t to)
 {
 	const struct serving *s = &m->others[to].serving;
 
 	if (!s->walking && !s->narrowing)
-		replica_queue(m, to, QUEUE_PULLED);
+		outbox_queue(m, to, QUEUE_PULLED);
 }
 
 /* Sends what the other has nothing like, a bounded number of records at a time. */
@@ -97,7 +59,7 @@ static void walk(struct member *m, uint8_t to)
 			continue;
 		m->counters.repaired++;
 		sequence_name(m, r); /* it is told in the same message */
-		replica_mark_for(m, r, to);
+		outbox_mark_for(m, r, to);
 	}
 	if (s->cursor >= m->table.high) {
 		s->walking = false;
@@ -121,10 +83,10 @@ static void serve(struct member *m, uint8_t to, uint32_t number)
 			continue;
 		}
 		s->narrowing = true;
-		replica_queue(m, to, QUEUE_LEAVES + range);
+		outbox_queue(m, to, QUEUE_LEAVES + range);
 	}
 	if (s->narrowing)
-		replica_queue(m, to, QUEUE_LEAVES_END);
+		outbox_queue(m, to, QUEUE_LEAVES_END);
 	end_serving(m, to);
 }
 
@@ -137,7 +99,7 @@ static void narrow(struct member *m, uint8_t from, const struct wire_digest *d)
 		if (d->values[i] == m->table.leaves[d->first + i] || d->values[i] == 0)
 			continue;
 		o->asking.leaves++;
-		replica_queue(m, from, QUEUE_HAVE + d->first + i);
+		outbox_queue(m, from, QUEUE_HAVE + d->first + i);
 	}
 }
 
@@ -157,7 +119,7 @@ static void send_lacking(struct member *m, uint8_t to, const struct wire_digest 
 		if (is_among(r->digest, has))
 			continue;
 		m->counters.repaired++;
-		replica_mark_for(m, r, to);
+		outbox_mark_for(m, r, to);
 	}
 }
 
@@ -203,7 +165,7 @@ void compare_heard(struct member *m, uint8_t from, const struct wire_message *me
 	} else if (message->kind == WIRE_HAVE) {
 		send_lacking(m, from, d);
 	} else if (message->kind == WIRE_LEAVES_END && message->number == o->asking.asked) {
-		replica_queue(m, from, QUEUE_HAVE_END);
+		outbox_queue(m, from, QUEUE_HAVE_END);
 	} else if (message->kind == WIRE_HAVE_END && message->number == o->serving.number &&
 		   o->serving.narrowing) {
 		o->serving.narrowing = false;

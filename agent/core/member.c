@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "core/hash.h"
-#include "core/member_state.h"
+#include "core/state.h"
 
 #define REAP_SLOTS 1024 /* looked at in one tick */
 
@@ -95,7 +95,7 @@ static uint16_t known_macs(const struct member *m)
 }
 
 /* A packet is sent to another member only if that one will see that it came from us (one hop). */
-void member_set_macs(struct member *m, unsigned int id)
+static void set_macs(struct member *m, unsigned int id)
 {
 	struct other *o = &m->others[id];
 	bool next_hop = o->alive && o->knows_us;
@@ -117,7 +117,7 @@ void member_own_macs(struct member *m, const struct wire_macs *macs)
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
 		m->others[id].knows_us = false;
 		if (member_is_other(m, id))
-			member_set_macs(m, id);
+			set_macs(m, id);
 	}
 }
 
@@ -140,7 +140,7 @@ static void heartbeat(struct member *m)
 	wire_put_heartbeat(&w, &h);
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
 		if (member_is_other(m, id))
-			replica_send(m, (uint8_t)id, payload, (size_t)(w.at - payload));
+			outbox_send(m, (uint8_t)id, payload, (size_t)(w.at - payload));
 }
 
 /* We were not run for so long that the others have taken us out, and may have restarted meanwhile:
@@ -156,8 +156,9 @@ static void begin_anew(struct member *m)
 			continue;
 		heard |= member_bit(id);
 		o->knows_us = false;
-		member_set_macs(m, id);
-		replica_forget(m, (uint8_t)id);
+		set_macs(m, id);
+		outbox_forget(m, (uint8_t)id);
+		compare_forget(m, (uint8_t)id);
 	}
 	m->synced = 0;
 	if (heard)
@@ -179,6 +180,23 @@ static void notice_sleep(struct member *m)
 			m->others[id].heard_us = m->now_us;
 	if (slept_us > dead_us)
 		begin_anew(m);
+}
+
+static void suspect(struct member *m, unsigned int id)
+{
+	m->others[id].alive = m->others[id].knows_us = false;
+	set_macs(m, id);
+	m->synced &= (uint16_t)~member_bit(id);
+	takeover_step_out(m, member_bit(id));
+}
+
+static void watch(struct member *m)
+{
+	uint64_t dead_us = m->config.heartbeat_us * m->config.dead;
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (m->others[id].alive && m->now_us > m->others[id].heard_us + dead_us)
+			suspect(m, id);
 }
 
 /* Who has not looked for the others yet would make a cluster of its own, and answer ARP for it. */
@@ -224,7 +242,7 @@ static void reap(struct member *m)
 		if (!r || r->dirty || m->now_us < r->died_us + m->config.tombstone_us)
 			continue;
 		if (is_stray(r))
-			replica_set_aside(m, r);
+			life_set_aside(m, r);
 		else if (!r->alive)
 			forget(m, r);
 	}
@@ -269,7 +287,7 @@ void member_tick(struct member *m, uint64_t now_us)
 	m->ticked_us = now_us;
 	start(m);
 	set_flag(m, WIRE_BARRED, m->barred > 0);
-	takeover_watch(m);
+	watch(m);
 	takeover_publish(m);
 	if (now_us >= m->heartbeat_due_us)
 		heartbeat(m);
@@ -283,9 +301,7 @@ void member_tick(struct member *m, uint64_t now_us)
 void member_flush(struct member *m, uint64_t now_us)
 {
 	m->now_us = now_us;
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
-		if (member_is_other(m, id))
-			replica_flush(m, (uint8_t)id);
+	replica_flush(m);
 }
 
 /* Datagrams. */
@@ -307,7 +323,7 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 	o->told = true;
 	o->knows_us =
 		o->hears_us && h->knows >> m->config.self & 1 && m->now_us >= m->macs_heard_us;
-	member_set_macs(m, from);
+	set_macs(m, from);
 	if (m->journals[from] != h->journal) {
 		m->journals[from] = h->journal;
 		m->sweep = 0;
@@ -350,8 +366,8 @@ void member_datagram(
 		return;
 	case STREAM_NEW_LIFE:
 		o->told = o->knows_us = false;
-		member_set_macs(m, from);
-		replica_forget(m, from);
+		set_macs(m, from);
+		outbox_forget(m, from);
 		/* fallthrough */
 	case STREAM_NEW:
 		m->synced &= (uint16_t)~member_bit(from);
@@ -370,64 +386,4 @@ void member_datagram(
 			   us */
 	stream_arrived(&o->stream, h.seq, r.at, (size_t)(r.end - r.at));
 	replica_take(m, from);
-}
-
-/* Looking in. */
-
-const struct table *member_table(const struct member *m)
-{
-	return &m->table;
-}
-
-const struct view *member_view(const struct member *m)
-{
-	return &m->view;
-}
-
-uint8_t member_owner(const struct member *m, uint16_t bucket)
-{
-	return m->owner[bucket];
-}
-
-uint8_t member_flow_owner(const struct member *m, const struct record *r)
-{
-	if (r->pinned && m->view.live >> (r->pinned - 1) & 1)
-		return r->pinned - 1;
-	return m->owner[r->bucket];
-}
-
-uint32_t member_pins(const struct member *m)
-{
-	return m->pins;
-}
-
-uint32_t member_barred(const struct member *m)
-{
-	return m->barred;
-}
-
-uint8_t member_flags(const struct member *m)
-{
-	return m->flags;
-}
-
-const struct member_counters *member_counters(const struct member *m)
-{
-	return &m->counters;
-}
-
-void member_other(const struct member *m, uint8_t id, struct member_other *ret)
-{
-	const struct other *o = &m->others[id];
-
-	*ret = (struct member_other){
-		.alive = o->alive,
-		.synced = m->synced >> id & 1,
-		.settings_differ = o->differs,
-		.heard_us = o->heard_us,
-		.flags = o->heartbeat.flags,
-		.resent = o->stream.resent,
-		.queued = o->queue.count,
-		.records = o->heartbeat.records,
-	};
 }

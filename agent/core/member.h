@@ -7,9 +7,18 @@
  * member_ops`; the agent (espalierd.c) carries it out on a real kernel and network, the simulator
  * (tests/sim) on made-up ones.
  *
- * Seven files make it up: member.c (time, heartbeats, datagrams), takeover.c (views), kernel.c
- * (what our kernel holds), replica.c (records to and from other members), sequence.c (which numbers
- * this member may emit), work.c (what is to be done in our kernel), miss.c (SAs that ESP asks for).
+ * These files make it up, from the top; each calls only those below it (scripts/check-layers):
+ *
+ *   member.c     time, heartbeats, datagrams
+ *   takeover.c   views
+ *   execute.c    does what waits to be done in our kernel
+ *   miss.c       SAs that ESP asks for
+ *   kernel.c     what our kernel holds; replica.c: records as other members tell of them
+ *   compare.c    how we differ from another member; life.c: the end of records
+ *   flow.c       whose an SA's flow is: remote selectors, pins
+ *   sequence.c   which numbers this member may emit
+ *   outbox.c     what is to be sent; work.c: what is to be done in our kernel
+ *   state.c      looking in
  *
  * Times are microseconds of a clock that never goes back.
  */

@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "core/member_state.h"
+#include "core/state.h"
 
 #define ASK_AGAIN_US 50000
 #define GIVE_UP_US 500000
@@ -24,7 +24,7 @@ static void tell(struct member *m, uint8_t to, enum wire_kind kind, const struct
 	struct writer w = {.at = payload, .end = payload + sizeof(payload)};
 
 	wire_put_key(&w, kind, key);
-	replica_send(m, to, payload, (size_t)(w.at - payload));
+	outbox_send(m, to, payload, (size_t)(w.at - payload));
 }
 
 static void ask(struct member *m, struct miss *miss)
@@ -94,7 +94,7 @@ void miss_heard(struct member *m, uint8_t from, const struct wire_message *messa
 	if (message->kind == WIRE_ASK) {
 		r = table_find(&m->table, &message->key);
 		if (r && r->installed)
-			replica_mark_for(m, r, from);
+			outbox_mark_for(m, r, from);
 		else
 			tell(m, from, WIRE_LACK, &message->key);
 	} else if (miss) {

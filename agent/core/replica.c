@@ -1,212 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * replica.c - records to and from the other members.
- *
- * What must be sent is a mark on the record, and its slot in a queue for that member; when the
- * stream has room, the record is encoded as it is then. So memory is bounded, a record that changes
- * often is sent seldom, and a change, an announcement, a snapshot for a newcomer and the repair of
- * a loss are all the same thing.
- */
-#include <errno.h>
-#include <stdlib.h>
+/* replica.c - records as other members tell of them. */
 #include <string.h>
 
-#include "core/member_state.h"
-
-static int queue_push(struct queue *q, uint32_t slot)
-{
-	if (q->count == q->size) {
-		uint32_t size = q->size ? 2 * q->size : 64;
-		uint32_t *slots = malloc(size * sizeof(*slots));
-
-		if (!slots)
-			return -ENOMEM;
-		for (uint32_t i = 0; i < q->count; i++)
-			slots[i] = q->slots[(q->head + i) % q->size];
-		free(q->slots);
-		*q = (struct queue){.slots = slots, .size = size, .count = q->count};
-	}
-	q->slots[(q->head + q->count++) % q->size] = slot;
-	return 0;
-}
-
-static void queue_pop(struct queue *q)
-{
-	q->head = (q->head + 1) % q->size;
-	q->count--;
-}
-
-/* Records stand in a queue once; of the rest, another member must not make us keep any amount. */
-void replica_queue(struct member *m, uint8_t to, uint32_t what)
-{
-	struct queue *q = &m->others[to].queue;
-
-	if (q->count < m->config.capacity + 2 * TABLE_LEAVES)
-		(void)queue_push(q, what);
-}
-
-static void mark(struct member *m, struct record *r, unsigned int id, uint16_t *dirty)
-{
-	uint16_t bit = member_bit(id);
-
-	*dirty |= bit;
-	if (!(r->queued & bit) && queue_push(&m->others[id].queue, r->slot) == 0)
-		r->queued |= bit;
-}
-
-static void mark_all(struct member *m, struct record *r, uint16_t *dirty)
-{
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
-		if (member_is_other(m, id) && m->others[id].stream.heard_id)
-			mark(m, r, id, dirty);
-}
-
-void replica_mark(struct member *m, struct record *r)
-{
-	mark_all(m, r, &r->dirty);
-}
-
-void replica_mark_state(struct member *m, struct record *r)
-{
-	mark_all(m, r, &r->dirty_state);
-}
-
-void replica_mark_position(struct member *m, struct record *r)
-{
-	mark_all(m, r, &r->dirty_position);
-}
-
-void replica_mark_for(struct member *m, struct record *r, unsigned int id)
-{
-	mark(m, r, id, &r->dirty);
-}
-
-static void unmark(struct record *r, uint8_t id)
-{
-	uint16_t others = (uint16_t)~member_bit(id);
-
-	r->queued &= others;
-	r->dirty &= others;
-	r->dirty_state &= others;
-	r->dirty_position &= others;
-}
-
-void replica_forget(struct member *m, uint8_t id)
-{
-	struct other *o = &m->others[id];
-
-	for (; o->queue.count; queue_pop(&o->queue)) {
-		struct record *r = table_at(&m->table, o->queue.slots[o->queue.head]);
-
-		if (r)
-			unmark(r, id);
-	}
-	stream_restart(&o->stream);
-	compare_forget(m, id);
-}
-
-/* Sending. */
-
-static void put_record(struct member *m, struct writer *w, const struct record *r)
-{
-	uint8_t body[RECORD_BODY_MAX];
-	int len;
-
-	if (r->key.kind == RECORD_POLICY) {
-		wire_put_record(w, r, r->body, r->alive ? r->body_len : 0);
-		return;
-	}
-	/* Without a body the other learns of the SA, and asks again until we have one. */
-	len = r->alive ? m->ops->read(m->ctx, &r->key, body, sizeof(body)) : 0;
-	wire_put_record(w, r, body, len > 0 ? (size_t)len : 0);
-	explicit_bzero(body, sizeof(body));
-}
-
-/* Writes what stands first in the queue. False: it does not fit. */
-static bool put_first(struct member *m, uint8_t to, struct writer *w)
-{
-	uint32_t slot = m->others[to].queue.slots[m->others[to].queue.head];
-	uint16_t bit = member_bit(to);
-	struct record *r;
-
-	if (slot >= QUEUE_SPECIAL) {
-		compare_put(m, to, w, slot);
-		return !w->failed;
-	}
-	r = table_at(&m->table, slot);
-	if (!r || !(r->queued & bit))
-		return true;
-	if (!r->known)
-		; /* set aside meanwhile */
-	else if (r->dirty & bit)
-		put_record(m, w, r);
-	else if (r->dirty_state & bit && r->key.kind == RECORD_SA)
-		wire_put_state(w, r);
-	else if (r->dirty_position & bit)
-		wire_put_position(w, table_name(r), r->seq);
-	if (w->failed)
-		return false;
-	unmark(r, to);
-	return true;
-}
-
-static void fill(struct member *m, uint8_t to)
-{
-	struct other *o = &m->others[to];
-	uint8_t payload[WIRE_PAYLOAD];
-
-	while (o->queue.count && stream_room(&o->stream)) {
-		struct writer w = {.at = payload, .end = payload + sizeof(payload)};
-
-		while (o->queue.count && put_first(m, to, &w))
-			queue_pop(&o->queue);
-		if (w.at == payload)
-			break;
-		if (stream_push(&o->stream, payload, (size_t)(w.at - payload)) < 0)
-			break;
-	}
-	explicit_bzero(payload, sizeof(payload));
-}
-
-static void put_datagram(
-	struct member *m, uint8_t to, struct wire_header *h, const uint8_t *payload, size_t len)
-{
-	uint8_t datagram[WIRE_MAX];
-	struct writer w = {.at = datagram, .end = datagram + sizeof(datagram)};
-
-	h->from = m->config.self;
-	h->to = to;
-	stream_header(&m->others[to].stream, h);
-	wire_put_header(&w, h);
-	write_bytes(&w, payload, len);
-	m->ops->send(m->ctx, to, datagram, (size_t)(w.at - datagram));
-	explicit_bzero(datagram, sizeof(datagram));
-}
-
-void replica_send(struct member *m, uint8_t to, const uint8_t *payload, size_t len)
-{
-	put_datagram(m, to, &(struct wire_header){.segment = false}, payload, len);
-}
-
-void replica_flush(struct member *m, uint8_t to)
-{
-	struct other *o = &m->others[to];
-	const uint8_t *payload;
-	uint32_t seq;
-	size_t len;
-
-	if (!o->alive)
-		return;
-	compare_go_on(m, to);
-	fill(m, to);
-	while (stream_next(&o->stream, m->now_us, &seq, &payload, &len))
-		put_datagram(
-			m, to, &(struct wire_header){.segment = true, .seq = seq}, payload, len);
-	if (o->stream.ack_due)
-		replica_send(m, to, NULL, 0);
-}
-
-/* Receiving. */
+#include "core/state.h"
 
 static void apply_policy(struct member *m, struct record *r, const struct wire_message *message)
 {
@@ -216,7 +12,7 @@ static void apply_policy(struct member *m, struct record *r, const struct wire_m
 	} else if (!r->alive) {
 		if (r->installed)
 			m->ops->remove(m->ctx, &r->key);
-		member_died(m, r);
+		life_died(m, r);
 	}
 	table_changed(&m->table, r);
 }
@@ -228,22 +24,12 @@ static void apply_sa(
 	if (!r->alive) {
 		if (r->installed)
 			m->ops->remove(m->ctx, &r->key);
-		member_died(m, r);
+		life_died(m, r);
 	} else if (!r->installed && message->body_len) {
 		sequence_install(m, r, message->body, message->body_len);
 	} else if (r->installed && merged & TABLE_CONTENT) {
 		sequence_guard(m, r);
 	}
-}
-
-/* Another SA of the same key is meant. What is known of the numbers of this one is kept. */
-void replica_set_aside(struct member *m, struct record *r)
-{
-	if (r->installed)
-		m->ops->remove(m->ctx, &r->key);
-	member_died(m, r);
-	r->known = false;
-	member_apply_pair(m, r->facts.pair);
 }
 
 /*
@@ -264,9 +50,9 @@ static bool contest(struct member *m, struct record *r)
 	if (r->created_here != other->created_here) {
 		if (loser->installed)
 			m->ops->remove(m->ctx, &loser->key);
-		member_end(m, loser);
+		life_end(m, loser);
 	} else {
-		replica_set_aside(m, loser);
+		life_set_aside(m, loser);
 	}
 	if (loser == r)
 		return false;
@@ -297,21 +83,21 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	old_pair = r->facts.pair;
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)
-		replica_mark_for(m, r, from);
+		outbox_mark_for(m, r, from);
 	if (r->key.kind == RECORD_SA && r->alive && !contest(m, r)) {
-		member_apply_pair(m, old_pair);
+		flow_apply_pair(m, old_pair);
 		return;
 	}
-	member_steer(m, r);
+	flow_steer(m, r);
 	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
 		apply_policy(m, r, message);
 	else if (r->key.kind == RECORD_SA &&
 		 (merged & ~TABLE_OURS_NEWER || (r->alive && !r->installed)))
 		apply_sa(m, r, message, merged);
 	if (old_pair != r->facts.pair)
-		member_apply_pair(m, old_pair);
+		flow_apply_pair(m, old_pair);
 	if (merged & TABLE_CONTENT)
-		member_apply_pair(m, r->facts.pair);
+		flow_apply_pair(m, r->facts.pair);
 	sequence_look(m, r);
 }
 
@@ -393,4 +179,14 @@ void replica_worked(struct member *m)
 			replica_take(m, (uint8_t)id);
 			compare_worked(m, (uint8_t)id);
 		}
+}
+
+void replica_flush(struct member *m)
+{
+	for (uint8_t id = 0; id < ESPALIER_MEMBERS; id++) {
+		if (!m->others[id].alive)
+			continue;
+		compare_go_on(m, id);
+		outbox_flush(m, id);
+	}
 }

@@ -15,7 +15,7 @@
  */
 #include <string.h>
 
-#include "core/member_state.h"
+#include "core/state.h"
 
 /* Two members that both hold themselves for the owner would leapfrog each other; this slows them
  * down. */
@@ -177,7 +177,7 @@ void sequence_announce(struct member *m, struct record *r, uint64_t block)
 		r->top = max(r->top, *upto);
 	r->journaled = true;
 	table_changed(&m->table, r);
-	replica_mark_state(m, r);
+	outbox_mark_state(m, r);
 	m->counters.entered++;
 }
 
@@ -230,7 +230,7 @@ static void raise_top(struct member *m, struct record *r, uint64_t top)
 		return;
 	r->top = top;
 	table_changed(&m->table, r);
-	replica_mark_state(m, r);
+	outbox_mark_state(m, r);
 }
 
 void member_position(struct member *m, uint32_t slot, uint64_t seq)
@@ -248,7 +248,7 @@ void member_position(struct member *m, uint32_t slot, uint64_t seq)
 		sequence_consider(m, r);
 	} else if (seq > r->seq && is_owner(m, r)) {
 		r->seq = seq;
-		replica_mark_position(m, r);
+		outbox_mark_position(m, r);
 	}
 }
 
@@ -276,7 +276,7 @@ void sequence_name(struct member *m, struct record *r)
 	}
 	if (changed) {
 		table_changed(&m->table, r);
-		replica_mark_state(m, r);
+		outbox_mark_state(m, r);
 	}
 }
 

@@ -4,7 +4,7 @@
  * may be lost, repeated or overtaken. A window of segments; cumulative and selective
  * acknowledgement; resend with back-off, or as soon as something sent later has arrived.
  *
- * What does not fit the window waits as marks on records, not as bytes (replica.c): memory is
+ * What does not fit the window waits as marks on records, not as bytes (outbox.c): memory is
  * bounded, and what changed twice is sent once.
  */
 #ifndef STREAM_H

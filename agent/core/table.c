@@ -393,6 +393,14 @@ void table_changed(struct table *t, struct record *r)
 	count(t, r);
 }
 
+void table_renew(struct record *r, uint8_t author)
+{
+	/* No number of changes gets there; another member's word may, and must not begin anew. */
+	if (r->version < UINT64_MAX)
+		r->version++;
+	r->author = author;
+}
+
 bool table_newer(const struct record *a, const struct record *b)
 {
 	if (a->version != b->version)

@@ -67,7 +67,7 @@ struct record {
 	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
 	uint8_t pin_told; /* inbound: `pinned` as the datapath has it */
 	struct espalier_flow selector_flow;
-	uint64_t work; /* id of what waits to be done for it in our kernel (sequence.c); 0: nothing
+	uint64_t work; /* id of what waits to be done for it in our kernel (work.c); 0: nothing
 			*/
 	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
 	uint64_t position; /* outbound: where this member's counter is known to be */
@@ -146,6 +146,9 @@ struct record *table_leaf_next(const struct table *t, uint32_t leaf, const struc
 /* A short name of an SA, the same on all members: half of it is its key's, half its birth's. */
 uint64_t table_name(const struct record *r);
 struct record *table_find_name(const struct table *t, uint64_t name); /* known and alive, or NULL */
+
+/* Makes a record's content newer than all that has been heard of it: `author` says so. */
+void table_renew(struct record *r, uint8_t author);
 
 /* Is a's content newer than b's? */
 bool table_newer(const struct record *a, const struct record *b);

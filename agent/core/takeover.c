@@ -6,7 +6,7 @@
  * himself; nobody votes. The lowest member of the view publishes the next one, which all follow.
  * Views that differ for a while cost packets, not safety (block.h).
  */
-#include "core/member_state.h"
+#include "core/state.h"
 
 static uint8_t flags_of(const struct member *m, unsigned int id)
 {
@@ -126,23 +126,6 @@ void takeover_step_out(struct member *m, uint16_t members)
 	view.live &= (uint16_t)~members;
 	if (view.live)
 		flip(m, &view);
-}
-
-static void suspect(struct member *m, unsigned int id)
-{
-	m->others[id].alive = m->others[id].knows_us = false;
-	member_set_macs(m, id);
-	m->synced &= (uint16_t)~member_bit(id);
-	takeover_step_out(m, member_bit(id));
-}
-
-void takeover_watch(struct member *m)
-{
-	uint64_t dead_us = m->config.heartbeat_us * m->config.dead;
-
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
-		if (m->others[id].alive && m->now_us > m->others[id].heard_us + dead_us)
-			suspect(m, id);
 }
 
 /*

@@ -44,7 +44,7 @@ enum wire_kind {
 	WIRE_RECORD = 2, /* all of a record, with its body; packed */
 	WIRE_STATE = 3, /* an SA's top, seq, upto and journals; packed */
 	WIRE_POSITION = 4, /* an inbound SA's seq */
-	/* A comparison (replica.c). */
+	/* A comparison (compare.c). */
 	WIRE_DIGEST = 5, /* digests of ranges of the sender's table */
 	WIRE_PULL = 6, /* send me what differs from the digests just sent */
 	WIRE_LEAVES = 7, /* these ranges differ: the digests of their leaves */

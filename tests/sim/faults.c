@@ -2,7 +2,7 @@
 /* faults.c - what goes wrong, and how it ends. */
 #include <string.h>
 
-#include "core/member_state.h"
+#include "core/state.h"
 #include "world.h"
 
 /* An SA is gone from a kernel, and nobody is told. */

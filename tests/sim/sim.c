@@ -23,7 +23,7 @@
 #include <string.h>
 
 #include "core/hash.h"
-#include "core/member_state.h"
+#include "core/state.h"
 #include "world.h"
 
 #define WARM_UP_US 1000000

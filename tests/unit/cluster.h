@@ -22,7 +22,7 @@
 #include <string.h>
 
 #include "core/hash.h"
-#include "core/member_state.h"
+#include "core/state.h"
 
 #define BITS 8
 #define HEARTBEAT_US 10000

@@ -13,7 +13,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "core/member_state.h"
+#include "core/state.h"
 #include "io/digest.h"
 #include "io/journal.h"
 #include "replication.h"

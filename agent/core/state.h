@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* member_state.h - shared by the files that make up a member (member.h) only. */
-#ifndef MEMBER_STATE_H
-#define MEMBER_STATE_H
+/* state.h - shared by the files that make up a member (member.h) only. */
+#ifndef STATE_H
+#define STATE_H
 
 #include "core/member.h"
 #include "core/stream.h"
@@ -129,18 +129,25 @@ static inline bool record_is_outbound_sa(const struct record *r)
 	return r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_OUT;
 }
 
+/*
+ * What the files offer each other, from the top. A file calls those below it only
+ * (scripts/check-layers).
+ */
+
+/* takeover.c */
+void takeover_publish(struct member *m);
+void takeover_adopt(struct member *m, uint8_t from); /* the view that it told */
+void takeover_step_out(struct member *m, uint16_t members); /* of our view, at once */
+
+/* miss.c */
+void miss_heard(struct member *m, uint8_t from, const struct wire_message *message);
+void miss_installed(struct member *m, const struct record_key *key);
+void miss_tick(struct member *m);
+
 /* replica.c */
-void replica_mark(struct member *m, struct record *r); /* all of it, to all */
-void replica_mark_state(struct member *m, struct record *r); /* its numbers, to all */
-void replica_mark_position(struct member *m, struct record *r); /* seq, to all */
-void replica_mark_for(struct member *m, struct record *r, unsigned int id); /* all of it, to one */
-void replica_queue(struct member *m, uint8_t to, uint32_t what); /* a QUEUE_ value */
-void replica_flush(struct member *m, uint8_t to);
 void replica_take(struct member *m, uint8_t from); /* what has arrived in order */
-void replica_set_aside(struct member *m, struct record *r); /* nobody has it any more */
 void replica_worked(struct member *m); /* some work has been done: what waited for that? */
-void replica_forget(struct member *m, uint8_t id); /* it restarted: what was on its way is void */
-void replica_send(struct member *m, uint8_t to, const uint8_t *payload, size_t len); /* once */
+void replica_flush(struct member *m); /* sends to all what is due */
 
 /* compare.c */
 void compare_pull(struct member *m, uint8_t from);
@@ -148,8 +155,23 @@ void compare_void(struct member *m, uint8_t from);
 void compare_go_on(struct member *m, uint8_t with);
 void compare_forget(struct member *m, uint8_t with); /* its stream began anew */
 void compare_heard(struct member *m, uint8_t from, const struct wire_message *message);
-void compare_put(struct member *m, uint8_t to, struct writer *w, uint32_t what);
 void compare_worked(struct member *m, uint8_t with);
+
+/* life.c */
+void life_died(struct member *m, struct record *r); /* by what another member says */
+void life_end(struct member *m, struct record *r); /* because we say so */
+void life_lost(struct member *m, struct record *r); /* our kernel lacks it, others need not */
+void life_set_aside(struct member *m, struct record *r); /* nobody has it any more */
+
+/* flow.c */
+/* Sets whose an SA, just made here or paired anew, is, and with it its pair's other SA. */
+void flow_choose(struct member *m, struct record *r);
+uint8_t flow_own_pin(const struct member *m, const struct record *r); /* `pinned`, made here */
+/* The living SA of a pair, or NULL. */
+struct record *flow_pair_sa(
+	const struct member *m, uint64_t pair, enum espalier_direction direction);
+void flow_apply_pair(struct member *m, uint64_t pair); /* flows of policies follow their SAs' */
+void flow_steer(struct member *m, struct record *r); /* it has, or has no more, a pin */
 
 /* sequence.c */
 void sequence_consider(struct member *m, struct record *r); /* enter a block if one is needed */
@@ -167,6 +189,16 @@ void sequence_bar(struct member *m, struct record *r); /* sets or lifts `barred`
 void sequence_reset(struct member *m, struct record *r);
 void sequence_tick(struct member *m);
 
+/* outbox.c */
+void outbox_mark(struct member *m, struct record *r); /* all of it, to all */
+void outbox_mark_state(struct member *m, struct record *r); /* its numbers, to all */
+void outbox_mark_position(struct member *m, struct record *r); /* seq, to all */
+void outbox_mark_for(struct member *m, struct record *r, unsigned int id); /* all of it, to one */
+void outbox_queue(struct member *m, uint8_t to, uint32_t what); /* a QUEUE_ value */
+void outbox_flush(struct member *m, uint8_t to);
+void outbox_forget(struct member *m, uint8_t id); /* it restarted: what was on its way is void */
+void outbox_send(struct member *m, uint8_t to, const uint8_t *payload, size_t len); /* once */
+
 /* work.c */
 /*
  * Adds work for a record, taking a copy of the body. NULL: something waits to be done for it
@@ -174,27 +206,11 @@ void sequence_tick(struct member *m);
  */
 struct work *work_add(
 	struct member *m, struct record *r, uint64_t block, const void *body, size_t body_len);
-bool work_busy(const struct member *m); /* WORK_MAX waits */
+struct work *work_at(const struct member *m, uint32_t index); /* 0: the next one */
+/* Takes out the next one of those that are released; to be given to work_free(). False: none is. */
+bool work_take(struct member *m, struct work *ret);
+void work_free(struct work *w);
 void work_free_all(struct member *m);
-
-/* miss.c */
-void miss_heard(struct member *m, uint8_t from, const struct wire_message *message);
-void miss_installed(struct member *m, const struct record_key *key);
-void miss_tick(struct member *m);
-
-/* kernel.c */
-void member_apply_pair(struct member *m, uint64_t pair); /* flows of policies follow their SAs' */
-void member_steer(struct member *m, struct record *r); /* it has, or has no more, a pin */
-void member_died(struct member *m, struct record *r); /* by what another member says */
-void member_end(struct member *m, struct record *r); /* because we say so */
-
-/* takeover.c */
-void takeover_watch(struct member *m);
-void takeover_publish(struct member *m);
-void takeover_adopt(struct member *m, uint8_t from); /* the view that it told */
-void takeover_step_out(struct member *m, uint16_t members); /* of our view, at once */
-
-/* member.c */
-void member_set_macs(struct member *m, unsigned int id);
+bool work_busy(const struct member *m); /* WORK_MAX waits */
 
 #endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * flow.c - whose an SA's flow is: the same member's for both SAs of a Child SA and for what their
+ * policies lead to; told to the datapath as remote selectors and pins.
+ */
+#include <string.h>
+
+#include "core/state.h"
+
+/* The outer side steers a pinned SA whether or not our own kernel has it. */
+void flow_steer(struct member *m, struct record *r)
+{
+	bool steered = r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_IN && r->alive;
+	struct espalier_flow flow = {.bucket = r->bucket, .pinned = steered ? r->pinned : 0};
+
+	if (flow.pinned == r->pin_told)
+		return;
+	m->pins += !r->pin_told;
+	m->pins -= !flow.pinned;
+	r->pin_told = flow.pinned;
+	m->ops->pin(m->ctx, &r->key, flow.pinned ? &flow : NULL);
+}
+
+static void set_flow(struct member *m, struct record *r, struct espalier_flow flow, bool paired)
+{
+	if (r->bucket == flow.bucket && r->pinned == flow.pinned && r->paired == paired)
+		return;
+	r->bucket = flow.bucket;
+	r->pinned = flow.pinned;
+	r->paired = paired;
+	table_renew(r, m->config.self);
+	table_changed(&m->table, r);
+	outbox_mark(m, r);
+	if (!r->installed)
+		return;
+	sequence_guard(m, r);
+	sequence_look(m, r);
+}
+
+static struct espalier_flow flow_of(const struct record *r)
+{
+	return (struct espalier_flow){.bucket = r->bucket, .pinned = r->pinned};
+}
+
+struct record *flow_pair_sa(
+	const struct member *m, uint64_t pair, enum espalier_direction direction)
+{
+	struct record *r;
+
+	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
+		if (r->key.kind == RECORD_SA && r->alive && r->facts.direction == direction)
+			return r;
+	return NULL;
+}
+
+static uint16_t own_bucket(const struct member *m, const struct record *r)
+{
+	return (uint16_t)espalier_bucket(__builtin_bswap32(r->key.spi), m->config.hash);
+}
+
+/* An inbound SA that was made here is ours, though its bucket be another member's: its IKE SA is
+ * here, too. Out of the view we own nothing. */
+uint8_t flow_own_pin(const struct member *m, const struct record *r)
+{
+	uint8_t self = m->config.self;
+	bool other = m->view.live >> self & 1 && m->owner[own_bucket(m, r)] != self;
+
+	return r->facts.direction == ESPALIER_IN && other ? self + 1 : 0;
+}
+
+/* Both SAs of a Child SA go to one member: the outbound one has the flow of the inbound one. */
+void flow_choose(struct member *m, struct record *r)
+{
+	struct espalier_flow own = {.bucket = own_bucket(m, r), .pinned = r->pinned};
+	struct record *other;
+
+	if (r->facts.direction == ESPALIER_IN) {
+		set_flow(m, r, own, false);
+		other = flow_pair_sa(m, r->facts.pair, ESPALIER_OUT);
+		if (other && !other->paired)
+			set_flow(m, other, own, true);
+		return;
+	}
+	other = flow_pair_sa(m, r->facts.pair, ESPALIER_IN);
+	set_flow(m, r, other ? flow_of(other) : own, other != NULL);
+}
+
+/*
+ * Whose what goes to a remote selector is. Of several policies for it (those of two local networks,
+ * say) that with the lowest key counts: the same one on all members, in whatever order they came.
+ */
+static void apply_remote(struct member *m, const struct espalier_selector *remote)
+{
+	struct record *told = NULL, *counts = NULL;
+	struct espalier_flow flow = {0};
+
+	for (struct record *r = table_remote_first(&m->table, remote); r;
+		r = table_remote_next(&m->table, r)) {
+		const struct record *sa;
+
+		if (r->selector_set)
+			told = r;
+		if (!r->alive || r->key.kind != RECORD_POLICY ||
+			(counts && memcmp(&r->key, &counts->key, sizeof(r->key)) > 0))
+			continue;
+		sa = flow_pair_sa(m, r->facts.pair, ESPALIER_OUT);
+		if (!sa)
+			continue;
+		counts = r;
+		flow = flow_of(sa);
+	}
+	if (!counts && told)
+		m->ops->selector(m->ctx, remote, NULL);
+	else if (counts && (!told || memcmp(&told->selector_flow, &flow, sizeof(flow)) != 0))
+		m->ops->selector(m->ctx, remote, &flow);
+	if (told)
+		told->selector_set = false;
+	if (counts) {
+		counts->selector_set = true;
+		counts->selector_flow = flow;
+	}
+}
+
+void flow_apply_pair(struct member *m, uint64_t pair)
+{
+	struct record *r;
+
+	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
+		if (r->facts.remote.prefixlen)
+			apply_remote(m, &r->facts.remote);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* life.c - records that end here, in whatever way. */
+#include <stdlib.h>
+
+#include "core/state.h"
+
+void life_died(struct member *m, struct record *r)
+{
+	r->alive = false;
+	sequence_reset(m, r);
+	free(r->body);
+	r->body = NULL;
+	r->body_len = 0;
+	r->died_us = m->now_us;
+	table_changed(&m->table, r);
+	flow_steer(m, r);
+	/* The guard knows one SA of a key. */
+	if (r->key.kind == RECORD_SA && !table_find(&m->table, &r->key))
+		m->ops->guard(m->ctx, &r->key, NULL);
+}
+
+void life_end(struct member *m, struct record *r)
+{
+	table_renew(r, m->config.self);
+	life_died(m, r);
+	outbox_mark(m, r);
+	flow_apply_pair(m, r->facts.pair);
+}
+
+/* Another SA of the same key is meant. What is known of the numbers of this one is kept. */
+void life_set_aside(struct member *m, struct record *r)
+{
+	if (r->installed)
+		m->ops->remove(m->ctx, &r->key);
+	life_died(m, r);
+	r->known = false;
+	flow_apply_pair(m, r->facts.pair);
+}
+
+/* A copy was taken away behind our back: another member brings an SA again, by the next comparison
+ * at the latest. */
+void life_lost(struct member *m, struct record *r)
+{
+	sequence_reset(m, r);
+	r->died_us = m->now_us;
+	m->counters.missing++;
+	if (r->key.kind == RECORD_POLICY) {
+		sequence_install(m, r, NULL, 0);
+	} else {
+		sequence_bar(m, r);
+		sequence_guard(m, r);
+	}
+	table_changed(&m->table, r);
+}

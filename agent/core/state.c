@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* state.c - looking in: what a member knows. */
+#include "core/state.h"
+
+const struct table *member_table(const struct member *m)
+{
+	return &m->table;
+}
+
+const struct view *member_view(const struct member *m)
+{
+	return &m->view;
+}
+
+uint8_t member_owner(const struct member *m, uint16_t bucket)
+{
+	return m->owner[bucket];
+}
+
+uint8_t member_flow_owner(const struct member *m, const struct record *r)
+{
+	if (r->pinned && m->view.live >> (r->pinned - 1) & 1)
+		return r->pinned - 1;
+	return m->owner[r->bucket];
+}
+
+uint32_t member_pins(const struct member *m)
+{
+	return m->pins;
+}
+
+uint32_t member_barred(const struct member *m)
+{
+	return m->barred;
+}
+
+uint8_t member_flags(const struct member *m)
+{
+	return m->flags;
+}
+
+const struct member_counters *member_counters(const struct member *m)
+{
+	return &m->counters;
+}
+
+void member_other(const struct member *m, uint8_t id, struct member_other *ret)
+{
+	const struct other *o = &m->others[id];
+
+	*ret = (struct member_other){
+		.alive = o->alive,
+		.synced = m->synced >> id & 1,
+		.settings_differ = o->differs,
+		.heard_us = o->heard_us,
+		.flags = o->heartbeat.flags,
+		.resent = o->stream.resent,
+		.queued = o->queue.count,
+		.records = o->heartbeat.records,
+	};
+}
