@@ -24,8 +24,8 @@ void compare_pull(struct member *m, uint8_t from)
 	o->asking.leaves = 0;
 	o->asking.pulled = false;
 	for (uint32_t part = 0; part < TABLE_RANGES / WIRE_DIGESTS; part++)
-		outbox_queue(m, from, QUEUE_DIGEST + part);
-	outbox_queue(m, from, QUEUE_PULL);
+		outbox_queue(m, from, QUEUE_DIGEST, part);
+	outbox_queue(m, from, QUEUE_PULL, 0);
 }
 
 /* What was asked before we lost the member is not answered by what it says now. */
@@ -42,7 +42,7 @@ static void end_serving(struct member *m, uint8_t to)
 	const struct serving *s = &m->others[to].serving;
 
 	if (!s->walking && !s->narrowing)
-		outbox_queue(m, to, QUEUE_PULLED);
+		outbox_queue(m, to, QUEUE_PULLED, 0);
 }
 
 /* Sends what the other has nothing like, a bounded number of records at a time. */
@@ -83,10 +83,10 @@ static void serve(struct member *m, uint8_t to, uint32_t number)
 			continue;
 		}
 		s->narrowing = true;
-		outbox_queue(m, to, QUEUE_LEAVES + range);
+		outbox_queue(m, to, QUEUE_LEAVES, range);
 	}
 	if (s->narrowing)
-		outbox_queue(m, to, QUEUE_LEAVES_END);
+		outbox_queue(m, to, QUEUE_LEAVES_END, 0);
 	end_serving(m, to);
 }
 
@@ -99,7 +99,7 @@ static void narrow(struct member *m, uint8_t from, const struct wire_digest *d)
 		if (d->values[i] == m->table.leaves[d->first + i] || d->values[i] == 0)
 			continue;
 		o->asking.leaves++;
-		outbox_queue(m, from, QUEUE_HAVE + d->first + i);
+		outbox_queue(m, from, QUEUE_HAVE, d->first + i);
 	}
 }
 
@@ -165,7 +165,7 @@ void compare_heard(struct member *m, uint8_t from, const struct wire_message *me
 	} else if (message->kind == WIRE_HAVE) {
 		send_lacking(m, from, d);
 	} else if (message->kind == WIRE_LEAVES_END && message->number == o->asking.asked) {
-		outbox_queue(m, from, QUEUE_HAVE_END);
+		outbox_queue(m, from, QUEUE_HAVE_END, 0);
 	} else if (message->kind == WIRE_HAVE_END && message->number == o->serving.number &&
 		   o->serving.narrowing) {
 		o->serving.narrowing = false;

@@ -59,7 +59,7 @@ void member_free(struct member *m)
 		return;
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
 		stream_free(&m->others[id].stream);
-		free(m->others[id].queue.slots);
+		free(m->others[id].queue.entries);
 	}
 	work_free_all(m);
 	table_free(&m->table);

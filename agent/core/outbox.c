@@ -13,20 +13,21 @@
 
 #include "core/state.h"
 
-static int queue_push(struct queue *q, uint32_t slot)
+static int queue_push(struct queue *q, enum queue_kind kind, uint32_t index)
 {
 	if (q->count == q->size) {
 		uint32_t size = q->size ? 2 * q->size : 64;
-		uint32_t *slots = malloc(size * sizeof(*slots));
+		struct queue_entry *entries = malloc(size * sizeof(*entries));
 
-		if (!slots)
+		if (!entries)
 			return -ENOMEM;
 		for (uint32_t i = 0; i < q->count; i++)
-			slots[i] = q->slots[(q->head + i) % q->size];
-		free(q->slots);
-		*q = (struct queue){.slots = slots, .size = size, .count = q->count};
+			entries[i] = q->entries[(q->head + i) % q->size];
+		free(q->entries);
+		*q = (struct queue){.entries = entries, .size = size, .count = q->count};
 	}
-	q->slots[(q->head + q->count++) % q->size] = slot;
+	q->entries[(q->head + q->count++) % q->size] =
+		(struct queue_entry){.kind = kind, .index = index};
 	return 0;
 }
 
@@ -37,12 +38,12 @@ static void queue_pop(struct queue *q)
 }
 
 /* Records stand in a queue once; of the rest, another member must not make us keep any amount. */
-void outbox_queue(struct member *m, uint8_t to, uint32_t what)
+void outbox_queue(struct member *m, uint8_t to, enum queue_kind kind, uint32_t index)
 {
 	struct queue *q = &m->others[to].queue;
 
 	if (q->count < m->config.capacity + 2 * TABLE_LEAVES)
-		(void)queue_push(q, what);
+		(void)queue_push(q, kind, index);
 }
 
 static void mark(struct member *m, struct record *r, unsigned int id, uint16_t *dirty)
@@ -50,7 +51,7 @@ static void mark(struct member *m, struct record *r, unsigned int id, uint16_t *
 	uint16_t bit = member_bit(id);
 
 	*dirty |= bit;
-	if (!(r->queued & bit) && queue_push(&m->others[id].queue, r->slot) == 0)
+	if (!(r->queued & bit) && queue_push(&m->others[id].queue, QUEUE_RECORD, r->slot) == 0)
 		r->queued |= bit;
 }
 
@@ -96,9 +97,10 @@ void outbox_forget(struct member *m, uint8_t id)
 	struct other *o = &m->others[id];
 
 	for (; o->queue.count; queue_pop(&o->queue)) {
-		struct record *r = table_at(&m->table, o->queue.slots[o->queue.head]);
+		const struct queue_entry *first = &o->queue.entries[o->queue.head];
+		struct record *r = table_at(&m->table, first->index);
 
-		if (r)
+		if (first->kind == QUEUE_RECORD && r)
 			unmark(r, id);
 	}
 	stream_restart(&o->stream);
@@ -134,43 +136,55 @@ static void put_have(struct member *m, struct writer *w, uint32_t leaf)
 	wire_put_digest(w, WIRE_HAVE, (uint16_t)leaf, values, n);
 }
 
-static void put_note(struct member *m, uint8_t to, struct writer *w, uint32_t what)
+static void put_comparison(
+	struct member *m, uint8_t to, struct writer *w, const struct queue_entry *entry)
 {
 	const struct other *o = &m->others[to];
 	const struct table *t = &m->table;
 	uint16_t first;
 
-	if (what >= QUEUE_HAVE) {
-		put_have(m, w, what - QUEUE_HAVE);
-	} else if (what >= QUEUE_LEAVES) {
-		first = (uint16_t)((what - QUEUE_LEAVES) * TABLE_FANOUT);
-		wire_put_digest(w, WIRE_LEAVES, first, &t->leaves[first], TABLE_FANOUT);
-	} else if (what == QUEUE_PULL) {
-		wire_put_number(w, WIRE_PULL, o->asking.asked);
-	} else if (what == QUEUE_LEAVES_END) {
-		wire_put_number(w, WIRE_LEAVES_END, o->serving.number);
-	} else if (what == QUEUE_HAVE_END) {
-		wire_put_number(w, WIRE_HAVE_END, o->asking.asked);
-	} else if (what == QUEUE_PULLED) {
-		wire_put_number(w, WIRE_PULLED, o->serving.number);
-	} else {
-		first = (uint16_t)((what - QUEUE_DIGEST) * WIRE_DIGESTS % TABLE_RANGES);
+	switch (entry->kind) {
+	case QUEUE_RECORD:
+		break;
+	case QUEUE_DIGEST:
+		first = (uint16_t)(entry->index * WIRE_DIGESTS);
 		wire_put_digest(w, WIRE_DIGEST, first, &t->digests[first], WIRE_DIGESTS);
+		break;
+	case QUEUE_PULL:
+		wire_put_number(w, WIRE_PULL, o->asking.asked);
+		break;
+	case QUEUE_LEAVES:
+		first = (uint16_t)(entry->index * TABLE_FANOUT);
+		wire_put_digest(w, WIRE_LEAVES, first, &t->leaves[first], TABLE_FANOUT);
+		break;
+	case QUEUE_LEAVES_END:
+		wire_put_number(w, WIRE_LEAVES_END, o->serving.number);
+		break;
+	case QUEUE_HAVE:
+		put_have(m, w, entry->index);
+		break;
+	case QUEUE_HAVE_END:
+		wire_put_number(w, WIRE_HAVE_END, o->asking.asked);
+		break;
+	case QUEUE_PULLED:
+		wire_put_number(w, WIRE_PULLED, o->serving.number);
+		break;
 	}
 }
 
 /* Writes what stands first in the queue. False: it does not fit. */
 static bool put_first(struct member *m, uint8_t to, struct writer *w)
 {
-	uint32_t slot = m->others[to].queue.slots[m->others[to].queue.head];
+	const struct queue *q = &m->others[to].queue;
+	const struct queue_entry *first = &q->entries[q->head];
 	uint16_t bit = member_bit(to);
 	struct record *r;
 
-	if (slot >= QUEUE_SPECIAL) {
-		put_note(m, to, w, slot);
+	if (first->kind != QUEUE_RECORD) {
+		put_comparison(m, to, w, first);
 		return !w->failed;
 	}
-	r = table_at(&m->table, slot);
+	r = table_at(&m->table, first->index);
 	if (!r || !(r->queued & bit))
 		return true;
 	if (!r->known)

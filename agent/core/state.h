@@ -6,21 +6,28 @@
 #include "core/member.h"
 #include "core/stream.h"
 
-/* What is to be sent to a member, in order, each at most once: slots of records, or a QUEUE_ value.
- */
-struct queue {
-	uint32_t *slots;
-	uint32_t size, head, count;
+/* What is to be sent to a member, in order. */
+enum queue_kind {
+	QUEUE_RECORD, /* index: its slot; stands in a queue once */
+	/* A comparison, by the messages of enum wire_kind. */
+	QUEUE_DIGEST, /* index: part, WIRE_DIGESTS ranges each */
+	QUEUE_PULL,
+	QUEUE_LEAVES, /* index: range */
+	QUEUE_LEAVES_END,
+	QUEUE_HAVE, /* index: leaf */
+	QUEUE_HAVE_END,
+	QUEUE_PULLED,
 };
 
-#define QUEUE_SPECIAL 0xff000000U /* no slot from here on */
-#define QUEUE_DIGEST 0xff000000U /* + part */
-#define QUEUE_PULL 0xff000010U
-#define QUEUE_LEAVES_END 0xff000011U
-#define QUEUE_HAVE_END 0xff000012U
-#define QUEUE_PULLED 0xff000013U
-#define QUEUE_LEAVES 0xff010000U /* + range */
-#define QUEUE_HAVE 0xff020000U /* + leaf */
+struct queue_entry {
+	enum queue_kind kind;
+	uint32_t index; /* 0: the kind has none */
+};
+
+struct queue {
+	struct queue_entry *entries;
+	uint32_t size, head, count;
+};
 
 /* One side of a comparison: we asked. */
 struct asking {
@@ -194,7 +201,8 @@ void outbox_mark(struct member *m, struct record *r); /* all of it, to all */
 void outbox_mark_state(struct member *m, struct record *r); /* its numbers, to all */
 void outbox_mark_position(struct member *m, struct record *r); /* seq, to all */
 void outbox_mark_for(struct member *m, struct record *r, unsigned int id); /* all of it, to one */
-void outbox_queue(struct member *m, uint8_t to, uint32_t what); /* a QUEUE_ value */
+/* Of a comparison: not a record. */
+void outbox_queue(struct member *m, uint8_t to, enum queue_kind kind, uint32_t index);
 void outbox_flush(struct member *m, uint8_t to);
 void outbox_forget(struct member *m, uint8_t id); /* it restarted: what was on its way is void */
 void outbox_send(struct member *m, uint8_t to, const uint8_t *payload, size_t len); /* once */
