@@ -118,7 +118,7 @@ static void judge(struct agent *a, uint64_t now_us)
 	for (; slot < last && doubts < DOUBTS; slot++) {
 		const struct record *r = table_at(t, slot);
 
-		if (!r || !r->known || !r->alive || !r->installed || was_seen(audit, slot))
+		if (!r || r->life != RECORD_ALIVE || !r->installed || was_seen(audit, slot))
 			continue;
 		doubts++;
 		if (!is_there(a, &r->key))

@@ -71,7 +71,7 @@ static const char *state_of(uint8_t flags, bool active)
 		return "active";
 	if (!(flags & WIRE_STARTED))
 		return "starting";
-	return flags & WIRE_BARRED ? "waiting-for-rekey" : "standby";
+	return flags & WIRE_FENCED ? "waiting-for-rekey" : "standby";
 }
 
 static unsigned int buckets_of(const struct agent *a, unsigned int id)
@@ -184,7 +184,7 @@ static struct json_object *status(const struct agent *a)
 	add_number(o, "sas", t->sas);
 	add_number(o, "policies", t->policies);
 	add_number(o, "missing", t->sas + t->policies - t->present);
-	add_number(o, "barred", member_barred(a->member));
+	add_number(o, "barred", member_fenced(a->member));
 	add_number(o, "pins", member_pins(a->member));
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
 	add_counters(o, a);
@@ -349,7 +349,7 @@ static void add_blocks(struct json_object *o, const struct agent *a, const struc
 		add_number(o, "open_first", (r->windows[0] - 1) << a->config.block_bits);
 		add_number(o, "open_last", (r->windows[0] << a->config.block_bits) - 1);
 	}
-	add_bool(o, "barred", r->barred);
+	add_bool(o, "barred", r->fence != FENCE_NONE);
 }
 
 static struct json_object *sa_json(const struct agent *a, const struct record *r)
@@ -385,7 +385,7 @@ static struct json_object *sas(const struct agent *a, const char *from)
 	for (; slot < t->high && n < SAS_PER_PACKET; slot++) {
 		const struct record *r = table_at(t, slot);
 
-		if (!r || !r->known || !r->alive || r->key.kind != RECORD_SA)
+		if (!r || r->life != RECORD_ALIVE || r->key.kind != RECORD_SA)
 			continue;
 		json_object_array_add(array, sa_json(a, r));
 		n++;

@@ -12,7 +12,7 @@ static struct record *record_of(const struct member *m, const struct work *w)
 {
 	struct record *r = table_at(&m->table, w->slot);
 
-	return r && r->known && r->alive && r->work == w->id ? r : NULL;
+	return r && r->life == RECORD_ALIVE && r->work == w->id ? r : NULL;
 }
 
 /* What needs to wait no longer for the journal is told to the others before it is used. */

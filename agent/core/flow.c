@@ -10,7 +10,8 @@
 /* The outer side steers a pinned SA whether or not our own kernel has it. */
 void flow_steer(struct member *m, struct record *r)
 {
-	bool steered = r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_IN && r->alive;
+	bool steered = r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_IN &&
+		       r->life == RECORD_ALIVE;
 	struct espalier_flow flow = {.bucket = r->bucket, .pinned = steered ? r->pinned : 0};
 
 	if (flow.pinned == r->pin_told)
@@ -48,7 +49,8 @@ struct record *flow_pair_sa(
 	struct record *r;
 
 	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
-		if (r->key.kind == RECORD_SA && r->alive && r->facts.direction == direction)
+		if (r->key.kind == RECORD_SA && r->life == RECORD_ALIVE &&
+			r->facts.direction == direction)
 			return r;
 	return NULL;
 }
@@ -100,7 +102,7 @@ static void apply_remote(struct member *m, const struct espalier_selector *remot
 
 		if (r->selector_set)
 			told = r;
-		if (!r->alive || r->key.kind != RECORD_POLICY ||
+		if (r->life != RECORD_ALIVE || r->key.kind != RECORD_POLICY ||
 			(counts && memcmp(&r->key, &counts->key, sizeof(r->key)) > 0))
 			continue;
 		sa = flow_pair_sa(m, r->facts.pair, ESPALIER_OUT);

@@ -46,7 +46,7 @@ void member_guarded(struct member *m, const struct record_key *key, const struct
 
 	if (!r)
 		return;
-	r->guarded = true;
+	r->origin = RECORD_GUARD;
 	r->creator = sa->creator;
 	r->pinned = sa->pinned;
 	r->facts.direction = sa->direction;
@@ -70,7 +70,6 @@ static void went_unseen(struct member *m, struct record *r)
 			m->ops->guard(m->ctx, &r->key, NULL);
 		return;
 	}
-	r->known = true;
 	table_renew(r, m->config.self);
 	life_died(m, r);
 }
@@ -82,7 +81,7 @@ void member_started(struct member *m)
 	for (uint32_t slot = 0; slot < m->table.high; slot++) {
 		struct record *r = table_at(&m->table, slot);
 
-		if (r && r->guarded && !r->installed)
+		if (r && r->origin == RECORD_GUARD && !r->installed)
 			went_unseen(m, r);
 	}
 }
@@ -94,13 +93,14 @@ static void added_policy(struct member *m, const struct member_record *record)
 	struct record *r = find_or_add(m, &record->key, 0);
 	uint64_t old_pair;
 
-	if (!r || (r->known && r->alive && r->installed && r->body_len == record->body_len &&
+	if (!r || (r->life == RECORD_ALIVE && r->installed && r->body_len == record->body_len &&
 			  memcmp(r->body, record->body, record->body_len) == 0))
 		return;
 	if (table_set_body(r, record->body, record->body_len) < 0)
 		return;
 	old_pair = r->facts.pair;
-	r->known = r->alive = r->installed = true;
+	r->life = RECORD_ALIVE;
+	r->installed = true;
 	table_renew(r, m->config.self);
 	table_set_facts(&m->table, r, &record->facts);
 	table_changed(&m->table, r);
@@ -116,13 +116,16 @@ static void added_policy(struct member *m, const struct member_record *record)
 static void set_origin(struct member *m, struct record *r, uint64_t oseq)
 {
 	bool first_block = r->facts.direction == ESPALIER_IN || block_of(&m->rule, oseq) == 0;
-	bool seen = r->version != 0 || r->guarded || r->journaled;
+	bool guarded = r->origin == RECORD_GUARD;
+	bool seen = r->version != 0 || guarded || r->journaled;
 
-	if (first_block && !(r->guarded && r->creator != ESPALIER_NOBODY))
+	if (first_block && !(guarded && r->creator != ESPALIER_NOBODY))
 		r->creator = m->config.self;
-	r->created_here = first_block && !seen;
-	if (!r->created_here)
+	if (r->origin == RECORD_HERE)
+		r->origin = RECORD_OTHERS;
+	if (!first_block || seen)
 		return;
+	r->origin = RECORD_HERE;
 	r->pinned = flow_own_pin(m, r);
 	memcpy(r->journals, m->journals, sizeof(r->journals));
 }
@@ -134,12 +137,12 @@ static void adopt_sa(struct member *m, struct record *r, const struct member_rec
 
 	table_set_facts(&m->table, r, &record->facts);
 	set_origin(m, r, record->oseq);
-	r->known = r->alive = true;
+	r->life = RECORD_ALIVE;
 	table_renew(r, m->config.self);
 	/* The peer gave out the SPI again. */
 	while ((over = table_rival(&m->table, r)))
 		life_end(m, over);
-	sequence_bar(m, r);
+	sequence_fence(m, r);
 	flow_choose(m, r);
 	sequence_adopt(m, r, record->oseq);
 	outbox_mark(m, r);
@@ -153,9 +156,9 @@ static void added_sa(struct member *m, const struct member_record *record)
 	if (!r)
 		return;
 	old_pair = r->facts.pair;
-	if (!r->known) {
+	if (r->life == RECORD_HINTED) {
 		adopt_sa(m, r, record);
-	} else if (!r->alive) {
+	} else if (r->life == RECORD_DEAD) {
 		/* The keys of an SA that has ended: its numbers must not come again. */
 		sequence_guard(m, r);
 		m->ops->remove(m->ctx, &r->key);

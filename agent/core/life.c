@@ -6,7 +6,7 @@
 
 void life_died(struct member *m, struct record *r)
 {
-	r->alive = false;
+	r->life = RECORD_DEAD;
 	sequence_reset(m, r);
 	free(r->body);
 	r->body = NULL;
@@ -33,7 +33,7 @@ void life_set_aside(struct member *m, struct record *r)
 	if (r->installed)
 		m->ops->remove(m->ctx, &r->key);
 	life_died(m, r);
-	r->known = false;
+	r->life = RECORD_HINTED;
 	flow_apply_pair(m, r->facts.pair);
 }
 
@@ -47,7 +47,7 @@ void life_lost(struct member *m, struct record *r)
 	if (r->key.kind == RECORD_POLICY) {
 		sequence_install(m, r, NULL, 0);
 	} else {
-		sequence_bar(m, r);
+		sequence_fence(m, r);
 		sequence_guard(m, r);
 	}
 	table_changed(&m->table, r);

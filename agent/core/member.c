@@ -211,7 +211,7 @@ static void start(struct member *m)
 /* Our kernel lacks it. */
 static bool is_stray(const struct record *r)
 {
-	return r->known && r->alive && !r->installed && !r->work;
+	return r->life == RECORD_ALIVE && !r->installed && !r->work;
 }
 
 static void forget(struct member *m, struct record *r)
@@ -243,7 +243,7 @@ static void reap(struct member *m)
 			continue;
 		if (is_stray(r))
 			life_set_aside(m, r);
-		else if (!r->alive)
+		else if (r->life != RECORD_ALIVE)
 			forget(m, r);
 	}
 }
@@ -286,7 +286,7 @@ void member_tick(struct member *m, uint64_t now_us)
 	notice_sleep(m);
 	m->ticked_us = now_us;
 	start(m);
-	set_flag(m, WIRE_BARRED, m->barred > 0);
+	set_flag(m, WIRE_FENCED, m->fenced > 0);
 	watch(m);
 	takeover_publish(m);
 	if (now_us >= m->heartbeat_due_us)

@@ -174,7 +174,7 @@ uint8_t member_owner(const struct member *m, uint16_t bucket);
  * view, else its bucket's owner. */
 uint8_t member_flow_owner(const struct member *m, const struct record *r);
 uint32_t member_pins(const struct member *m); /* inbound SAs that are pinned */
-uint32_t member_barred(const struct member *m); /* SAs that we may not own */
+uint32_t member_fenced(const struct member *m); /* SAs that we may not own */
 uint8_t member_flags(const struct member *m);
 const struct member_counters *member_counters(const struct member *m);
 void member_other(const struct member *m, uint8_t id, struct member_other *ret);

@@ -114,11 +114,11 @@ static void put_record(struct member *m, struct writer *w, const struct record *
 	int len;
 
 	if (r->key.kind == RECORD_POLICY) {
-		wire_put_record(w, r, r->body, r->alive ? r->body_len : 0);
+		wire_put_record(w, r, r->body, r->life == RECORD_ALIVE ? r->body_len : 0);
 		return;
 	}
 	/* Without a body the other learns of the SA, and asks again until we have one. */
-	len = r->alive ? m->ops->read(m->ctx, &r->key, body, sizeof(body)) : 0;
+	len = r->life == RECORD_ALIVE ? m->ops->read(m->ctx, &r->key, body, sizeof(body)) : 0;
 	wire_put_record(w, r, body, len > 0 ? (size_t)len : 0);
 	explicit_bzero(body, sizeof(body));
 }
@@ -187,7 +187,7 @@ static bool put_first(struct member *m, uint8_t to, struct writer *w)
 	r = table_at(&m->table, first->index);
 	if (!r || !(r->queued & bit))
 		return true;
-	if (!r->known)
+	if (r->life == RECORD_HINTED)
 		; /* set aside meanwhile */
 	else if (r->dirty & bit)
 		put_record(m, w, r);

@@ -6,10 +6,10 @@
 
 static void apply_policy(struct member *m, struct record *r, const struct wire_message *message)
 {
-	if (r->alive && message->body_len) {
+	if (r->life == RECORD_ALIVE && message->body_len) {
 		if (table_set_body(r, message->body, message->body_len) == 0)
 			sequence_install(m, r, NULL, 0);
-	} else if (!r->alive) {
+	} else if (r->life != RECORD_ALIVE) {
 		if (r->installed)
 			m->ops->remove(m->ctx, &r->key);
 		life_died(m, r);
@@ -20,8 +20,8 @@ static void apply_policy(struct member *m, struct record *r, const struct wire_m
 static void apply_sa(
 	struct member *m, struct record *r, const struct wire_message *message, int merged)
 {
-	sequence_bar(m, r);
-	if (!r->alive) {
+	sequence_fence(m, r);
+	if (r->life != RECORD_ALIVE) {
 		if (r->installed)
 			m->ops->remove(m->ctx, &r->key);
 		life_died(m, r);
@@ -40,18 +40,17 @@ static void apply_sa(
 static bool contest(struct member *m, struct record *r)
 {
 	struct record *other = table_rival(&m->table, r), *loser;
+	bool ours = r->origin == RECORD_HERE;
 
 	if (!other)
 		return true;
-	if (r->created_here != other->created_here)
-		loser = r->created_here ? other : r;
-	else
-		loser = table_newer(r, other) ? other : r;
-	if (r->created_here != other->created_here) {
+	if (ours != (other->origin == RECORD_HERE)) {
+		loser = ours ? other : r;
 		if (loser->installed)
 			m->ops->remove(m->ctx, &loser->key);
 		life_end(m, loser);
 	} else {
+		loser = table_newer(r, other) ? other : r;
 		life_set_aside(m, loser);
 	}
 	if (loser == r)
@@ -68,7 +67,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	int merged;
 
 	if (!r) {
-		if (!heard->alive)
+		if (heard->life != RECORD_ALIVE)
 			return;
 		r = table_add(&m->table, &heard->key, heard->facts.birth);
 		if (!r) {
@@ -76,7 +75,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 			return;
 		}
 	}
-	if (r->known && !r->alive && !heard->alive)
+	if (r->life == RECORD_DEAD && heard->life == RECORD_DEAD)
 		return;
 	if (!r->installed)
 		r->died_us = m->now_us; /* somebody has it: remembered until all have heard */
@@ -84,7 +83,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)
 		outbox_mark_for(m, r, from);
-	if (r->key.kind == RECORD_SA && r->alive && !contest(m, r)) {
+	if (r->key.kind == RECORD_SA && r->life == RECORD_ALIVE && !contest(m, r)) {
 		flow_apply_pair(m, old_pair);
 		return;
 	}
@@ -92,7 +91,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
 		apply_policy(m, r, message);
 	else if (r->key.kind == RECORD_SA &&
-		 (merged & ~TABLE_OURS_NEWER || (r->alive && !r->installed)))
+		 (merged & ~TABLE_OURS_NEWER || (r->life == RECORD_ALIVE && !r->installed)))
 		apply_sa(m, r, message, merged);
 	if (old_pair != r->facts.pair)
 		flow_apply_pair(m, old_pair);
@@ -106,7 +105,7 @@ static void receive_state(struct member *m, const struct record *heard)
 	struct record *r = table_find_birth(&m->table, &heard->key, heard->facts.birth);
 	struct record merged;
 
-	if (!r || !r->known)
+	if (!r || r->life == RECORD_HINTED)
 		return;
 	merged = *r; /* the rest of it is ours */
 	merged.top = heard->top;
@@ -114,7 +113,7 @@ static void receive_state(struct member *m, const struct record *heard)
 	memcpy(merged.upto, heard->upto, sizeof(merged.upto));
 	memcpy(merged.journals, heard->journals, sizeof(merged.journals));
 	(void)table_merge(&m->table, r, &merged);
-	sequence_bar(m, r);
+	sequence_fence(m, r);
 	sequence_look(m, r);
 }
 

@@ -35,22 +35,22 @@ static uint64_t max(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-void sequence_bar(struct member *m, struct record *r)
+void sequence_fence(struct member *m, struct record *r)
 {
-	bool barred = record_is_outbound_sa(r) && r->known && r->alive && !r->journaled &&
-		      r->journals[m->config.self] != m->config.journal;
+	bool lost = record_is_outbound_sa(r) && r->life == RECORD_ALIVE && !r->journaled &&
+		    r->journals[m->config.self] != m->config.journal;
+	enum record_fence fence = lost ? FENCE_JOURNAL_LOST : FENCE_NONE;
 
-	if (barred == r->barred)
-		return;
-	r->barred = barred;
-	m->barred += barred ? 1U : -1U;
+	m->fenced += fence != FENCE_NONE;
+	m->fenced -= r->fence != FENCE_NONE;
+	r->fence = fence;
 }
 
 void sequence_reset(struct member *m, struct record *r)
 {
-	if (r->barred)
-		m->barred--;
-	r->barred = r->installed = r->expire_asked = false;
+	m->fenced -= r->fence != FENCE_NONE;
+	r->fence = FENCE_NONE;
+	r->installed = r->expire_asked = false;
 	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = r->retry_us = 0;
 }
 
@@ -106,8 +106,9 @@ void sequence_consider(struct member *m, struct record *r)
 	bool owner = is_owner(m, r), jump = owner && r->upto[m->config.self] < r->top;
 	uint64_t block;
 
-	if (!record_is_outbound_sa(r) || !r->alive || !r->installed || r->work || r->barred ||
-		m->now_us < r->retry_us || (jump && m->now_us < r->jump_us))
+	if (!record_is_outbound_sa(r) || r->life != RECORD_ALIVE || !r->installed || r->work ||
+		r->fence != FENCE_NONE || m->now_us < r->retry_us ||
+		(jump && m->now_us < r->jump_us))
 		return;
 	if (!block_need(&m->rule, owner, r->upto[m->config.self], r->top, r->position, &block))
 		return;
@@ -127,16 +128,16 @@ void sequence_install(struct member *m, struct record *r, const void *body, size
 	uint64_t upto = r->upto[m->config.self];
 	struct work *w;
 
-	if (record_is_outbound_sa(r) && !r->barred) {
+	if (record_is_outbound_sa(r) && r->fence == FENCE_NONE) {
 		/* Always a new block: a copy that is installed again must not start where it
 		 * started before. */
 		enter(m, r, block_own(&m->rule, max(upto, r->top + m->rule.modulus)), body,
 			body_len);
 		return;
 	}
-	/* A barred one is shut in the guard; not in block 0, where it would be taken for new after
+	/* A fenced one is shut in the guard; not in block 0, where it would be taken for new after
 	 * a restart. */
-	w = work_add(m, r, r->barred ? 1 : 0, body, body_len);
+	w = work_add(m, r, r->fence == FENCE_NONE ? 0 : 1, body, body_len);
 	if (w)
 		w->installs = true;
 }
@@ -147,7 +148,8 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 
 	r->installed = true;
 	r->position = oseq;
-	if (r->created_here && block == 0 && r->facts.direction == ESPALIER_OUT && *upto == 0) {
+	if (r->origin == RECORD_HERE && block == 0 && r->facts.direction == ESPALIER_OUT &&
+		*upto == 0) {
 		/* Not waited for: it tells a later life of ours that we have seen this SA. */
 		m->ops->journal(m->ctx, &r->key, r->facts.birth, 0);
 		m->tickets++;
@@ -155,7 +157,7 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 		*upto = 1;
 		r->top = max(r->top, 1);
 	}
-	if (r->facts.direction == ESPALIER_IN || r->barred) {
+	if (r->facts.direction == ESPALIER_IN || r->fence != FENCE_NONE) {
 		sequence_guard(m, r);
 	} else if (r->journaled && *upto == block + 1) {
 		r->windows[0] = *upto;
@@ -237,7 +239,7 @@ void member_position(struct member *m, uint32_t slot, uint64_t seq)
 {
 	struct record *r = table_at(&m->table, slot);
 
-	if (!r || !r->known || r->key.kind != RECORD_SA || !r->alive)
+	if (!r || r->key.kind != RECORD_SA || r->life != RECORD_ALIVE)
 		return;
 	if (r->facts.direction == ESPALIER_OUT) {
 		if (r->windows[0] == 0)
@@ -268,7 +270,7 @@ void sequence_name(struct member *m, struct record *r)
 {
 	bool changed = false;
 
-	for (unsigned int i = 0; r->created_here && i < ESPALIER_MEMBERS; i++) {
+	for (unsigned int i = 0; r->origin == RECORD_HERE && i < ESPALIER_MEMBERS; i++) {
 		if (r->journals[i] == 0 && m->journals[i] != 0) {
 			r->journals[i] = m->journals[i];
 			changed = true;
@@ -284,7 +286,7 @@ void sequence_look(struct member *m, struct record *r)
 {
 	uint8_t owner = member_flow_owner(m, r);
 
-	if (!r->known || !r->alive || !record_is_outbound_sa(r))
+	if (r->life != RECORD_ALIVE || !record_is_outbound_sa(r))
 		return;
 	sequence_name(m, r);
 	if (owner != ESPALIER_NOBODY && r->upto[owner] > r->top) {

@@ -29,9 +29,9 @@ uint32_t member_pins(const struct member *m)
 	return m->pins;
 }
 
-uint32_t member_barred(const struct member *m)
+uint32_t member_fenced(const struct member *m)
 {
-	return m->barred;
+	return m->fenced;
 }
 
 uint8_t member_flags(const struct member *m)

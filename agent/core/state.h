@@ -106,7 +106,7 @@ struct member {
 				  none does */
 	uint8_t flags;
 	uint32_t journals[ESPALIER_MEMBERS]; /* as last heard */
-	uint32_t barred, pins;
+	uint32_t fenced, pins;
 
 	struct work *work; /* ring; its size is a power of two */
 	uint32_t work_size, work_head, work_count;
@@ -192,7 +192,7 @@ void sequence_move(struct member *m, struct record *r, uint64_t block);
 void sequence_adopt(
 	struct member *m, struct record *r, uint64_t oseq); /* it is in our kernel already */
 void sequence_guard(struct member *m, const struct record *r);
-void sequence_bar(struct member *m, struct record *r); /* sets or lifts `barred` */
+void sequence_fence(struct member *m, struct record *r); /* sets or lifts `fence` */
 void sequence_reset(struct member *m, struct record *r);
 void sequence_tick(struct member *m);
 

@@ -95,7 +95,7 @@ static bool same_key(const struct record *r, const struct record_key *key)
 struct record *table_find(const struct table *t, const struct record_key *key)
 {
 	for (struct record *r = first_of(t, key); r; r = next_of(t, r))
-		if (r->known && r->alive && same_key(r, key))
+		if (r->life == RECORD_ALIVE && same_key(r, key))
 			return r;
 	return NULL;
 }
@@ -103,7 +103,7 @@ struct record *table_find(const struct table *t, const struct record_key *key)
 struct record *table_rival(const struct table *t, const struct record *r)
 {
 	for (struct record *other = first_of(t, &r->key); other; other = next_of(t, other))
-		if (other != r && other->known && other->alive && same_key(other, &r->key))
+		if (other != r && other->life == RECORD_ALIVE && same_key(other, &r->key))
 			return other;
 	return NULL;
 }
@@ -215,7 +215,7 @@ void table_drop(struct table *t, struct record *r)
 	while (*link != slot)
 		link = &slot_at(t, *link)->hash_next;
 	*link = r->hash_next;
-	r->known = false;
+	r->life = RECORD_HINTED;
 	table_changed(t, r);
 	free(r->body);
 	*r = (struct record){.slot = slot, .hash_next = t->free_head};
@@ -347,7 +347,7 @@ struct record *table_find_name(const struct table *t, uint64_t name)
 	for (; slot != TABLE_NONE; slot = slot_at(t, slot)->hash_next) {
 		struct record *r = slot_at(t, slot);
 
-		if (r->known && r->alive && table_name(r) == name)
+		if (r->life == RECORD_ALIVE && table_name(r) == name)
 			return r;
 	}
 	return NULL;
@@ -361,7 +361,7 @@ static uint64_t digest(const struct record *r)
 	h = hash_add(h, r->facts.birth);
 	h = hash_add(h, r->version << 8 | r->author);
 	h = hash_add(h, (uint64_t)r->pinned << 32 | (uint64_t)r->bucket << 16 |
-				(uint64_t)r->creator << 8 | r->alive);
+				(uint64_t)r->creator << 8 | r->life);
 	h = hash_add(h, r->top);
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
 		if (r->upto[i] || r->journals[i])
@@ -371,7 +371,7 @@ static uint64_t digest(const struct record *r)
 
 static void count(struct table *t, struct record *r)
 {
-	bool counts = r->known && r->alive;
+	bool counts = r->life == RECORD_ALIVE;
 
 	if (r->counted != counts)
 		*(r->key.kind == RECORD_SA ? &t->sas : &t->policies) += counts ? 1U : -1U;
@@ -382,7 +382,7 @@ static void count(struct table *t, struct record *r)
  * this kernel lacks. */
 void table_changed(struct table *t, struct record *r)
 {
-	uint64_t was = r->digest, is = r->known && r->alive && r->installed ? digest(r) : 0;
+	uint64_t was = r->digest, is = r->life == RECORD_ALIVE && r->installed ? digest(r) : 0;
 	uint32_t leaf = table_leaf(&r->key);
 
 	t->digests[leaf / TABLE_FANOUT] ^= was ^ is;
@@ -416,7 +416,7 @@ bool table_newer(const struct record *a, const struct record *b)
 		return a->paired;
 	if (a->facts.pair != b->facts.pair)
 		return a->facts.pair > b->facts.pair;
-	return a->key.kind == RECORD_POLICY && !a->alive && b->alive;
+	return a->key.kind == RECORD_POLICY && a->life == RECORD_DEAD && b->life == RECORD_ALIVE;
 }
 
 static bool raise(uint64_t *value, uint64_t to)
@@ -463,7 +463,7 @@ static void take_content(struct table *t, struct record *r, const struct record 
 {
 	r->version = heard->version;
 	r->author = heard->author;
-	r->alive = heard->alive;
+	r->life = heard->life;
 	r->bucket = heard->bucket;
 	r->pinned = heard->pinned;
 	r->paired = heard->paired;
@@ -474,20 +474,19 @@ static void take_content(struct table *t, struct record *r, const struct record 
  * know. A policy may come back. */
 static int merge_content(struct table *t, struct record *r, const struct record *heard)
 {
-	bool ends = r->key.kind == RECORD_SA && r->known && r->alive != heard->alive;
+	bool ends = r->key.kind == RECORD_SA && r->life != RECORD_HINTED && r->life != heard->life;
 	int merged = 0;
 
-	if (!r->known || table_newer(heard, r)) {
+	if (r->life == RECORD_HINTED || table_newer(heard, r)) {
 		take_content(t, r, heard);
 		merged = TABLE_CONTENT;
 	} else if (table_newer(r, heard)) {
 		merged = TABLE_OURS_NEWER;
 	}
 	if (ends) {
-		merged |= heard->alive ? TABLE_OURS_NEWER : TABLE_CONTENT;
-		r->alive = false;
+		merged |= heard->life == RECORD_ALIVE ? TABLE_OURS_NEWER : TABLE_CONTENT;
+		r->life = RECORD_DEAD;
 	}
-	r->known = true;
 	return merged;
 }
 

@@ -4,7 +4,7 @@
  *
  * An SA is named by its key and its birth: a peer gives out an SPI again, and what is known of the
  * numbers of one SA must never be taken for the other's nor forgotten because of it. So there may
- * be several records of one key, of which at most one is known and alive: the present one.
+ * be several records of one key, of which at most one is alive: the present one.
  *
  * A record is state that merges: every replicated field has a rule by which two members that have
  * seen different histories come to the same value, in any order of arrival, with any repetition
@@ -32,6 +32,25 @@
  * block of it */
 #define RECORD_JOURNAL_DISPUTED UINT32_MAX
 
+enum record_life {
+	RECORD_HINTED, /* only the journal, the guard or others said something of its numbers */
+	RECORD_ALIVE,
+	RECORD_DEAD,
+};
+
+/* How this life of this agent met an SA. */
+enum record_origin {
+	RECORD_OTHERS, /* of other members, of the journal, or it was in the kernel before */
+	RECORD_GUARD, /* at the start the guard of an earlier life had it */
+	RECORD_HERE, /* it was made here: we may say `journals` of members that we learn of */
+};
+
+/* Why this member may not enter a block of an SA. */
+enum record_fence {
+	FENCE_NONE,
+	FENCE_JOURNAL_LOST, /* the journal that could tell what we entered is lost */
+};
+
 struct record {
 	struct record_key key;
 	struct record_facts facts;
@@ -40,11 +59,12 @@ struct record {
 	uint64_t version; /* counts changes of key's facts, flow and life; the higher (version,
 			     author) is the newer */
 	uint8_t author;
-	bool alive;
+	enum record_life life; /* ALIVE or DEAD; HINTED is of this member alone */
 	uint8_t creator; /* of an SA, or ESPALIER_NOBODY: not known */
 	uint8_t pinned; /* with `bucket`: struct espalier_flow. Both SAs of a Child SA have the same
 			   of both */
 	uint16_t bucket;
+	bool paired; /* outbound: its flow is that of its inbound SA */
 	uint64_t top; /* one above the highest block an owner may be emitting from; grows only */
 	uint64_t seq; /* inbound: highest authenticated by the owner; grows only */
 	uint64_t upto[ESPALIER_MEMBERS]; /* one above the highest block each member entered; grows
@@ -53,16 +73,11 @@ struct record {
 						not said */
 
 	/* Of this member alone. */
-	bool known; /* false: only what the journal, the guard or others said of its numbers */
 	bool installed; /* this kernel has it */
-	bool created_here; /* by this life of this agent: it may say `journals` of members it learns
-			      of */
-	bool guarded; /* at start: the guard of an earlier life has it */
+	enum record_origin origin;
+	enum record_fence fence;
 	bool journaled; /* our journal or our guard tells what we entered: we may enter more */
-	bool barred; /* we may not enter a block of it: the journal that could tell what we entered
-			is lost */
 	bool linked; /* stands in its pair's chain */
-	bool paired; /* outbound: its flow is that of its inbound SA */
 	bool expire_asked; /* XFRM_MSG_EXPIRE has been sent */
 	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
 	uint8_t pin_told; /* inbound: `pinned` as the datapath has it */
@@ -90,7 +105,7 @@ struct record {
 
 struct table {
 	uint32_t capacity, used, high; /* records; slots below `high` have been in use */
-	uint32_t sas, policies; /* known and alive */
+	uint32_t sas, policies; /* alive */
 	uint32_t present; /* and in this kernel */
 	struct record **chunks;
 	uint32_t *buckets, *pairs, *remotes; /* hash chains; a leaf is a run of `buckets` */
@@ -106,7 +121,7 @@ void table_free(struct table *t);
 
 /* The present record of this key; NULL: there is none. */
 struct record *table_find(const struct table *t, const struct record_key *key);
-/* Another one of the same key that is known and alive. */
+/* Another one of the same key that is alive. */
 struct record *table_rival(const struct table *t, const struct record *r);
 /* The record of this SA or, whatever its birth, of this policy, dead ones too. */
 struct record *table_find_birth(
@@ -145,7 +160,7 @@ struct record *table_leaf_next(const struct table *t, uint32_t leaf, const struc
 
 /* A short name of an SA, the same on all members: half of it is its key's, half its birth's. */
 uint64_t table_name(const struct record *r);
-struct record *table_find_name(const struct table *t, uint64_t name); /* known and alive, or NULL */
+struct record *table_find_name(const struct table *t, uint64_t name); /* alive, or NULL */
 
 /* Makes a record's content newer than all that has been heard of it: `author` says so. */
 void table_renew(struct record *r, uint8_t author);

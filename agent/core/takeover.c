@@ -27,7 +27,7 @@ static uint16_t alive(const struct member *m)
 /* Those that can own buckets. A member whose journal was lost owns some only if nobody else can. */
 static uint16_t eligible(const struct member *m)
 {
-	uint16_t able = 0, barred = 0;
+	uint16_t able = 0, fenced = 0;
 
 	for (uint16_t set = alive(m); set; set &= (uint16_t)(set - 1)) {
 		unsigned int id = view_lowest(set);
@@ -35,12 +35,12 @@ static uint16_t eligible(const struct member *m)
 
 		if (!(flags & WIRE_STARTED) || flags & (WIRE_LINK_DOWN | WIRE_LEAVING))
 			continue;
-		if (flags & WIRE_BARRED)
-			barred |= member_bit(id);
+		if (flags & WIRE_FENCED)
+			fenced |= member_bit(id);
 		else
 			able |= member_bit(id);
 	}
-	return able ? able : barred;
+	return able ? able : fenced;
 }
 
 /* Whose records a member has. */

@@ -228,7 +228,7 @@ static void get_selector(struct reader *r, struct espalier_selector *ret)
 		r->failed = true;
 }
 
-enum record_flags { RECORD_ALIVE = 1, RECORD_ESN = 2, RECORD_PAIRED = 4 };
+enum { FLAG_ALIVE = 1, FLAG_ESN = 2, FLAG_PAIRED = 4 };
 
 void wire_put_record(struct writer *w, const struct record *r, const void *body, size_t body_len)
 {
@@ -239,8 +239,8 @@ void wire_put_record(struct writer *w, const struct record *r, const void *body,
 	write_uint(&p, r->facts.pair, 8);
 	write_uint(&p, r->facts.direction, 1);
 	write_uint(&p,
-		(r->alive ? RECORD_ALIVE : 0) | (r->facts.esn ? RECORD_ESN : 0) |
-			(r->paired ? RECORD_PAIRED : 0),
+		(r->life == RECORD_ALIVE ? FLAG_ALIVE : 0) | (r->facts.esn ? FLAG_ESN : 0) |
+			(r->paired ? FLAG_PAIRED : 0),
 		1);
 	put_selector(&p, &r->facts.remote);
 	write_uint(&p, r->version, 8);
@@ -261,9 +261,9 @@ static void get_rest(struct reader *r, struct wire_message *m)
 	ret->facts.pair = read_uint(r, 8);
 	ret->facts.direction = (uint8_t)read_uint(r, 1);
 	flags = (uint8_t)read_uint(r, 1);
-	ret->alive = flags & RECORD_ALIVE;
-	ret->facts.esn = flags & RECORD_ESN;
-	ret->paired = flags & RECORD_PAIRED;
+	ret->life = flags & FLAG_ALIVE ? RECORD_ALIVE : RECORD_DEAD;
+	ret->facts.esn = flags & FLAG_ESN;
+	ret->paired = flags & FLAG_PAIRED;
 	get_selector(r, &ret->facts.remote);
 	ret->version = read_uint(r, 8);
 	ret->author = (uint8_t)read_uint(r, 1);

@@ -266,7 +266,7 @@ static unsigned int sas_on(unsigned int end)
 	for (uint32_t slot = 0; slot < table->high; slot++) {
 		const struct record *r = table_at(table, slot);
 
-		n += r && r->alive && r->installed;
+		n += r && r->life == RECORD_ALIVE && r->installed;
 	}
 	return n;
 }

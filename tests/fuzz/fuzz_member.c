@@ -80,7 +80,7 @@ static struct record take_record(struct reader *in)
 	uint16_t told = (uint16_t)read_uint(in, 1);
 	uint8_t what = (uint8_t)read_uint(in, 1);
 
-	r.alive = !(what & 1);
+	r.life = what & 1 ? RECORD_DEAD : RECORD_ALIVE;
 	r.paired = what & 2;
 	r.creator = what & 4 ? ESPALIER_NOBODY : what >> 3 & 3;
 	r.author = what >> 5 & 3;
@@ -174,7 +174,7 @@ static void say_message(struct rig *rig, uint8_t from, enum act act, struct read
 		else if (act == ASK || act == LACK)
 			wire_put_key(&w, act == ASK ? WIRE_ASK : WIRE_LACK, &r.key);
 		else
-			wire_put_record(&w, &r, body, r.alive ? sizeof(body) : 0);
+			wire_put_record(&w, &r, body, r.life == RECORD_ALIVE ? sizeof(body) : 0);
 	}
 	say(rig, from, act == RECORD || act == STATE, payload, (size_t)(w.at - payload));
 }
@@ -360,7 +360,7 @@ static void restore(struct rig *rig, struct reader *in)
 
 static bool is_alive(const struct record *r)
 {
-	return r && r->known && r->alive;
+	return r && r->life == RECORD_ALIVE;
 }
 
 /* The datapath has the pins of the inbound SAs that there are, and no others. */
@@ -432,7 +432,7 @@ static void check(struct rig *rig)
 	const struct table *t = member_table(rig->m);
 
 	REQUIRE(t->used <= CAPACITY && t->high <= CAPACITY);
-	REQUIRE(member_barred(rig->m) <= t->used);
+	REQUIRE(member_fenced(rig->m) <= t->used);
 	for (uint8_t id = 0; id < MEMBERS; id++) {
 		struct member_other other;
 

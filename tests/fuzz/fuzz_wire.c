@@ -34,7 +34,7 @@ static void check_record(const struct wire_message *m, const struct wire_message
 	REQUIRE(a->facts.pair == b->facts.pair && a->facts.direction == b->facts.direction);
 	REQUIRE(a->facts.esn == b->facts.esn);
 	REQUIRE(memcmp(&a->facts.remote, &b->facts.remote, sizeof(a->facts.remote)) == 0);
-	REQUIRE(a->version == b->version && a->author == b->author && a->alive == b->alive);
+	REQUIRE(a->version == b->version && a->author == b->author && a->life == b->life);
 	REQUIRE(a->creator == b->creator && a->bucket == b->bucket && a->paired == b->paired);
 	REQUIRE(a->pinned == b->pinned && a->pinned <= ESPALIER_MEMBERS);
 	REQUIRE(memcmp(a->journals, b->journals, sizeof(a->journals)) == 0);
@@ -195,7 +195,7 @@ static struct record a_record(void)
 				.addr = {10, 1, 2}}},
 		.version = 3,
 		.author = 3,
-		.alive = true,
+		.life = RECORD_ALIVE,
 		.creator = 5,
 		.bucket = 4095,
 		.pinned = 6,

@@ -266,7 +266,7 @@ static void audit(struct world *w, unsigned int id)
 	for (uint32_t slot = 0; slot < t->high; slot++) {
 		const struct record *r = table_at(t, slot);
 
-		if (r && r->known && r->alive && r->installed && r->key.kind == RECORD_SA &&
+		if (r && r->life == RECORD_ALIVE && r->installed && r->key.kind == RECORD_SA &&
 			machine_child(w, machine, &r->key) < 0)
 			member_missing(machine->agent, &r->key);
 	}

@@ -85,7 +85,7 @@ static void check_agreement(struct world *w)
 				"members 0 and %u follow different views: %llu (%x) and %llu (%x)",
 				id, (unsigned long long)view->epoch, view->live,
 				(unsigned long long)other->epoch, other->live);
-		if (!(view->live >> id & 1) && !member_barred(w->machines[id].agent))
+		if (!(view->live >> id & 1) && !member_fenced(w->machines[id].agent))
 			world_fail(w, "member %u did not get its buckets back (view %x)", id,
 				view->live);
 	}
@@ -118,7 +118,7 @@ static void check_pins(struct world *w, unsigned int id)
 		const struct record *first;
 		const struct pin *pin;
 
-		if (!r || !r->known || !r->alive || r->key.kind != RECORD_SA)
+		if (!r || r->life != RECORD_ALIVE || r->key.kind != RECORD_SA)
 			continue;
 		first = table_find(member_table(w->machines[0].agent), &r->key);
 		if (r->installed &&
@@ -262,7 +262,7 @@ static void check_traffic(struct world *w)
 			machine_emit(w, owner, out, 1);
 			run_members(w);
 		}
-		if (w->emitted == emitted && !member_barred(w->machines[owner].agent))
+		if (w->emitted == emitted && !member_fenced(w->machines[owner].agent))
 			world_fail(w, "member %u owns SA %u and cannot send", owner, out);
 	}
 }
@@ -319,7 +319,7 @@ static void describe(struct world *w)
 			continue;
 		world_say(w, "member %u: view %llu of %u, live %x, flags %x, synced %x, barred %u",
 			id, (unsigned long long)m->view.epoch, m->view.publisher, m->view.live,
-			m->flags, m->synced, m->barred);
+			m->flags, m->synced, m->fenced);
 		for (unsigned int other = 0; other < w->members; other++)
 			if (other != id)
 				world_say(w, "  of %u: %s asked %u serving %d queued %u unacked %u",

@@ -202,7 +202,7 @@ static void test_deleted(void **state)
 	(void)state;
 	gateways[0].sas[sa].present = false;
 	member_removed(gateways[0].m, &key);
-	assert_false(r->alive);
+	assert_int_equal(r->life, RECORD_DEAD);
 	r->dirty &= (uint16_t)~member_bit(1);
 	run(50);
 	assert_true(gateways[1].sas[sa].present);

@@ -227,8 +227,8 @@ static void test_lost_journal(void **state)
 	gateways[owner].sas[0].journaled = 0;
 	start(owner);
 	run(500);
-	assert_int_equal(member_barred(gateways[owner].m), 1);
-	assert_true(member_flags(gateways[owner].m) & WIRE_BARRED);
+	assert_int_equal(member_fenced(gateways[owner].m), 1);
+	assert_true(member_flags(gateways[owner].m) & WIRE_FENCED);
 	assert_true(gateways[owner].sas[0].guard.open[0].first >
 		    gateways[owner].sas[0].guard.open[0].last);
 	same_view(7 & ~(1 << owner));
@@ -246,7 +246,7 @@ static void test_lost_journal(void **state)
 	}
 	run(500);
 	assert_false(gateways[owner].sas[0].present);
-	assert_int_equal(member_barred(gateways[owner].m), 0);
+	assert_int_equal(member_fenced(gateways[owner].m), 0);
 	same_view(7);
 }
 

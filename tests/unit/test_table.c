@@ -42,7 +42,7 @@ static void test_find(void **state)
 	assert_ptr_equal(table_find_birth(&t, &key, 2), new);
 	assert_null(table_find_birth(&t, &key, 3));
 	assert_null(table_find(&t, &key)); /* none is known to live */
-	new->known = new->alive = true;
+	new->life = RECORD_ALIVE;
 	assert_ptr_equal(table_find(&t, &key), new);
 	assert_ptr_equal(table_rival(&t, old), new);
 	assert_null(table_rival(&t, new));
@@ -175,10 +175,9 @@ static struct record word(enum record_kind kind)
 	struct record r = {
 		.key = {.kind = (uint8_t)kind, .proto = 50, .family = 2},
 		.facts = {.birth = 9, .pair = 1 + draw(2), .direction = ESPALIER_OUT},
-		.known = true,
 		.version = 1 + draw(3),
 		.author = (uint8_t)draw(2),
-		.alive = draw(2),
+		.life = draw(2) ? RECORD_ALIVE : RECORD_DEAD,
 		.bucket = (uint16_t)draw(2),
 		.pinned = (uint8_t)draw(2),
 		.paired = draw(2),
@@ -216,7 +215,7 @@ static void same(const struct record *a, const struct record *b)
 {
 	assert_true(a->version == b->version);
 	assert_int_equal(a->author, b->author);
-	assert_int_equal(a->alive, b->alive);
+	assert_int_equal(a->life, b->life);
 	assert_int_equal(a->bucket, b->bucket);
 	assert_int_equal(a->pinned, b->pinned);
 	assert_int_equal(a->paired, b->paired);
@@ -279,15 +278,15 @@ static void test_dead_stay_dead(void **state)
 	struct record words[2] = {word(RECORD_SA), word(RECORD_SA)}, r;
 
 	(void)state;
-	words[0].alive = false;
+	words[0].life = RECORD_DEAD;
 	words[0].version = 1;
-	words[1].alive = true;
+	words[1].life = RECORD_ALIVE;
 	words[1].version = 1000;
 	r = merged(words, (const unsigned int[]){0, 1}, 2);
-	assert_false(r.alive);
+	assert_int_equal(r.life, RECORD_DEAD);
 	words[0].key.kind = words[1].key.kind = RECORD_POLICY;
 	r = merged(words, (const unsigned int[]){0, 1}, 2);
-	assert_true(r.alive); /* a policy may come back */
+	assert_int_equal(r.life, RECORD_ALIVE); /* a policy may come back */
 }
 
 static void test_disputed_journal(void **state)
@@ -309,7 +308,8 @@ static struct record *put(struct table *t, uint32_t spi)
 	struct record_key key = key_of(spi);
 	struct record *r = table_add(t, &key, 1);
 
-	r->known = r->alive = r->installed = true;
+	r->life = RECORD_ALIVE;
+	r->installed = true;
 	r->version = 1;
 	table_changed(t, r);
 	return r;
@@ -352,9 +352,9 @@ static void test_digests(void **state)
 	SEEN(journals[15] = 1);
 	SEEN(facts.birth = 2);
 	SEEN(installed = false);
-	SEEN(alive = false);
+	SEEN(life = RECORD_DEAD);
 	/* A dead one counts as little as one that is forgotten. */
-	in_a->alive = false;
+	in_a->life = RECORD_DEAD;
 	table_changed(&a, in_a);
 	table_drop(&b, in_b);
 	assert_memory_equal(a.digests, b.digests, sizeof(a.digests));
@@ -373,7 +373,7 @@ static void check_leaves(const struct table *t)
 		uint64_t sum = 0;
 
 		while ((r = table_leaf_next(t, leaf, r))) {
-			assert_true(r->known && r->alive && r->installed);
+			assert_true(r->life == RECORD_ALIVE && r->installed);
 			assert_int_equal(table_leaf(&r->key), leaf);
 			assert_int_equal(table_range(&r->key), leaf / TABLE_FANOUT);
 			sum ^= r->digest;
@@ -396,7 +396,7 @@ static void check_counts(const struct table *t)
 		if (!r)
 			continue;
 		used++;
-		if (!r->known || !r->alive)
+		if (r->life != RECORD_ALIVE)
 			continue;
 		*(r->key.kind == RECORD_SA ? &sas : &policies) += 1;
 		present += r->installed;
@@ -426,12 +426,13 @@ static void change(struct table *t, uint32_t keys)
 		table_drop(t, r);
 		return;
 	case 1:
-		r->known = r->alive = true;
+		r->life = RECORD_ALIVE;
 		r->installed = draw(8) > 0;
 		r->version = 1 + draw(3);
 		break;
 	case 2:
-		r->alive = r->installed = false;
+		r->life = RECORD_DEAD;
+		r->installed = false;
 		break;
 	case 3:
 		heard = word((enum record_kind)key.kind);
@@ -496,7 +497,7 @@ static void test_names(void **state)
 	r = table_at(&t, 7);
 	r->facts.birth = 0x500000001; /* the lower half is told */
 	assert_ptr_equal(table_find_name(&t, table_name(r)), r);
-	r->alive = false;
+	r->life = RECORD_DEAD;
 	table_changed(&t, r);
 	assert_null(table_find_name(&t, table_name(r)));
 	table_free(&t);

@@ -32,7 +32,7 @@ static struct record a_record(void)
 			.remote = {.prefixlen = ESPALIER_SELECTOR_BITS + 24, .family = AF_INET}},
 		.version = draw() | 1,
 		.author = 3,
-		.alive = true,
+		.life = RECORD_ALIVE,
 		.creator = 5,
 		.bucket = 4095,
 		.pinned = ESPALIER_MEMBERS,
@@ -70,7 +70,7 @@ static void same_record(const struct record *a, const struct record *b)
 	assert_memory_equal(&a->facts.remote, &b->facts.remote, sizeof(a->facts.remote));
 	assert_true(a->version == b->version);
 	assert_int_equal(a->author, b->author);
-	assert_int_equal(a->alive, b->alive);
+	assert_int_equal(a->life, b->life);
 	assert_int_equal(a->creator, b->creator);
 	assert_int_equal(a->bucket, b->bucket);
 	assert_int_equal(a->pinned, b->pinned);

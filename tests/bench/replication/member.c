@@ -224,7 +224,7 @@ static void lose(struct end *e, uint32_t n)
 
 		digest_random(&slot, sizeof(slot));
 		r = table_at(table, slot % table->high);
-		if (!r || !r->known || !r->alive || !r->installed)
+		if (!r || r->life != RECORD_ALIVE || !r->installed)
 			continue;
 		table_drop(table, r);
 		e->report.installed--;
@@ -295,7 +295,7 @@ static void publish(struct end *e, uint64_t now)
 	e->report.started = member_flags(e->member) & WIRE_STARTED;
 	e->report.synced = other.synced;
 	e->report.queued = other.queued;
-	e->report.barred = member_barred(e->member);
+	e->report.barred = member_fenced(e->member);
 	e->report.core = *member_counters(e->member);
 	e->report.ns = clock_ns(CLOCK_MONOTONIC);
 	e->report.cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
