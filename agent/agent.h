@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * agent.h - the parts of a running espalierd.
+ * agent.h - the parts of a running espalierd, from the top; each calls only those below it
+ * (scripts/check-layers).
  *
- *   start.c      starts them
- *   espalierd.c  waits for events
- *   events.c     hands them to the core
- *   audit.c      compares the kernel with the core's records
- *   progress.c   how far a member that joins has come
- *   hops.c       how packets get to the other members
- *   ops.c        carries out what the core decides (core/member.h, struct member_ops)
- *   control.c    answers espalierctl; control_ike.c: what an IKE daemon needs
+ *   espalierd.c      waits for events
+ *   start.c          starts the parts
+ *   control.c        answers espalierctl; control_ike.c: what an IKE daemon needs
+ *   audit.c          compares the kernel with the core's records
+ *   progress.c       how far a member that joins has come
+ *   events.c         hands what happens to the core; events_kernel.c: what happens to SAs
+ *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
+ *   hops.c           how packets get to the other members
+ *   agent.c          the log and the clock
  */
 #ifndef AGENT_H
 #define AGENT_H
@@ -27,6 +29,8 @@
 #include "io/link.h"
 #include "io/route.h"
 #include "io/xfrm.h"
+
+#define AUDIT_BITS 64 /* in each of audit.seen */
 
 struct audit {
 	enum { AUDIT_IDLE, AUDIT_READING, AUDIT_JUDGING } phase;
@@ -83,27 +87,30 @@ struct agent {
 	struct hops hops;
 };
 
+/* agent.c */
 uint64_t agent_now_ns(void); /* CLOCK_MONOTONIC */
+uint64_t agent_now_us(void);
 __attribute__((format(printf, 1, 2))) void agent_say(const char *format, ...);
 
 /* start.c. 0 or -errno; err: one sentence. */
 int agent_start(struct agent *a, char *err, size_t err_size);
 void agent_stop(struct agent *a); /* also what is started in part */
 
+/* events_kernel.c. While audit.reading it notes what it sees in audit.seen. */
+extern const struct xfrm_handlers events_xfrm; /* ctx: struct agent */
+void events_kernel(struct agent *a); /* what has been told up to now */
+
 /* events.c. What takes a void pointer is handed to the adapters; ctx: struct agent. */
-extern const struct xfrm_handlers events_xfrm;
 void events_datagram(void *ctx, uint8_t from, const void *buf, size_t len);
 extern const struct link_handlers events_links;
 void events_links_up(struct agent *a); /* tells the core whether our links carry traffic */
 void events_own_macs(struct agent *a); /* tells what our MAC addresses are */
 void events_wake(void *ctx, const struct espalier_event *event);
-void events_kernel(struct agent *a);
 void events_journal(struct agent *a);
 bool events_positions(struct agent *a); /* reads counters: what has moved is told; true: go on */
 
 /* audit.c. True: go on in the next turn. */
 bool audit_turn(struct agent *a, uint64_t now_us);
-void audit_saw(struct agent *a, const struct record *r); /* while audit.reading */
 
 /* progress.c */
 void progress_tick(struct agent *a, uint64_t now_us);

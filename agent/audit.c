@@ -16,8 +16,6 @@
 #define DRAINS 16 /* reads of kernel events in one turn */
 #define AGAIN_US 1000000 /* after one that failed, if events were lost before it */
 
-#define BITS (8 * sizeof(*((struct audit *)0)->seen))
-
 static bool is_due(struct audit *audit, uint64_t now_us)
 {
 	return audit->events_lost || now_us >= audit->due_us;
@@ -47,7 +45,8 @@ static void begin(struct agent *a, uint64_t now_us)
 	audit->cursor = 0;
 	audit->after_loss |= audit->events_lost;
 	audit->events_lost = false;
-	audit->seen = calloc(member_table(a->member)->capacity / BITS + 1, sizeof(*audit->seen));
+	audit->seen =
+		calloc(member_table(a->member)->capacity / AUDIT_BITS + 1, sizeof(*audit->seen));
 	audit->phase = AUDIT_READING;
 	if (audit->after_loss)
 		agent_say("kernel events were lost: reading its SAs and policies again");
@@ -72,14 +71,9 @@ static void read_on(struct agent *a, uint64_t now_us)
 	a->audit.phase = AUDIT_JUDGING;
 }
 
-void audit_saw(struct agent *a, const struct record *r)
-{
-	a->audit.seen[r->slot / BITS] |= 1ULL << r->slot % BITS;
-}
-
 static bool was_seen(const struct audit *audit, uint32_t slot)
 {
-	return audit->seen[slot / BITS] >> slot % BITS & 1;
+	return audit->seen[slot / AUDIT_BITS] >> slot % AUDIT_BITS & 1;
 }
 
 /* It came or went while the kernel was read: what holds is what is there now. */

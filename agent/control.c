@@ -235,7 +235,7 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	add_bool(o, "synced", other.synced);
 	add_bool(o, "session", channel_connected(a->channel, id));
 	if (other.heard_us)
-		add_number(o, "heard_ms_ago", (agent_now_ns() / 1000 - other.heard_us) / 1000);
+		add_number(o, "heard_ms_ago", (agent_now_us() - other.heard_us) / 1000);
 	add_number(o, "records", other.records);
 	add_number(o, "queued", other.queued);
 	add_number(o, "resent", other.resent);

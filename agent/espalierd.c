@@ -9,7 +9,6 @@
 #include <getopt.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +18,6 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -39,30 +37,6 @@ struct loop {
 	uint64_t stop_us; /* 0: go on */
 	uint64_t rested_us; /* when it last had nothing to do for a while, or took a rest */
 };
-
-uint64_t agent_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
-static uint64_t now_us(void)
-{
-	return agent_now_ns() / 1000;
-}
-
-void agent_say(const char *format, ...)
-{
-	char text[512];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	fprintf(stderr, "espalierd: %s\n", text);
-}
 
 /* The loop. */
 
@@ -107,7 +81,7 @@ static int open_loop(struct agent *a, struct loop *l)
 
 static void tick(struct agent *a, struct loop *l)
 {
-	uint64_t expirations, now = now_us();
+	uint64_t expirations, now = agent_now_us();
 
 	if (read(l->timer, &expirations, sizeof(expirations)) < 0)
 		return;
@@ -132,7 +106,7 @@ static void on_signal(struct agent *a, struct loop *l)
 		return;
 	agent_say("leaving: the others take over");
 	member_leave(a->member);
-	l->stop_us = now_us() + 3ULL * a->config.heartbeat_us * a->config.dead_after;
+	l->stop_us = agent_now_us() + 3ULL * a->config.heartbeat_us * a->config.dead_after;
 }
 
 static void handle(struct agent *a, struct loop *l, enum source source)
@@ -170,7 +144,7 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 
 static int wait_ms(const struct agent *a, bool busy)
 {
-	uint64_t deadline = channel_deadline(a->channel), now = now_us();
+	uint64_t deadline = channel_deadline(a->channel), now = agent_now_us();
 
 	if (busy)
 		return 0;
@@ -181,8 +155,8 @@ static int wait_ms(const struct agent *a, bool busy)
 
 static bool may_stop(const struct agent *a, const struct loop *l)
 {
-	return l->stop_us &&
-	       (!(member_view(a->member)->live >> a->config.id & 1) || now_us() >= l->stop_us);
+	return l->stop_us && (!(member_view(a->member)->live >> a->config.id & 1) ||
+				     agent_now_us() >= l->stop_us);
 }
 
 /*
@@ -192,21 +166,21 @@ static bool may_stop(const struct agent *a, const struct loop *l)
  */
 static void rest(struct loop *l)
 {
-	uint64_t worked_us = now_us() - l->rested_us, rest_us = worked_us / REST_SHARE;
+	uint64_t worked_us = agent_now_us() - l->rested_us, rest_us = worked_us / REST_SHARE;
 
 	if (worked_us < REST_EVERY_US)
 		return;
 	usleep((useconds_t)(rest_us < REST_MOST_US ? rest_us : REST_MOST_US));
-	l->rested_us = now_us();
+	l->rested_us = agent_now_us();
 }
 
 static int await(const struct agent *a, struct loop *l, struct epoll_event *ret, bool busy)
 {
-	uint64_t since = now_us();
+	uint64_t since = agent_now_us();
 	int n = epoll_wait(l->epoll, ret, SOURCES, wait_ms(a, busy));
 
-	if (now_us() - since > IDLE_US)
-		l->rested_us = now_us();
+	if (agent_now_us() - since > IDLE_US)
+		l->rested_us = agent_now_us();
 	return n;
 }
 
@@ -215,7 +189,7 @@ static int run(struct agent *a, struct loop *l)
 	struct epoll_event events[SOURCES];
 	bool busy = false;
 
-	l->rested_us = now_us();
+	l->rested_us = agent_now_us();
 	while (!may_stop(a, l)) {
 		int n = await(a, l, events, busy);
 
@@ -223,13 +197,13 @@ static int run(struct agent *a, struct loop *l)
 			return -errno;
 		for (int i = 0; i < n; i++)
 			handle(a, l, (enum source)events[i].data.u32);
-		channel_process(a->channel, now_us());
-		busy = member_work(a->member, now_us());
+		channel_process(a->channel, agent_now_us());
+		busy = member_work(a->member, agent_now_us());
 		busy |= events_positions(a);
-		busy |= audit_turn(a, now_us());
-		member_flush(a->member, now_us());
+		busy |= audit_turn(a, agent_now_us());
+		member_flush(a->member, agent_now_us());
 		journal_commit(a->journal);
-		channel_process(a->channel, now_us()); /* what was sent goes off */
+		channel_process(a->channel, agent_now_us()); /* what was sent goes off */
 		rest(l);
 	}
 	return 0;

@@ -1,106 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* events.c - what happens, handed to the core: kernel events, datagrams, links, positions, the
- * journal. */
-#include <stdlib.h>
+/* events.c - what happens, handed to the core: datagrams, links, positions, the journal; what the
+ * kernel says of SAs and policies: events_kernel.c. */
 #include <string.h>
 
 #include "agent.h"
 
 #define POSITIONS 8192 /* that have moved, told in one turn */
 
-/* Kernel events. */
-
-static struct record *find_installed(struct agent *a, const struct record_key *key, uint64_t birth)
-{
-	struct record *r = table_find(member_table(a->member), key);
-
-	/* A policy's birth is 0. */
-	return r && r->installed && r->facts.birth == birth ? r : NULL;
-}
-
-static void on_added(void *ctx, const struct xfrm_record *record)
-{
-	struct agent *a = ctx;
-	struct member_record kernel = {
-		.key = record->key,
-		.facts = record->facts,
-		.oseq = record->oseq,
-		.body = record->body,
-		.body_len = record->body_len,
-	};
-	struct record *r = find_installed(a, &record->key, record->facts.birth);
-
-	if (!r || !a->audit.reading || r->key.kind == RECORD_POLICY) {
-		member_added(a->member, &kernel);
-		r = find_installed(a, &record->key, record->facts.birth);
-	}
-	if (r && a->audit.reading)
-		audit_saw(a, r);
-}
-
-static void on_removed(void *ctx, const struct record_key *key)
-{
-	struct agent *a = ctx;
-
-	member_removed(a->member, key);
-}
-
-static void on_flushed(void *ctx, enum record_kind kind)
-{
-	struct agent *a = ctx;
-
-	agent_say("somebody flushed the kernel's %s", kind == RECORD_SA ? "SAs" : "policies");
-	a->audit.events_lost = true; /* some may have been made again since */
-}
-
-/* Async events: only where fexit cannot count. */
-static void on_counters(void *ctx, const struct record_key *key, uint64_t oseq, uint64_t seq)
-{
-	struct agent *a = ctx;
-	const struct record *r = table_find(member_table(a->member), key);
-	struct espalier_counter *counter;
-
-	(void)oseq; /* the guard counts what goes out */
-	if (!r || r->facts.direction != ESPALIER_IN)
-		return;
-	counter = &datapath_counters(a->datapath)[r->slot];
-	if (seq > counter->seq)
-		counter->seq = seq;
-}
-
-static void on_overrun(void *ctx)
-{
-	struct agent *a = ctx;
-
-	a->audit.events_lost = true;
-}
-
-const struct xfrm_handlers events_xfrm = {
-	.added = on_added,
-	.removed = on_removed,
-	.flushed = on_flushed,
-	.counters = on_counters,
-	.overrun = on_overrun,
-};
-
-static void report(const char *what, int r)
-{
-	if (r < 0)
-		agent_say("%s: %s", what, strerror(-r));
-}
-
-void events_kernel(struct agent *a)
-{
-	report("kernel events", xfrm_process(a->xfrm));
-}
-
-/* Other events. */
-
 void events_datagram(void *ctx, uint8_t from, const void *buf, size_t len)
 {
 	struct agent *a = ctx;
 
-	member_datagram(a->member, from, buf, len, agent_now_ns() / 1000);
+	member_datagram(a->member, from, buf, len, agent_now_us());
 }
 
 static bool side_down(const struct agent *a, enum datapath_side side)

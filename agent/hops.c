@@ -55,7 +55,7 @@ static void say_lack(const struct agent *a, unsigned int id, unsigned int side)
 static void note_lack(struct agent *a, unsigned int id, unsigned int side, enum hop_lack lack)
 {
 	struct hop *hop = &a->hops.hop[id][side];
-	uint64_t now_us = agent_now_ns() / 1000;
+	uint64_t now_us = agent_now_us();
 
 	if (lack == HOP_LACKS_WORD)
 		return; /* the member is dead, or just starts: that is said elsewhere */
@@ -182,5 +182,5 @@ void hops_start(struct agent *a)
 			f->to = addresses[id];
 		}
 	}
-	hops_tick(a, agent_now_ns() / 1000);
+	hops_tick(a, agent_now_us());
 }

@@ -182,7 +182,7 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 	member.journal = journal_id(a->journal);
 	memcpy(member.macs.outer, a->links[DATAPATH_OUTER].mac, 6);
 	memcpy(member.macs.inner, a->links[DATAPATH_INNER].mac, 6);
-	r = member_new(&member, &agent_ops, a, agent_now_ns() / 1000, &a->member);
+	r = member_new(&member, &agent_ops, a, agent_now_us(), &a->member);
 	if (r == 0 && entries.failed)
 		r = -ENOMEM;
 	if (r < 0) {
@@ -299,7 +299,7 @@ int agent_start(struct agent *a, char *err, size_t err_size)
 		(r = start_xfrm(a, err, err_size)) < 0 || (r = start_channel(a, err, err_size)) < 0)
 		return r;
 	events_links_up(a);
-	a->audit.due_us = agent_now_ns() / 1000 + a->config.audit_us;
+	a->audit.due_us = agent_now_us() + a->config.audit_us;
 	member_started(a->member);
 	forget_pins(a);
 	forget_selectors(a);
