@@ -1,118 +1,267 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * guard.bpf.c - the never-repeat rule (RFC 6027 3.4), at tc egress of the outer interface, where
- * ESP packets pass as the peer gets them. A packet from a cluster address leaves only if this
- * member owns its SA and all of its sequence numbers lie in blocks that this member has entered.
- * The maps are pinned: this holds without the agent.
+ * guard.bpf.c - the never-repeat rule (RFC 6027 3.4), at tc egress of every interface. A packet
+ * from a cluster address leaves only if this member owns its SA and all of its sequence numbers lie
+ * in blocks that this member has entered. The maps are pinned: this holds without the agent.
  *
- * ESP is looked for bare or in UDP, in IPv4 and IPv6, behind whatever the kernel may put before it:
- * IPv6's extension headers, and AH, if a policy asks for both. Where that chain cannot be followed
- * to its end (cut short, too long) there may be ESP: such a packet does not leave. The end is any
- * other protocol. A tunnel is one: ESP that is routed into it leaves by the tunnel's interface, not
- * by this one.
+ * ESP is looked for behind whatever the kernel may put before it: VLAN tags, MPLS labels, options,
+ * IPv6's extension headers, AH, UDP, and tunnels, which need no interface of their own (routes may
+ * have an encapsulation). Where the headers of a packet that is, in any layer, from a cluster
+ * address cannot be followed to their end (cut short, too many), there may be ESP: it does not
+ * leave.
  */
 #include <linux/pkt_cls.h>
 #include "parse.h"
 
-/* What the headers of a packet lead to. */
+#define STEPS 20 /* headers that are followed */
+#define READABLE 256 /* of a packet's bytes; its headers may lie beyond the linear part */
+
+#define GRE_CHECKSUM 0x8000 /* RFC 2784, RFC 2890 */
+#define GRE_ROUTING 0x4000 /* RFC 1701 */
+#define GRE_KEY 0x2000
+#define GRE_SEQUENCE 0x1000
+#define GRE_VERSION 0x0007
+#define MPLS_BOTTOM 0x100 /* RFC 3032 2.1: the last label */
+
+#ifndef IPPROTO_ETHERNET
+#define IPPROTO_ETHERNET 143
+#endif
+
+/* What a packet's headers lead to. */
 enum found {
-	FOUND_NOT_OURS, /* not IP, or from no cluster address */
-	FOUND_OTHER, /* no ESP, or a later fragment */
+	FOUND_MORE, /* another header */
+	FOUND_OTHER, /* no ESP from a cluster address, or a later fragment */
 	FOUND_ESP,
 	FOUND_BROKEN, /* cut short, or more headers than anybody needs: it may be ESP */
 };
 
-/* As far as the headers have been followed. */
+/* A packet, as far as its headers have been followed. */
 struct followed {
-	struct espalier_sa_key key; /* of its SA; the SPI comes last */
-	__u32 offset; /* of the next header, from the IP header on */
-	__u8 type; /* of that header, IPPROTO_... */
+	struct espalier_sa_key
+		key; /* of the last IP header; family 0: not from a cluster address */
+	__be32 seq; /* FOUND_ESP: with the key's SPI */
+	__u32 offset; /* of the next header, from `start` on */
+	__u32 start; /* BPF_HDR_START_... */
+	__u16 type; /* of the next header: ETH_P_..., or IPPROTO_..., which are below 256 */
+	__u8 ours; /* an IP header was from a cluster address */
+	__u8 doubtful; /* in UDP from another port than 4500: ESP only if such an SA is known */
 };
 
-static __always_inline bool load(struct __sk_buff *skb, __u32 offset, void *buf, __u32 size)
+struct gre {
+	__be16 flags;
+	__be16 protocol;
+};
+
+static __always_inline bool load(
+	struct __sk_buff *skb, const struct followed *p, void *buf, __u32 size)
 {
-	return !bpf_skb_load_bytes_relative(skb, offset, buf, size, BPF_HDR_START_NET);
+	__u32 readable = skb->len < READABLE ? skb->len : READABLE;
+
+	return !bpf_skb_load_bytes_relative(skb, p->offset, buf, size, p->start) ||
+	       (!bpf_skb_pull_data(skb, readable) &&
+		       !bpf_skb_load_bytes_relative(skb, p->offset, buf, size, p->start));
 }
 
-/* From a cluster address? FOUND_ESP: then it may be, the headers that follow tell. */
-static __always_inline enum found begin_ipv4(struct __sk_buff *skb, struct followed *ret)
+static __always_inline enum found follow_ipv4(struct __sk_buff *skb, struct followed *p)
 {
 	struct iphdr ip;
 
-	if (!load(skb, 0, &ip, sizeof(ip)) || !is_cluster_address(ip.saddr))
-		return FOUND_NOT_OURS;
-	if (parse_later_fragment(&ip)) /* without its first one it is worth nothing */
-		return FOUND_OTHER;
-	*ret = (struct followed){
-		.key.family = FAMILY_INET, .offset = ip.ihl * 4, .type = ip.protocol};
-	*(__be32 *)ret->key.daddr = ip.daddr;
-	return FOUND_ESP;
+	if (!load(skb, p, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+		return FOUND_BROKEN;
+	p->key = (struct espalier_sa_key){};
+	if (is_cluster_address(ip.saddr)) {
+		p->key.family = FAMILY_INET;
+		*(__be32 *)p->key.daddr = ip.daddr;
+		p->ours = true;
+	}
+	p->offset += ip.ihl * 4;
+	p->type = ip.protocol;
+	/* a later fragment is worth nothing without the first one */
+	return parse_later_fragment(&ip) ? FOUND_OTHER : FOUND_MORE;
 }
 
-static __always_inline enum found begin_ipv6(struct __sk_buff *skb, struct followed *ret)
+static __always_inline enum found follow_ipv6(struct __sk_buff *skb, struct followed *p)
 {
-	struct ipv6hdr ip;
+	struct ipv6hdr ip __attribute__((aligned(8))); /* as is_cluster_address6() reads it */
 
-	if (!load(skb, 0, &ip, sizeof(ip)) || !is_cluster_address6(&ip.saddr))
-		return FOUND_NOT_OURS;
-	*ret = (struct followed){
-		.key.family = FAMILY_INET6, .offset = sizeof(ip), .type = ip.nexthdr};
-	__builtin_memcpy(ret->key.daddr, &ip.daddr, sizeof(ret->key.daddr));
-	return FOUND_ESP;
+	if (!load(skb, p, &ip, sizeof(ip)) || ip.version != 6)
+		return FOUND_BROKEN;
+	p->key = (struct espalier_sa_key){};
+	if (is_cluster_address6(&ip.saddr)) {
+		p->key.family = FAMILY_INET6;
+		__builtin_memcpy(p->key.daddr, &ip.daddr, sizeof(p->key.daddr));
+		p->ours = true;
+	}
+	p->offset += sizeof(ip);
+	p->type = ip.nexthdr;
+	return FOUND_MORE;
 }
 
-/* Steps over what may stand before ESP. */
-static __always_inline enum found follow(struct __sk_buff *skb, struct followed *packet)
+/* IPv6's extension headers, and AH. */
+static __always_inline enum found follow_extension(struct __sk_buff *skb, struct followed *p)
 {
 	struct extension extension;
 
-	for (int i = 0; i <= EXTENSIONS; i++) {
-		if (packet->type == IPPROTO_ESP || packet->type == IPPROTO_UDP)
-			return FOUND_ESP;
-		if (!parse_is_extension(packet->type) && packet->type != IPPROTO_AH)
-			return FOUND_OTHER;
-		if (!load(skb, packet->offset, &extension, sizeof(extension)))
-			return FOUND_BROKEN;
-		if (parse_later_fragment6(packet->type, &extension))
-			return FOUND_OTHER;
-		packet->offset += parse_extension_size(packet->type, &extension);
-		packet->type = extension.next;
-	}
-	return FOUND_BROKEN;
+	if (!load(skb, p, &extension, sizeof(extension)))
+		return FOUND_BROKEN;
+	if (parse_later_fragment6(p->type, &extension))
+		return FOUND_OTHER;
+	p->offset += parse_extension_size(p->type, &extension);
+	p->type = extension.next;
+	return FOUND_MORE;
 }
 
-/* From the UDP header to ESP in it. SPI 0 marks IKE. */
-static __always_inline enum found enter_udp(struct __sk_buff *skb, struct followed *packet)
+/* A field with the next header's type. */
+static __always_inline enum found follow_type(struct followed *p, __be16 type, __u32 size)
+{
+	p->offset += size;
+	p->type = bpf_ntohs(type);
+	return p->type < ETH_P_802_3_MIN ? FOUND_OTHER : FOUND_MORE;
+}
+
+static __always_inline enum found follow_ethernet(struct __sk_buff *skb, struct followed *p)
+{
+	struct ethhdr eth;
+
+	if (!load(skb, p, &eth, sizeof(eth)))
+		return FOUND_BROKEN;
+	return follow_type(p, eth.h_proto, sizeof(eth));
+}
+
+static __always_inline enum found follow_vlan(struct __sk_buff *skb, struct followed *p)
+{
+	struct vlan_tag tag;
+
+	if (!load(skb, p, &tag, sizeof(tag)))
+		return FOUND_BROKEN;
+	return follow_type(p, tag.protocol, sizeof(tag));
+}
+
+/* What follows the last label is told by its first bits alone, as routers do it (RFC 4928). */
+static __always_inline enum found follow_mpls(struct __sk_buff *skb, struct followed *p)
+{
+	__be32 label;
+	__u8 first;
+
+	if (!load(skb, p, &label, sizeof(label)))
+		return FOUND_BROKEN;
+	p->offset += sizeof(label);
+	if (!(bpf_ntohl(label) & MPLS_BOTTOM))
+		return FOUND_MORE;
+	if (!load(skb, p, &first, sizeof(first)))
+		return FOUND_BROKEN;
+	p->type = first >> 4 == 4 ? ETH_P_IP : ETH_P_IPV6;
+	return first >> 4 == 4 || first >> 4 == 6 ? FOUND_MORE : FOUND_OTHER;
+}
+
+static __always_inline enum found follow_gre(struct __sk_buff *skb, struct followed *p)
+{
+	__u32 size = sizeof(struct gre);
+	struct gre gre;
+	__u16 flags;
+
+	if (!load(skb, p, &gre, sizeof(gre)))
+		return FOUND_BROKEN;
+	flags = bpf_ntohs(gre.flags);
+	if (flags & GRE_VERSION) /* PPP (RFC 2637): comes from an interface of its own */
+		return FOUND_OTHER;
+	if (flags & GRE_ROUTING)
+		return FOUND_BROKEN;
+	size += flags & GRE_CHECKSUM ? 4 : 0;
+	size += flags & GRE_KEY ? 4 : 0;
+	size += flags & GRE_SEQUENCE ? 4 : 0;
+	return follow_type(p, gre.protocol, size);
+}
+
+/* ESP in UDP (RFC 3948), where SPI 0 marks IKE. An SA may have any port; from others than 4500 all
+ * kinds of things come. */
+static __always_inline enum found follow_udp(struct __sk_buff *skb, struct followed *p)
 {
 	struct udphdr udp;
 	__be32 spi;
 
-	if (!load(skb, packet->offset, &udp, sizeof(udp)))
-		return FOUND_BROKEN;
-	if (udp.source != bpf_htons(NAT_T_PORT) || parse_udp_below(&udp, sizeof(struct esp) + 1))
+	if (!p->key.family)
 		return FOUND_OTHER;
-	packet->offset += sizeof(udp);
-	if (!load(skb, packet->offset, &spi, sizeof(spi)))
+	if (!load(skb, p, &udp, sizeof(udp)))
 		return FOUND_BROKEN;
-	return spi ? FOUND_ESP : FOUND_OTHER;
+	if (parse_udp_below(&udp, sizeof(struct esp) + 1))
+		return FOUND_OTHER;
+	p->doubtful = udp.source != bpf_htons(NAT_T_PORT);
+	p->offset += sizeof(udp);
+	p->type = IPPROTO_ESP;
+	if (!load(skb, p, &spi, sizeof(spi)))
+		return p->doubtful ? FOUND_OTHER : FOUND_BROKEN;
+	return spi ? FOUND_MORE : FOUND_OTHER;
 }
 
-static __always_inline enum found find_esp(
-	struct __sk_buff *skb, struct followed *ret, struct esp *ret_esp)
+static __always_inline enum found follow_esp(struct __sk_buff *skb, struct followed *p)
 {
-	enum found found = FOUND_NOT_OURS;
+	struct esp esp;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		found = begin_ipv4(skb, ret);
-	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		found = begin_ipv6(skb, ret);
-	if (found == FOUND_ESP)
-		found = follow(skb, ret);
-	if (found == FOUND_ESP && ret->type == IPPROTO_UDP)
-		found = enter_udp(skb, ret);
-	if (found == FOUND_ESP && !load(skb, ret->offset, ret_esp, sizeof(*ret_esp)))
-		found = FOUND_BROKEN;
-	return found;
+	if (!p->key.family)
+		return FOUND_OTHER;
+	if (!load(skb, p, &esp, sizeof(esp)))
+		return p->doubtful ? FOUND_OTHER : FOUND_BROKEN;
+	p->key.spi = esp.spi;
+	p->seq = esp.seq;
+	return FOUND_ESP;
+}
+
+/* Steps over one header. Not static: the verifier judges it alone, once for all headers. */
+__attribute__((noinline)) int guard_follow(struct __sk_buff *skb, struct followed *p)
+{
+	if (!p) /* asked for by the verifier */
+		return FOUND_BROKEN;
+	switch (p->type) {
+	case IPPROTO_ESP:
+		return follow_esp(skb, p);
+	case ETH_P_IP:
+	case IPPROTO_IPIP:
+		return follow_ipv4(skb, p);
+	case ETH_P_IPV6:
+	case IPPROTO_IPV6:
+		return follow_ipv6(skb, p);
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_FRAGMENT:
+	case IPPROTO_DSTOPTS:
+	case IPPROTO_AH:
+		return follow_extension(skb, p);
+	case IPPROTO_UDP:
+		return follow_udp(skb, p);
+	case IPPROTO_GRE:
+		return follow_gre(skb, p);
+	case ETH_P_TEB:
+	case IPPROTO_ETHERNET:
+		return follow_ethernet(skb, p);
+	case ETH_P_8021Q:
+	case ETH_P_8021AD:
+		return follow_vlan(skb, p);
+	case ETH_P_MPLS_UC:
+	case ETH_P_MPLS_MC:
+	case IPPROTO_MPLS:
+		return follow_mpls(skb, p);
+	default:
+		return FOUND_OTHER;
+	}
+}
+
+/* `protocol` is that of the first header behind Ethernet; a tag there is in the frame, and where
+ * the network header then is depends on who has put it there. */
+static __always_inline enum found find_esp(struct __sk_buff *skb, struct followed *p)
+{
+	int found = FOUND_MORE;
+
+	*p = (struct followed){.start = BPF_HDR_START_NET, .type = bpf_ntohs(skb->protocol)};
+	if (p->type == ETH_P_8021Q || p->type == ETH_P_8021AD) {
+		p->start = BPF_HDR_START_MAC;
+		p->type = ETH_P_TEB;
+	}
+	for (int i = 0; found == FOUND_MORE && i < STEPS; i++)
+		found = guard_follow(skb, p);
+	if (found == FOUND_ESP || found == FOUND_OTHER)
+		return found;
+	return p->ours ? FOUND_BROKEN : FOUND_OTHER;
 }
 
 /*
@@ -156,8 +305,10 @@ static __always_inline void tell_out_of_block(const struct espalier_sa *sa, __u3
 		tell_agent(ESPALIER_BLOCK_OUT, sa->slot, seq, BPF_RB_NO_WAKEUP);
 }
 
-/* Notes the highest number and the packets sent; wakes the agent when half of the block is used. */
-static __always_inline void account(const struct espalier_sa *sa, __u64 last, __u32 segments)
+/* Notes the highest number and the packets sent; wakes the agent when half of the block is used. A
+ * packet may leave by several interfaces, as a VLAN's and its NIC's: one of them counts. */
+static __always_inline void account(
+	const struct espalier_sa *sa, __u64 last, __u32 segments, bool counts)
 {
 	__u64 middle = sa->open[0].first + (sa->open[0].last - sa->open[0].first) / 2;
 	struct espalier_counter *counter = bpf_map_lookup_elem(&counters, &sa->slot);
@@ -165,7 +316,8 @@ static __always_inline void account(const struct espalier_sa *sa, __u64 last, __
 
 	if (!counter)
 		return;
-	__sync_fetch_and_add(&counter->packets, segments);
+	if (counts)
+		__sync_fetch_and_add(&counter->packets, segments);
 	seen = counter->seq;
 	for (int i = 0; i < 8; i++) { /* other CPUs send through the same SA */
 		before = seen;
@@ -182,16 +334,16 @@ static __always_inline void account(const struct espalier_sa *sa, __u64 last, __
 static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 {
 	struct espalier_window block_0 = {.first = 0, .last = (1ULL << settings.block_bits) - 1};
+	bool outer = skb->ifindex == settings.outer;
 	__u32 seq, segments, taken;
 	struct espalier_sa *found, sa;
 	struct followed packet;
 	struct espalier_flow flow;
-	struct esp esp;
 	const struct espalier_view *v;
 	__u64 last = 0;
 
 	/* parse */
-	switch (find_esp(skb, &packet, &esp)) {
+	switch (find_esp(skb, &packet)) {
 	case FOUND_ESP:
 		break;
 	case FOUND_BROKEN:
@@ -199,12 +351,15 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 	default:
 		return ESPALIER_UNGUARDED;
 	}
-	seq = bpf_ntohl(esp.seq);
-	segments = skb->gso_segs ?: 1;
 
 	/* key */
-	packet.key.spi = esp.spi;
 	found = bpf_map_lookup_elem(&sas, &packet.key);
+	if (!found && packet.doubtful)
+		return ESPALIER_UNGUARDED;
+	seq = bpf_ntohl(packet.seq);
+	segments = skb->gso_segs ?: 1;
+	if (!skb->gso_segs && skb->gso_size)
+		return ESPALIER_GUARD_GSO;
 	if (!found) /* the agent has not seen it yet, so it is new, and was created here */
 		return window_take(&block_0, seq, segments, &last) == segments
 			       ? ESPALIER_EMITTED_NEW
@@ -229,8 +384,8 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 		tell_out_of_block(&sa, seq);
 		return ESPALIER_GUARD_BLOCK;
 	}
-	account(&sa, last, segments);
-	return ESPALIER_EMITTED;
+	account(&sa, last, segments, outer);
+	return outer ? ESPALIER_EMITTED : ESPALIER_EMITTED_ELSEWHERE;
 }
 
 SEC("tc")
@@ -242,6 +397,7 @@ int espalier_guard(struct __sk_buff *skb)
 	switch (reason) {
 	case ESPALIER_UNGUARDED:
 	case ESPALIER_EMITTED:
+	case ESPALIER_EMITTED_ELSEWHERE:
 	case ESPALIER_EMITTED_NEW:
 		return TC_ACT_UNSPEC; /* on to the next tc program */
 	default:

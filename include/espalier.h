@@ -68,6 +68,8 @@
 	X(CLEAR_NO_NEXT_HOP, "clear-no-next-hop", "passed: the owner cannot be reached now")       \
 	X(UNGUARDED, "unguarded", "let out: not ESP from a cluster address")                       \
 	X(EMITTED, "emitted", "let out: inside an open block of this member")                      \
+	X(EMITTED_ELSEWHERE, "emitted-elsewhere",                                                  \
+		"let out by another interface than the outer one: inside an open block")           \
 	X(EMITTED_NEW, "emitted-new", "let out: block 0 of an SA the agent has not seen yet")      \
 	X(GUARD_UNKNOWN, "guard-unknown", "dropped: unknown SA, not in block 0")                   \
 	X(GUARD_NOT_OWNER, "guard-not-owner", "dropped: another member owns the outbound SA")      \
@@ -75,6 +77,7 @@
 		"dropped: sequence number outside this member's open blocks")                      \
 	X(GUARD_MALFORMED, "guard-malformed",                                                      \
 		"dropped: from a cluster address, but its headers are cut short or too many")      \
+	X(GUARD_GSO, "guard-gso", "dropped: of several segments, nobody knows how many numbers")   \
 	X(SYNC, "sync", "given to the sync channel (AF_XDP)")                                      \
 	X(MISS_TOLD, "miss-told",                                                                  \
 		"ESP for an SPI that the kernel does not know: the agent is told")                 \
@@ -104,7 +107,8 @@ struct espalier_settings {
 	__u8 tunnel_family; /* AF_INET (in the first four bytes) or AF_INET6; 0: no IP-in-IP */
 	__u8 cpus; /* steer: local ESP is spread over that many entries of "cpus"; 0: it is not */
 	__u8 ingress_all; /* steer: not 0: routers send to all members, nobody answers ARP or ND */
-	__u8 reserved[7];
+	__u8 reserved[3];
+	__u32 outer; /* guard: ifindex of the outer interface */
 };
 
 /* How a bucket follows from an SPI. `prefix`: an IKE daemon can be told a contiguous range. */
@@ -263,7 +267,7 @@ struct espalier_sa {
 /* Map "counters" (ARRAY, mmapable), by SA slot. */
 struct espalier_counter {
 	__u64 seq; /* highest: inbound after authentication, outbound at egress */
-	__u64 packets; /* outbound GSO packets count with all their segments */
+	__u64 packets; /* outbound: by the outer interface; GSO packets with all their segments */
 };
 
 /*

@@ -190,6 +190,7 @@ static void fill_settings(
 		.sync_address = config->sync_address.s_addr,
 		.sync_port = htons(config->sync_port),
 		.misses_per_second = config->misses_per_second,
+		.outer = config->ifindex[DATAPATH_OUTER],
 	};
 	if (program == STEER) {
 		ret->ingress_all = config->ingress_all;

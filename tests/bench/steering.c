@@ -247,8 +247,11 @@ static void fill_sas(int map, uint32_t n)
 
 static int load_own(const struct definition *def, struct row *row)
 {
-	struct espalier_settings settings = {
-		.cluster = {inet_addr(CLUSTER)}, .members = 3, .hash = def->hash, .block_bits = 31};
+	struct espalier_settings settings = {.outer = 1, /* where BPF_PROG_TEST_RUN sends */
+		.cluster = {inet_addr(CLUSTER)},
+		.members = 3,
+		.hash = def->hash,
+		.block_bits = 31};
 	bool guard = def->program == GUARD;
 	size_t size;
 	const void *elf = guard                    ? guard_bpf__elf_bytes(&size)

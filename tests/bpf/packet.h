@@ -6,12 +6,15 @@
  *
  *   from:N to:N        MAC addresses of member N (else: from the peer, to member 0, which is "we")
  *   vlan vlan-ad       a tag
+ *   mpls:N             N labels
+ *   gre                and gre:full (all fields), gre:routed (RFC 1701), gre:ppp (RFC 2637)
+ *   ethernet           a frame in what is before
  *   ip ip-options ip6  from the peer to the cluster address; with :2 to the second one, :elsewhere
  *                      to none; :out from the cluster address to the peer, :transit from none;
  *                      :netN from the peer to what is beyond an SA of member N's; :tunnel from
  *                      member 1's (ip6: 2's) tunnel address to ours. Inside another one: IP-in-IP
  *   first:N later:N    a fragment of datagram N; overlap:N a later one that overlaps the first one
- *   hop-by-hop routing options      IPv6 extension headers
+ *   hop-by-hop routing options ah   headers in front of another one
  *   esp:S ah:S         S: 0, 1, 2: an SPI of that member's; out: an outbound SA's; none: unknown
  *   udp:P udp-from:P   from and to that port; only from it
  *   marker             zero bytes in place of the SPI
@@ -73,6 +76,7 @@ struct builder {
 	struct frame *frame;
 	uint8_t *next; /* where the next header's type goes; NULL: none has been asked for */
 	bool linked; /* the Ethernet type has been written */
+	void *type; /* where the next one is to be written; NULL: behind what is there */
 	bool ip6;
 	bool fragment; /* a first one: UDP's length is that of the whole datagram */
 	struct iphdr *ip;
@@ -112,8 +116,11 @@ static inline void *builder_header(
 static inline void builder_link(struct builder *b, uint16_t type)
 {
 	type = htons(type);
-	if (!b->linked)
+	if (b->type)
+		memcpy(b->type, &type, sizeof(type));
+	else if (!b->linked)
 		frame_add(b->frame, &type, sizeof(type));
+	b->type = NULL;
 	b->linked = true;
 }
 
@@ -208,6 +215,33 @@ static inline void builder_fragment(struct builder *b, uint16_t offset, uint32_t
 	}
 	b->ip->frag_off = htons(0x2000 | offset);
 	b->ip->id = htons(id);
+}
+
+static inline void builder_gre(struct builder *b, const char *how)
+{
+	const uint8_t flags = !strcmp(how, "full") ? 0xb0 : !strcmp(how, "routed") ? 0x40 : 0;
+	const uint8_t gre[16] = {flags, !strcmp(how, "ppp")};
+
+	b->type = builder_header(b, IPPROTO_GRE, gre, flags == 0xb0 ? 16 : 4) + 2;
+}
+
+static inline void builder_mpls(struct builder *b, unsigned int labels)
+{
+	uint8_t label[4] = {0, 1, 0x20, 64};
+
+	builder_link(b, ETH_P_MPLS_UC);
+	for (unsigned int i = 1; i <= labels; i++) {
+		label[2] |= i == labels;
+		frame_add(b->frame, label, sizeof(label));
+	}
+}
+
+static inline void builder_ethernet(struct builder *b)
+{
+	builder_link(b, ETH_P_TEB);
+	frame_add(b->frame, mac_outer[0], 6);
+	frame_add(b->frame, mac_peer, 6);
+	b->linked = false;
 }
 
 static inline void builder_spi(struct builder *b, uint8_t protocol, const char *name)
@@ -321,8 +355,14 @@ static inline void builder_add(struct builder *b, const char *name, const char *
 		builder_ip(b, value, !strcmp(name, "ip") ? 0 : 10);
 	else if (!strcmp(name, "ip6"))
 		builder_ip6(b, value);
-	else if (!strcmp(name, "esp") || !strcmp(name, "ah"))
+	else if (!strcmp(name, "esp") || (!strcmp(name, "ah") && *value))
 		builder_spi(b, *name == 'e' ? IPPROTO_ESP : IPPROTO_AH, value);
+	else if (!strcmp(name, "gre"))
+		builder_gre(b, value);
+	else if (!strcmp(name, "mpls"))
+		builder_mpls(b, number_of(value));
+	else if (!strcmp(name, "ethernet"))
+		builder_ethernet(b);
 	else if (!strcmp(name, "udp"))
 		builder_udp(b, number_of(value), number_of(value));
 	else if (!strcmp(name, "udp-from"))
