@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* guard.c - a packet on its way out: numbered by the kernel, judged by the guard, seen by the peer.
- */
+/* guard.c - a packet on its way out: numbered by the kernel, let out or stopped by the guard, or
+ * past it. */
 #include <string.h>
 
 #include "world.h"
+
+#define LOOK_US 1000000
 
 enum verdict { OUT, NOT_OWNER, NO_BLOCK };
 
@@ -19,14 +21,14 @@ static const struct espalier_sa *guard_entry(
 }
 
 /* bpf/guard.bpf.c, in the small. */
-static enum verdict guard(const struct world *w, const struct machine *machine, unsigned int id,
-	unsigned int child, uint64_t first, uint64_t last)
+static enum verdict guard(const struct world *w, const struct machine *machine, unsigned int child,
+	uint64_t first, uint64_t last)
 {
 	const struct espalier_sa *sa = guard_entry(w, machine, child);
 
 	if (!sa)
-		return last >> BLOCK_BITS == 0 ? OUT : NO_BLOCK;
-	if (machine_owner(machine, sa->bucket, sa->pinned) != id)
+		return last >> w->block_bits == 0 ? OUT : NO_BLOCK;
+	if (machine_owner(machine, sa->bucket, sa->pinned) != machine->member)
 		return NOT_OWNER;
 	for (unsigned int i = 0; i < 2; i++)
 		if (first >= sa->open[i].first && last <= sa->open[i].last)
@@ -34,53 +36,56 @@ static enum verdict guard(const struct world *w, const struct machine *machine, 
 	return NO_BLOCK;
 }
 
-/*
- * At most one fault since somewhat before the last number went out, and at most one lost
- * announcement: a standby's distance makes up for one. A counter that ran through many blocks is a
- * fault, too, since then one announcement tells of more than a round.
- */
-static bool is_calm(const struct world *w, unsigned int id, const struct child *child)
+void guard_hole(struct world *w, unsigned int id, unsigned int of_1000, uint64_t until_us)
 {
-	return w->loss <= 50 && child->highest_by_us > w->previous_fault_us + 2000000 &&
-	       child->highest_by_us > w->split_us + 2000000 &&
-	       w->now_us > w->lost_us[child->last_from][id][0] + 200000 &&
-	       (!child->ran_away_us || w->now_us > child->ran_away_us + 1000000);
+	w->machines[id].hole = (struct hole){
+		.of_1000 = of_1000,
+		.look_us = w->now_us + doubts_random(w, LOOK_US),
+		.until_us = until_us,
+		.number = judge_hole(w, id),
+	};
 }
 
-/* A number on the wire: never a second time (I1), and above the peer's window after a takeover
- * (I2). */
-static void on_the_wire(struct world *w, unsigned int id, struct child *child, uint64_t seq)
+/* How far the kernel has counted, where the guard has not seen it. */
+static void tell_counters(struct world *w, struct machine *machine)
 {
-	bool calm = is_calm(w, id, child);
+	for (unsigned int i = 0; i < w->n_children; i++) {
+		const struct kernel_sa *sa = &machine->sas[i];
 
-	if (seq >= NUMBERS) {
-		world_fail(w, "number %llu: more than this world has room for",
-			(unsigned long long)seq);
+		if (sa->present && sa->guarded && sa->oseq > sa->counter &&
+			w->children[i].facts.direction == ESPALIER_OUT)
+			member_position(machine->agent, sa->guard.slot, sa->oseq);
+	}
+}
+
+/* As the agent: looks every second; mends the guard if it can, else sees to it that the kernel
+ * emits nothing meanwhile. At its start it does so before it reads the kernel's SAs. */
+void guard_look(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+	struct hole *hole = &machine->hole;
+
+	if (!hole->of_1000)
 		return;
+	if (!machine->prohibited && (w->now_us >= hole->look_us || !machine->agent)) {
+		world_say(w, "%u sees that packets get past its guard", id);
+		judge_hole_seen(w, hole->number);
+		machine->prohibited = true;
+		if (machine->agent)
+			tell_counters(w, machine);
+		machine_tell_link(w, id);
 	}
-	if (child->seen[seq / 8] >> seq % 8 & 1)
-		world_fail(w,
-			"I1: number %llu of SA %d was emitted twice, now by member %u, last by "
-			"member %u",
-			(unsigned long long)seq, (int)(child - w->children), id, child->last_from);
-	child->seen[seq / 8] |= (uint8_t)(1 << seq % 8);
-	w->calm_takeovers += calm && child->last_from != id;
-	if (seq > child->highest) {
-		child->highest = seq;
-		child->highest_by_us = w->now_us;
-		w->accepted++;
-	} else if (child->highest - seq >= 32) {
-		w->rejected++;
-		/* At most one death in a while: nothing may be lost to the peer's window. */
-		if (calm)
-			world_fail(w,
-				"I2: the peer rejects number %llu of SA %d from member %u: it has "
-				"seen %llu",
-				(unsigned long long)seq, (int)(child - w->children), id,
-				(unsigned long long)child->highest);
-	}
-	child->last_from = (uint8_t)id;
-	w->emitted++;
+	if (!machine->prohibited || w->now_us < hole->until_us)
+		return;
+	world_say(w, "the guard of %u is back", id);
+	hole->of_1000 = 0;
+	machine->prohibited = false;
+	machine_tell_link(w, id);
+}
+
+static bool passes_by(struct world *w, const struct machine *machine)
+{
+	return machine->hole.of_1000 && doubts_random(w, 1000) < machine->hole.of_1000;
 }
 
 void machine_emit(struct world *w, unsigned int id, unsigned int child, unsigned int count)
@@ -91,10 +96,16 @@ void machine_emit(struct world *w, unsigned int id, unsigned int child, unsigned
 	enum verdict verdict;
 	bool low;
 
-	if (!machine->up || !sa->present || !machine->link_up)
+	if (!machine->up || !sa->present || !machine->link_up || machine->prohibited)
+		return;
+	if (last > UINT32_MAX && !w->children[child].facts.esn)
 		return;
 	sa->oseq = last;
-	verdict = guard(w, machine, id, child, first, last);
+	verdict = guard(w, machine, child, first, last);
+	if (passes_by(w, machine)) {
+		judge_emitted(w, id, child, first, last, verdict != OUT);
+		return;
+	}
 	if (verdict != OUT) {
 		w->blocked++;
 		if (verdict == NO_BLOCK && sa->guarded && machine->agent && !machine->frozen &&
@@ -102,10 +113,9 @@ void machine_emit(struct world *w, unsigned int id, unsigned int child, unsigned
 			member_counter(machine->agent, sa->guard.slot, last);
 		return;
 	}
-	for (uint64_t seq = first; seq <= last; seq++)
-		on_the_wire(w, id, &w->children[child], seq);
+	judge_emitted(w, id, child, first, last, false);
 	sa->counter = last;
-	low = sa->guarded && last - sa->guard.open[0].first > 1U << (BLOCK_BITS - 1);
+	low = sa->guarded && last - sa->guard.open[0].first > 1U << (w->block_bits - 1);
 	if (low && machine->agent && !machine->frozen && world_chance(w, 900))
 		member_position(machine->agent, sa->guard.slot, last);
 }

@@ -5,6 +5,8 @@
 
 #include "world.h"
 
+#define FORGOTTEN_US 2000000 /* after a machine was set back: it has told all others anew */
+
 /* IKE: Child SAs are made, rekeyed and ended. */
 
 static struct child *new_child(struct world *w, unsigned int creator, uint32_t spi,
@@ -15,6 +17,7 @@ static struct child *new_child(struct world *w, unsigned int creator, uint32_t s
 	*c = (struct child){
 		.used = true,
 		.creator = (uint8_t)creator,
+		.second_creator = ESPALIER_NOBODY,
 		.key = {.kind = RECORD_SA, .proto = 50, .family = 2, .spi = __builtin_bswap32(spi)},
 		.facts = {.birth = ++w->next_birth,
 			.pair = pair,
@@ -22,8 +25,6 @@ static struct child *new_child(struct world *w, unsigned int creator, uint32_t s
 			.esn = world_chance(w, 500)},
 	};
 	c->key.addr[0] = direction == ESPALIER_OUT ? 198 : 192;
-	if (direction == ESPALIER_OUT)
-		c->seen = calloc(1, NUMBERS / 8);
 	return c;
 }
 
@@ -47,15 +48,25 @@ static uint32_t draw_spi(struct world *w)
 	return (uint32_t)world_random(w, 1ULL << 32);
 }
 
-/* Returns whether there was a member and room for it. */
-static bool make_pair(struct world *w, uint64_t pair, unsigned int creator)
+static void make(struct world *w, struct child *child, unsigned int second)
+{
+	unsigned int index = (unsigned int)(child - w->children);
+
+	machine_add(w, child->creator, index);
+	if (second == child->creator)
+		return;
+	child->second_creator = (uint8_t)second;
+	machine_add(w, second, index);
+}
+
+bool load_make_pair(struct world *w, uint64_t pair, unsigned int creator, unsigned int second)
 {
 	const struct machine *machine = &w->machines[creator];
 	/* The peer chooses outbound SPIs, and gives some out again. */
 	uint32_t spi, peer_spi = (uint32_t)(0x1000 + world_random(w, 40));
 	bool own = world_chance(w, 600); /* bucket; else the SA must be pinned */
 
-	if (w->n_children + 2 > SAS || !machine->up || !machine->link_up)
+	if (w->n_children + 2 > SAS || !machine->up || !machine->link_up || machine->prohibited)
 		return false;
 	if (is_used(w, __builtin_bswap32(peer_spi)))
 		return false;
@@ -66,10 +77,8 @@ static bool make_pair(struct world *w, uint64_t pair, unsigned int creator)
 		if (tries == 1000)
 			return false;
 	}
-	(void)new_child(w, creator, spi, ESPALIER_IN, pair);
-	machine_add(w, creator, w->n_children - 1);
-	(void)new_child(w, creator, peer_spi, ESPALIER_OUT, pair);
-	machine_add(w, creator, w->n_children - 1);
+	make(w, new_child(w, creator, spi, ESPALIER_IN, pair), second);
+	make(w, new_child(w, creator, peer_spi, ESPALIER_OUT, pair), second);
 	world_say(w, "member %u made pair %llu: SAs %u and %u", creator, (unsigned long long)pair,
 		w->n_children - 2, w->n_children - 1);
 	return true;
@@ -110,11 +119,11 @@ void load_ike(struct world *w)
 	unsigned int id = (unsigned int)world_random(w, w->members), out;
 
 	if (world_chance(w, 8) && w->n_children / 2 < POLICIES)
-		make_pair(w, w->n_children / 2 + 1, id);
+		load_make_pair(w, w->n_children / 2 + 1, id, id);
 	if (!w->n_children || !world_chance(w, 3))
 		return;
 	out = 1 + 2 * (unsigned int)world_random(w, w->n_children / 2);
-	if (may_end(w, id, out) && make_pair(w, w->children[out].facts.pair, id))
+	if (may_end(w, id, out) && load_make_pair(w, w->children[out].facts.pair, id, id))
 		end_pair(w, out, id);
 }
 
@@ -133,34 +142,45 @@ static uint8_t owner_at(const struct world *w, unsigned int id, unsigned int chi
 	if (c->facts.direction == ESPALIER_IN)
 		return machine_owner(machine, bucket, pin ? pin->flow.pinned : 0);
 	return sa->guarded ? machine_owner(machine, sa->guard.bucket, sa->guard.pinned)
-			   : (uint8_t)id;
+			   : machine->member;
+}
+
+/* The machine to which what is for a member comes: to it or its clone, as it happens. */
+static unsigned int machine_of(struct world *w, unsigned int member)
+{
+	if (!w->machines[CLONE].up || w->machines[CLONE].member != member)
+		return member;
+	return doubts_random(w, 2) ? CLONE : member;
 }
 
 /* As bpf/steer.bpf.c: which member's kernel gets a packet of this SA that `id` receives; counts
  * hops (I3). */
-static unsigned int steer(struct world *w, unsigned int id, unsigned int child)
+static unsigned int steer(struct world *w, unsigned int at, unsigned int child)
 {
-	bool from_member = false;
+	unsigned int id = machine_of(w, at);
+	bool from_member = false, forgotten = false;
 
-	for (unsigned int previous = id, hops = 0;; hops++) {
+	for (unsigned int previous = at, hops = 0;; hops++) {
 		const struct machine *machine = &w->machines[id];
 		uint8_t owner = owner_at(w, id, child);
 
-		if (hops > 1) {
+		/* Who was set back has forgotten whom he has told that he knows them. */
+		forgotten |= machine->doubted_us + FORGOTTEN_US > w->now_us && machine->doubted_us;
+		if (hops > 1 && !forgotten && !w->machines[CLONE].up)
 			world_fail(
 				w, "I3: a packet goes over member %u and %u and on", previous, id);
+		if (hops > 1)
 			return id;
-		}
 		if (hops)
 			from_member = machine->macs[previous].outer[0] != 0;
 		if (!machine->up || owner == ESPALIER_NOBODY)
 			return ESPALIER_NOBODY;
-		if (owner == id || from_member || !machine->next_hop[owner] ||
+		if (owner == machine->member || from_member || !machine->next_hop[owner] ||
 			w->now_us > machine->alive_us + DEAD_US)
 			return id;
 		w->hops++;
-		previous = id;
-		id = owner;
+		previous = machine->member;
+		id = machine_of(w, owner);
 	}
 }
 
@@ -173,15 +193,15 @@ void load_traffic(struct world *w)
 			continue;
 		/* Inbound: the ESP packet finds its SA somewhere. */
 		to = steer(w, at, out - 1);
-		if (to < w->members && w->machines[to].sas[out - 1].present)
+		if (to < MACHINES && w->machines[to].sas[out - 1].present)
 			w->delivered++;
-		else if (to < w->members)
+		else if (to < MACHINES)
 			machine_miss(w, to, out - 1);
 		/* Outbound: the clear packet goes by its selector. */
 		if (!w->machines[at].sas[out].guarded)
 			continue;
 		to = steer(w, at, out);
-		if (to < w->members)
+		if (to < MACHINES)
 			machine_emit(w, to, out,
 				1 + (unsigned int)(world_chance(w, 200) ? world_random(w, 8) : 0));
 	}

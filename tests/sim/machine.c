@@ -8,7 +8,7 @@
 
 #define AUDIT_US 500000
 
-static struct machine_context contexts[ESPALIER_MEMBERS];
+static struct machine_context contexts[MACHINES];
 
 /* Life and death. */
 
@@ -63,22 +63,22 @@ void machine_start_agent(struct world *w, unsigned int id)
 {
 	struct machine *machine = &w->machines[id];
 	struct member_config config = {
-		.self = (uint8_t)id,
+		.self = machine->member,
 		.members = (uint16_t)((1U << w->members) - 1),
 		.settings = 1,
 		.mode = w->mode,
 		.hash = w->hash,
-		.block_bits = BLOCK_BITS,
+		.block_bits = w->block_bits,
 		.heartbeat_us = HEARTBEAT_US,
 		.dead = 3,
 		.repair_us = REPAIR_US,
 		.start_us = 4 * DEAD_US,
-		.tombstone_us = w->seed % 2 ? 1000000 : 20000000,
+		.tombstone_us = w->tombstone_us,
 		.capacity = 256,
 		.journal = machine->journal_id,
 		.life = draw_id(w),
-		.macs = {.outer = {2, 0, 0, 0, 0, (uint8_t)id},
-			.inner = {2, 0, 0, 0, 1, (uint8_t)id}},
+		.macs = {.outer = {2, 0, 0, 0, 0, machine->member},
+			.inner = {2, 0, 0, 0, 1, machine->member}},
 	};
 	uint8_t body[RECORD_BODY_MAX];
 
@@ -90,6 +90,10 @@ void machine_start_agent(struct world *w, unsigned int id)
 	machine->n_events = 0;
 	machine->ops_left = 0;
 	memset(machine->heard_boots, 0, sizeof(machine->heard_boots));
+	memset(machine->heard_us, 0, sizeof(machine->heard_us));
+	memset(machine->refused_block, 0, sizeof(machine->refused_block));
+	guard_look(w, id);
+	judge_started(w, id, false);
 	machine->done = 0;
 	machine->life_start = machine->journaled;
 	machine->tick_us = w->now_us;
@@ -116,9 +120,12 @@ void machine_start_agent(struct world *w, unsigned int id)
 	for (unsigned int i = 0; i < POLICIES; i++)
 		if (machine->policies[i])
 			tell_policy(w, id, i);
-	member_link(machine->agent, machine->link_up);
+	machine_tell_link(w, id);
 	member_started(machine->agent);
 	forget_pins(machine);
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (w->children[i].made_again == id + 1)
+			w->children[i].made_again = 0;
 }
 
 void machine_boot(struct world *w, unsigned int id)
@@ -127,6 +134,9 @@ void machine_boot(struct world *w, unsigned int id)
 
 	machine->up = true;
 	machine->link_up = true;
+	machine->hole.of_1000 = 0;
+	machine->prohibited = false;
+	judge_started(w, id, true);
 	memset(machine->sas, 0, sizeof(machine->sas));
 	memset(machine->policies, 0, sizeof(machine->policies));
 	memset(machine->owner, ESPALIER_NOBODY, sizeof(machine->owner));
@@ -201,7 +211,8 @@ static void run_event(struct world *w, unsigned int id, const struct kernel_even
 		/* From here on it is a promise. Who does not own it any more (it slept, say) does
 		 * not speak for it, unless it created it. */
 		if (child->ended && sa->guarded && r &&
-			(sa->guard.creator == id || member_flow_owner(agent, r) == id)) {
+			(sa->guard.creator == w->machines[id].member ||
+				member_flow_owner(agent, r) == w->machines[id].member)) {
 			child->ended_by = (uint8_t)id;
 			child->ended_boots = w->machines[id].boots;
 		}
@@ -210,6 +221,8 @@ static void run_event(struct world *w, unsigned int id, const struct kernel_even
 	}
 	record.oseq = 0; /* as it was when the event was made */
 	member_added(agent, &record);
+	if (child->made_again == id + 1)
+		child->made_again = 0;
 	if (child->facts.direction == ESPALIER_OUT)
 		tell_policy(w, id, (unsigned int)child->facts.pair - 1);
 }
@@ -236,6 +249,7 @@ void machine_add(struct world *w, unsigned int id, unsigned int child)
 		machine_end(w, id, (unsigned int)over);
 	machine->sas[child].present = true;
 	machine->sas[child].oseq = 0;
+	machine->sas[child].rekey_asked = false;
 	if (c->facts.direction == ESPALIER_OUT)
 		machine->policies[c->facts.pair - 1] = true;
 	tell(w, id, child, true);
@@ -327,12 +341,21 @@ static void report_positions(struct world *w, struct machine *machine)
 				machine->sas[i].counter);
 }
 
+void machine_tell_link(struct world *w, unsigned int id)
+{
+	const struct machine *machine = &w->machines[id];
+
+	if (machine->agent)
+		member_link(machine->agent, machine->link_up && !machine->prohibited);
+}
+
 void machine_run(struct world *w, unsigned int id)
 {
 	struct machine *machine = &w->machines[id];
 
 	if (!machine->agent || machine->frozen)
 		return;
+	guard_look(w, id);
 	run_events(w, id);
 	if (machine->queued && w->now_us >= machine->commit_us) {
 		machine->done += machine->queued;

@@ -6,7 +6,22 @@
 
 #include "world.h"
 
-static void fly(struct world *w, uint8_t from, uint8_t to, const void *bytes, size_t len)
+#define SHAKE_US (4 * DEAD_US) /* of silence: then hands are shaken */
+
+/* The machine of this member that `other` has an association with. */
+static unsigned int associated(const struct world *w, unsigned int member, unsigned int other)
+{
+	if (!w->machines[CLONE].up || w->machines[CLONE].member != member || other >= w->members)
+		return member;
+	return w->associations[other].with_clone ? CLONE : member;
+}
+
+static uint32_t association(const struct world *w, unsigned int a, unsigned int b)
+{
+	return w->associations[w->machines[b].member == w->machines[CLONE].member ? a : b].number;
+}
+
+static void fly(struct world *w, unsigned int from, unsigned int to, const void *bytes, size_t len)
 {
 	struct datagram *d = malloc(sizeof(*d));
 
@@ -18,8 +33,9 @@ static void fly(struct world *w, uint8_t from, uint8_t to, const void *bytes, si
 		abort();
 	*d = (struct datagram){
 		.due_us = w->now_us + 100 + world_random(w, w->delay_us),
-		.from = from,
-		.to = to,
+		.from = (uint8_t)from,
+		.to = (uint8_t)to,
+		.association = association(w, from, to),
 		.from_boot = w->machines[from].boots,
 		.to_boot = w->machines[to].boots,
 		.len = (uint16_t)len,
@@ -28,7 +44,7 @@ static void fly(struct world *w, uint8_t from, uint8_t to, const void *bytes, si
 	w->flying[w->n_flying++] = d;
 }
 
-static void lost(struct world *w, uint8_t from, uint8_t to, const void *bytes, size_t len)
+static void lost(struct world *w, unsigned int from, unsigned int to, const void *bytes, size_t len)
 {
 	struct reader r = {.at = bytes, .end = (const uint8_t *)bytes + len};
 	struct wire_header h;
@@ -39,14 +55,18 @@ static void lost(struct world *w, uint8_t from, uint8_t to, const void *bytes, s
 	w->lost_us[from][to][1] = w->now_us;
 }
 
-void network_send(struct world *w, uint8_t from, uint8_t to, const void *bytes, size_t len)
+void network_send(
+	struct world *w, unsigned int from, unsigned int member, const void *bytes, size_t len)
 {
+	unsigned int to = associated(w, member, from);
+
 	if (len > WIRE_MAX) {
 		world_fail(w, "member %u sent a datagram of %zu bytes", from, len);
 		return;
 	}
 	w->datagrams++;
-	if (w->cut[from][to] || world_chance(w, w->loss)) {
+	if (w->cut[from][to] || associated(w, w->machines[from].member, to) != from ||
+		world_chance(w, w->loss)) {
 		lost(w, from, to, bytes, len);
 		return;
 	}
@@ -59,19 +79,45 @@ static void arrive(struct world *w, const struct datagram *d)
 {
 	struct machine *to = &w->machines[d->to];
 
-	if (w->cut[d->from][d->to] || !to->up || !to->agent || d->to_boot != to->boots)
+	if (w->cut[d->from][d->to] || !to->up || !to->agent || d->to_boot != to->boots ||
+		d->association != association(w, d->from, d->to))
 		return;
 	/* What was sent before a restart is authentic until the next handshake is through. */
 	if (d->from_boot < to->heard_boots[d->from])
 		return;
 	to->heard_boots[d->from] = d->from_boot;
-	member_datagram(to->agent, d->from, d->bytes, d->len, w->now_us);
+	if (w->now_us > to->heard_us[d->from] + SILENCE_US)
+		to->hears_since_us[d->from] = w->now_us;
+	to->heard_us[d->from] = w->now_us;
+	member_datagram(to->agent, w->machines[d->from].member, d->bytes, d->len, w->now_us);
+}
+
+/* Of the two machines of one member, the one that is not heard shakes hands anew; from then on the
+ * other one is not. */
+static void shake_hands(struct world *w)
+{
+	unsigned int member = w->machines[CLONE].member;
+
+	for (unsigned int id = 0; id < w->members; id++) {
+		unsigned int out = w->associations[id].with_clone ? member : CLONE;
+		const struct machine *machine = &w->machines[out];
+
+		if (id == member || w->now_us < w->associations[id].next_us || !machine->up ||
+			!machine->agent || machine->frozen || !w->machines[id].agent ||
+			w->machines[id].frozen || w->cut[out][id] || w->cut[id][out])
+			continue;
+		w->associations[id].with_clone = out == CLONE;
+		w->associations[id].number++;
+		w->associations[id].next_us = w->now_us + SHAKE_US + doubts_random(w, 1000000);
+	}
 }
 
 void network_run(struct world *w)
 {
 	uint32_t kept = 0, n = w->n_flying;
 
+	if (w->machines[CLONE].up)
+		shake_hands(w);
 	for (uint32_t i = 0; i < n; i++) {
 		struct datagram *d = w->flying[i];
 

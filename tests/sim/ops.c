@@ -68,7 +68,7 @@ static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
 
 	if (dying(&c->world->machines[c->id]))
 		return;
-	network_send(c->world, (uint8_t)c->id, to, datagram, len);
+	network_send(c->world, c->id, to, datagram, len);
 }
 
 static int install(struct world *w, unsigned int id, const struct record_install *r)
@@ -94,6 +94,11 @@ static int install(struct world *w, unsigned int id, const struct record_install
 	/* As the adapter: the sender's kernel had another SA of this key already. */
 	if (w->children[index].facts.birth != r->facts->birth)
 		return -EBADMSG;
+	if (w->now_us < machine->refuses_until_us && machine->refuses >> index & 1) {
+		if (w->children[index].facts.direction == ESPALIER_OUT)
+			judge_refused(w, id, index, r->oseq >> w->block_bits);
+		return -ENOSYS;
+	}
 	if (world_chance(w, 5))
 		return -ENOMEM;
 	for (unsigned int i = 0; i < w->n_children; i++)
@@ -103,6 +108,8 @@ static int install(struct world *w, unsigned int id, const struct record_install
 		world_fail(w, "member %u installs SA %u twice", id, index);
 	machine->sas[index].present = true;
 	machine->sas[index].oseq = r->oseq;
+	machine->sas[index].rekey_asked = false;
+	machine->refused_block[index] = 0;
 	world_say(w, "member %u installs SA %u at %llu", id, index, (unsigned long long)r->oseq);
 	return 0;
 }
@@ -174,8 +181,12 @@ static int op_read(void *ctx, const struct record_key *key, void *body, size_t s
 
 static void op_expire(void *ctx, const struct record_key *key)
 {
-	(void)ctx;
-	(void)key;
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+	int child = machine_child(c->world, machine, key);
+
+	if (!dying(machine) && child >= 0)
+		machine->sas[child].rekey_asked = true;
 }
 
 static void op_guard(void *ctx, const struct record_key *key, const struct espalier_sa *sa)
@@ -251,6 +262,7 @@ static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, 
 {
 	struct machine_context *c = ctx;
 	struct machine *machine = &c->world->machines[c->id];
+	int child = child_by_key(c->world, key, birth);
 
 	if (dying(machine))
 		return;
@@ -265,6 +277,8 @@ static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, 
 		machine->commit_us = c->world->now_us + world_random(c->world, 20000);
 	machine->journal[machine->journaled + machine->queued++] =
 		(struct journal_entry){.key = *key, .birth = birth, .block = block};
+	if (child >= 0)
+		judge_entered(c->world, c->id, (unsigned int)child, block);
 }
 
 static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)

@@ -11,13 +11,22 @@
 
 #include "core/member.h"
 
+#define MACHINES (ESPALIER_MEMBERS + 1)
+#define CLONE ESPALIER_MEMBERS /* the machine that is up only as another one's clone */
 #define SAS 48 /* SAs in the life of a world */
 #define POLICIES 24
-#define NUMBERS (1U << 22) /* sequence numbers an SA may use here */
 #define BLOCK_BITS 6
+#define FEW_BLOCKS_BITS 24 /* so that a 32-bit counter has 256 blocks */
 #define HEARTBEAT_US 10000
 #define DEAD_US (3 * HEARTBEAT_US)
+#define SILENCE_US 100000 /* so long nothing comes through that loses half of it */
 #define REPAIR_US 200000 /* a round of comparisons */
+
+/* A set of numbers (numbers.c): a hash of pages, and the page used last. */
+struct numbers {
+	struct page **pages, *page;
+	uint32_t size, used;
+};
 
 /* An SA as IKE made it: both ends agree on it. Its key is reused now and then, with another birth.
  */
@@ -26,10 +35,14 @@ struct child {
 	struct record_key key;
 	struct record_facts facts;
 	uint8_t creator;
+	uint8_t second_creator; /* the same script was run on two members; or ESPALIER_NOBODY */
+	uint8_t made_again; /* 1 + the machine on which it was deleted and made again, and whose
+			       agent has not learned of it yet */
+	bool doubtful; /* nobody may be able to send through it any more */
 	uint8_t ended_by;
 	uint32_t ended_boots; /* the life of the agent that was told; 0: none */
-	/* Outbound: what the peer has seen. */
-	uint8_t *seen; /* a bit a number */
+	/* Outbound: what has been on a wire, and what the peer has seen (judge.c). */
+	struct judged *judged;
 	uint64_t highest;
 	uint64_t highest_by_us; /* when */
 	uint64_t ran_away_us; /* when its counter last ran on in a stopped agent's member */
@@ -43,6 +56,7 @@ struct kernel_sa {
 	bool guarded;
 	struct espalier_sa guard;
 	uint64_t counter; /* highest number let out */
+	bool rekey_asked; /* by XFRM_MSG_EXPIRE */
 };
 
 /* An entry of the map "pins". */
@@ -65,14 +79,25 @@ struct kernel_event {
 
 #define EVENTS (4 * SAS)
 
+/* Packets get out past the guard. */
+struct hole {
+	unsigned int of_1000; /* packets; 0: there is none */
+	uint64_t look_us; /* when the agent looks, and sees it */
+	uint64_t until_us; /* it cannot be closed before */
+	unsigned int number; /* judge.c's */
+};
+
 struct machine {
+	uint8_t member; /* whose machine it is; its own number, but for the clone's */
 	bool up; /* powered */
 	struct member *agent; /* NULL: not running */
 	bool frozen; /* SIGSTOP */
 	uint64_t back_us; /* when agent or machine comes back; 0: it is there */
 	uint32_t boots; /* lives of the agent: a datagram of another life is not authentic (DTLS) */
-	uint32_t heard_boots[ESPALIER_MEMBERS]; /* the life of another one that our DTLS association
-						   is with */
+	uint32_t heard_boots[MACHINES]; /* the life of another one that our DTLS association is
+					   with */
+	/* Since when without a break, and when last, something of another one has come. */
+	uint64_t hears_since_us[MACHINES], heard_us[MACHINES];
 	unsigned int ops_left; /* the agent dies after so many more ops; 0: it does not */
 	struct kernel_event events[EVENTS];
 	unsigned int n_events;
@@ -96,14 +121,41 @@ struct machine {
 	uint64_t audit_us; /* when to compare the kernel with the agent's table */
 	uint64_t missed_us; /* when ESP without an SA woke the agent last */
 	bool link_up;
+	struct hole hole;
+	bool prohibited; /* a rule in the kernel: nothing is emitted */
+	uint64_t doubted_us; /* when it was set back, or cloned; 0: never */
+	uint64_t entered_in_the_wrong[SAS]; /* + 1: a block that another one knew to be entered */
+	/* What is to happen to it. */
+	struct past *past;
+	uint64_t refuses; /* SAs, a bit each */
+	uint64_t refuses_until_us;
+	uint64_t refused_block[SAS]; /* + 1 */
+	uint32_t refused_entries[SAS]; /* what others had entered then */
+	unsigned int again; /* child that is to be made again, */
+	uint64_t again_us; /* when; 0: none */
+	unsigned int restarts_left, restarts;
+	uint64_t restart_us;
 };
 
 struct datagram {
 	uint64_t due_us;
-	uint8_t from, to;
+	uint8_t from, to; /* machines */
+	uint32_t association; /* with a member that has a clone */
 	uint32_t from_boot, to_boot;
 	uint16_t len;
 	uint8_t bytes[WIRE_MAX];
+};
+
+/* Why a number may come twice: because nothing can stop it (README: what could make a number come
+ * twice). */
+enum excuse {
+	EXCUSED_NOT,
+	EXCUSED_UNGUARDED, /* the guard is gone or passed by, and who repeats cannot know it yet */
+	EXCUSED_SET_BACK, /* a journal or machine is an old one or a clone's, and those who could
+			     tell are not heard */
+	EXCUSED_TWO_CREATORS, /* both use block 0, and do not hear each other */
+	EXCUSED_MADE_AGAIN, /* with the same keys, and the agent has not learned it yet */
+	EXCUSES
 };
 
 struct world {
@@ -112,7 +164,8 @@ struct world {
 	unsigned int members;
 	enum view_mode mode;
 	enum espalier_hash hash;
-	struct machine machines[ESPALIER_MEMBERS];
+	uint8_t block_bits;
+	struct machine machines[MACHINES];
 	struct child children[SAS];
 	unsigned int n_children;
 	uint64_t next_birth;
@@ -120,26 +173,38 @@ struct world {
 	/* The network: chances in 1/1000. */
 	unsigned int loss, repeat;
 	uint64_t delay_us;
-	bool cut[ESPALIER_MEMBERS][ESPALIER_MEMBERS];
+	bool cut[MACHINES][MACHINES];
 	/* When the network lost the last but one and the last segment of a stream. */
-	uint64_t lost_us[ESPALIER_MEMBERS][ESPALIER_MEMBERS][2];
+	uint64_t lost_us[MACHINES][MACHINES][2];
+	/* Of the two machines of one member, a DTLS association is with one at a time. */
+	struct {
+		bool with_clone;
+		uint32_t number;
+		uint64_t next_us; /* when the other one's handshake comes */
+	} associations[ESPALIER_MEMBERS];
 	struct datagram **flying;
 	uint32_t n_flying, flying_size;
 
 	bool faults; /* they are allowed to happen now */
+	uint32_t kinds; /* of faults, that may happen in this world */
 	unsigned int fault_every_ms; /* on average */
+	uint64_t doubts_random; /* so that the rest of the world does not change with them */
 	uint64_t fault_us, previous_fault_us; /* the last two */
 	uint64_t quiet_us; /* IKE makes and ends no more */
 	uint64_t settled_us; /* since when all members hear each other */
 	uint64_t agreed_us; /* since when all have the same records; 0: they do not */
 	bool views_changed, views_split;
 	uint64_t split_us; /* when last somebody could hold itself for an owner that is not */
+	uint64_t clone_until_us, cut_until_us; /* 0: for longer */
+	uint64_t tombstone_us;
 	bool verbose;
 
 	/* Results. */
 	char failure[200];
+	struct judge *judge;
 	uint64_t emitted, blocked, unowned, accepted, rejected, delivered, hops, takeovers,
 		calm_takeovers, datagrams, faults_made, rounds, misses, pins;
+	uint64_t excused[EXCUSES];
 };
 
 uint64_t world_random(struct world *w, uint64_t below);
@@ -179,22 +244,75 @@ bool machines_split(const struct world *w);
 void machine_end(struct world *w, unsigned int id, unsigned int child);
 /* ESP for this SA is here, and the kernel has none. */
 void machine_miss(struct world *w, unsigned int id, unsigned int child);
+/* Its link, as the agent tells the core. */
+void machine_tell_link(struct world *w, unsigned int id);
+
 /* guard.c */
 /* The kernel encrypts `count` packets (a GSO packet if more than one) for this SA; the guard
  * decides. */
 void machine_emit(struct world *w, unsigned int id, unsigned int child, unsigned int count);
+/* From now on so many of 1000 packets get out past the guard; it cannot be mended before
+ * `until_us`.
+ */
+void guard_hole(struct world *w, unsigned int id, unsigned int of_1000, uint64_t until_us);
+void guard_look(struct world *w, unsigned int id); /* the agent does */
+
+/* numbers.c */
+bool numbers_note(struct numbers *n, uint64_t seq); /* was it there before? */
+void numbers_free(struct numbers *n);
+
+/* judge.c: what may be on the wire. */
+/* `stopped`: the guard would not have let it out, but it did not see it. */
+void judge_emitted(struct world *w, unsigned int id, unsigned int child, uint64_t first,
+	uint64_t last, bool stopped);
+void judge_entered(struct world *w, unsigned int id, unsigned int child, uint64_t block);
+void judge_refused(struct world *w, unsigned int id, unsigned int child, uint64_t block);
+unsigned int judge_hole(struct world *w, unsigned int id); /* there is one: its number */
+void judge_started(struct world *w, unsigned int id, bool booted);
+void judge_hole_seen(struct world *w, unsigned int number); /* and its agent knows */
+/* From now on it knows of the blocks that its machine entered what its journal says. */
+void judge_set_back(struct world *w, unsigned int id);
+void judge_restarts(struct world *w, unsigned int id); /* there were so many; how much was used up?
+							*/
+void judge_restarts_begin(struct world *w);
+void judge_time(struct world *w);
+void judge_free(struct world *w);
 
 /* load.c: IKE makes, rekeys and ends SAs; packets go in and out. */
+/* Two SAs, made here and, if that is another one, by `second` as well; false: no room. */
+bool load_make_pair(struct world *w, uint64_t pair, unsigned int creator, unsigned int second);
 void load_ike(struct world *w);
 void load_traffic(struct world *w);
 
 /* faults.c */
+bool faults_read(const char *list, uint32_t *ret_kinds); /* false: there is no such fault */
+void faults_begin(struct world *w, uint32_t kinds, bool chosen); /* which of them this world has */
+void faults_note(struct world *w); /* one happens now */
 void faults_happen(struct world *w);
 void faults_end(struct world *w, unsigned int id); /* if it is time for it to come back */
 void faults_heal(struct world *w); /* all come back, none happen any more */
 
+/* doubts.c: what makes it doubtful which numbers are out. Each happens to a machine, if it can, and
+ * those that end do so at `until_us`. */
+uint64_t doubts_random(struct world *w, uint64_t below);
+void doubts_guard(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_second_way(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_passed_by(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_old_journal(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_rollback(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_clone(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_two_creators(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_made_again(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_refused(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_restarts(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_mad(struct world *w, unsigned int id, uint64_t until_us);
+void doubts_run(struct world *w); /* what was begun goes on */
+void doubts_end(struct world *w);
+
 /* network.c */
-void network_send(struct world *w, uint8_t from, uint8_t to, const void *bytes, size_t len);
+/* `from`: a machine. */
+void network_send(
+	struct world *w, unsigned int from, unsigned int member, const void *bytes, size_t len);
 void network_run(struct world *w);
 void network_free(struct world *w);
 
