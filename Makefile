@@ -2,7 +2,7 @@
 #
 #   make            espalierd, espalierctl and the BPF programs, in build/
 #   make demo       a cluster with real ESP, a member killed (README)
-#   make test       all tests; make unit sim sanitize fuzz model load bpf netns vm: one kind
+#   make test       all tests and linters; make unit sim sanitize fuzz model load bpf netns vm: one kind
 #   make fuzz       each fuzz target for FUZZ_SECONDS (60)
 #   make check      formatters and linters
 #   make install    DESTDIR= PREFIX=/usr

@@ -1,0 +1,211 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# What runs tests side by side, and counts them: jobs.sh and judge.sh; and that no test of tests/vm
+# is left out.
+
+setup()
+{
+	cd "$BATS_TEST_DIRNAME/../.." || return
+	export LOGS=$BATS_TEST_TMPDIR
+}
+
+# scheduler SCRIPT: in a shell of its own, with the functions below.
+scheduler()
+{
+	bash -uc '. tests/lib/jobs.sh; . tests/lib/judge.sh; trap jobs_stop EXIT; eval "$1"' scheduler "$1" 3>&-
+}
+
+ended() { echo "$1:$2"; }
+
+prints() { printf '%s\n' "$@"; }
+
+# How many ran at once, this one among them.
+peek()
+{
+	touch "$LOGS/running-$1"
+	sleep 0.3
+	find "$LOGS" -name 'running-*' | wc -l >"$LOGS/saw-$1"
+	sleep 0.3
+	rm "$LOGS/running-$1"
+}
+
+# dies TEXT STATUS: the first time; then all is well
+dies()
+{
+	if mkdir "$LOGS/died" 2>/dev/null; then
+		echo "$1"
+		exit "$2"
+	fi
+	echo "ok 1 a"
+}
+
+export -f ended prints peek dies
+
+# judged NAME COMMAND...: as one job; what is said is in said, and last, the counts.
+judge()
+{
+	scheduler "job_add $1 1 judged ${*@Q}; jobs_run 1 judge_count; echo \$passed \$failed \$skipped" >"$LOGS/said"
+}
+
+said() { grep -q "$1" "$LOGS/said"; }
+counts() { [ "$(tail -n 1 "$LOGS/said")" = "$*" ]; }
+
+@test "all jobs run, each with its status" {
+	[ "$(scheduler 'job_add one 1 true; job_add two 1 false; job_add three 1 eval "exit 7"
+		jobs_run 2 ended' | sort | xargs)" = "one:0 three:7 two:1" ]
+}
+
+@test "arguments come as they were given" {
+	[ "$(scheduler 'job_add odd 1 printf "%s|" "a b" "\$HOME" "it'\''s" "" "*"
+		jobs_run 1 true')" = "a b|\$HOME|it's||*|" ]
+}
+
+@test "no more run at once than there is room for, and no fewer" {
+	[ "$(scheduler 'for name in 1 2 3 4 5; do job_add $name 1 peek $name; done
+		jobs_run 2 ended' | wc -l)" = 5 ]
+	[ "$(cat "$LOGS"/saw-* | sort -n | tail -n 1)" = 2 ]
+}
+
+@test "one at a time, in the order in which they were added" {
+	[ "$(scheduler 'for name in 2 1 3; do job_add $name 1 peek $name; done
+		jobs_run 1 ended' | xargs)" = "2:0 1:0 3:0" ]
+	[ "$(cat "$LOGS"/saw-* | sort -n | tail -n 1)" = 1 ]
+}
+
+@test "a wide job has the room for itself, narrow ones are beside each other" {
+	[ "$(scheduler 'job_add wide 2 peek wide; job_add narrow 1 peek narrow
+		job_add other 1 peek other; job_add wider 9 peek wider
+		jobs_run 2 ended' | wc -l)" = 4 ]
+	[ "$(cat "$LOGS/saw-wide")" = 1 ]
+	[ "$(cat "$LOGS/saw-wider")" = 1 ]
+	[ "$(cat "$LOGS/saw-narrow")" = 2 ]
+}
+
+@test "no two jobs have one name, unless the first has ended" {
+	[ "$(scheduler 'job_add one 1 true; job_add one 1 true 2>/dev/null || echo refused
+		jobs_run 1 ended; job_add one 1 false; jobs_run 1 ended' | xargs)" = "refused one:0 one:1" ]
+}
+
+@test "who ends takes the jobs along, and what they started" {
+	scheduler 'job_add one 1 eval "sleep 60 & echo \$! >$LOGS/pid; wait"
+		jobs_fill 1
+		until [ -s "$LOGS/pid" ]; do sleep 0.05; done'
+	for ((try = 0; try < 100; try++)); do
+		kill -0 "$(cat "$LOGS/pid")" 2>/dev/null || break
+		sleep 0.05
+	done
+	[ $try -lt 100 ]
+}
+
+@test "counts: passed, failed, and skipped as bats and as cmocka say it" {
+	judge mixed tap mixed prints 1..6 'ok 1 a' 'ok 2 b' 'not ok 3 c' 'ok 4 d # skip why' \
+		'not ok 5 # SKIP e' 'ok 6 f'
+	counts 3 1 2
+	said '^FAILED mixed'
+	said '^    not ok 3 c'
+	judge good tap good prints 'ok 1 a' 'ok 2 b'
+	counts 2 0 0
+	said '^passed good (2 tests'
+}
+
+@test "what fails but for its tests is one failure more" {
+	judge late tap late bash -c 'echo "ok 1 a"; exit 3'
+	counts 1 1 0
+	judge both tap both bash -c 'echo "ok 1 a"; echo "not ok 2 b"; exit 1'
+	counts 1 1 0
+}
+
+@test "what prints no test fails, whatever its status" {
+	judge silent tap silent true
+	counts 0 1 0
+	said '^FAILED silent'
+	judge plan tap plan prints 1..0
+	counts 0 1 0
+	judge missing tap missing "$LOGS/there-is-no-such-program"
+	counts 0 1 0
+	judge second eval 'tap first prints "ok 1 a"; tap second true'
+	counts 1 1 0
+}
+
+@test "all skipped is no failure" {
+	judge skipped tap skipped prints 'ok 1 a # skip why'
+	counts 0 0 1
+	said 'a # skip why'
+}
+
+@test "a job that dies, or judges nothing, is a failure" {
+	judge dead eval 'tap dead prints "ok 1 a"; kill -KILL $BASHPID'
+	counts 0 1 0
+	said '^FAILED dead: .*status 137'
+	judge empty true
+	counts 0 1 0
+	said '^FAILED empty'
+	judge exits exit 0
+	counts 0 1 0
+}
+
+@test "what an earlier run has counted does not count" {
+	judge one tap one prints 'ok 1 a'
+	judge one exit 0
+	counts 0 1 0
+}
+
+@test "the counts of several jobs are added up" {
+	scheduler 'job_add a 1 judged a tap a prints "ok 1 a" "not ok 2 b"
+		job_add b 1 judged b eval "verdict b true; tap c prints \"ok 1\" \"ok 2 # skip\""
+		job_add d 1 judged d verdict d false
+		jobs_run 2 judge_count; echo $passed $failed $skipped' >"$LOGS/said"
+	counts 3 2 1
+}
+
+@test "verdict: one test by its exit status" {
+	judge right verdict right true
+	counts 1 0 0
+	judge wrong verdict wrong bash -c 'echo why; false'
+	counts 0 1 0
+	said '^    why'
+}
+
+@test "a machine that died of its emulation is run once more, and once" {
+	judge died tap died bash -c 'dies "int3: 0000 [#1]" 125'
+	counts 1 0 0
+	said 'once more'
+	judge always tap always bash -c 'echo x >>"$LOGS/tries"; echo "int3: 0000 [#1]"; exit 125'
+	counts 0 1 0
+	[ "$(wc -l <"$LOGS/tries")" = 2 ]
+}
+
+@test "no other death is run again, nor one after a failed test" {
+	judge panic tap panic bash -c 'dies "Kernel panic" 125'
+	counts 0 1 0
+	rmdir "$LOGS/died"
+	judge status tap status bash -c 'dies "int3: 0000 [#1]" 1'
+	counts 0 1 0
+	rmdir "$LOGS/died"
+	judge before tap before bash -c 'dies "not ok 1 a
+int3: 0000 [#1]" 125'
+	counts 0 1 0
+}
+
+@test "reports come whole, whoever else reports" {
+	scheduler 'for name in 1 2 3 4; do
+			job_add $name 1 eval "for i in {1..10}; do printf \"$name\n%.0s\" {1..5000} | report; done"
+		done
+		jobs_run 4 true' >"$LOGS/out"
+	[ "$(wc -l <"$LOGS/out")" = 200000 ]
+	[ -z "$(uniq -c "$LOGS/out" | awk '$1 % 5000')" ]
+}
+
+# Those that the file names, and those that it does not.
+@test "each test of tests/vm is in one machine" {
+	for file in tests/vm/machines /dev/null; do
+		machines=$(MACHINES=$file tests/vm/run --machines)
+		[ -z "$(cut -d ' ' -f 2 <<<"$machines" | sort | uniq -d)" ]
+		{
+			find tests/vm -name '*.c' -exec basename {} .c \;
+			grep -lE '^finish$' tests/vm/* | xargs -n 1 basename
+			echo test_link
+		} | sort | diff - <(cut -d ' ' -f 3- <<<"$machines" | tr ' ' '\n' | sort)
+	done
+}
