@@ -65,6 +65,8 @@ struct hops {
 	uint64_t due_us; /* ask again in any case */
 };
 
+struct agent_entries; /* of the journal, while the agent starts */
+
 struct agent {
 	struct config config;
 	unsigned int ifindex[DATAPATH_SIDES];
@@ -74,6 +76,8 @@ struct agent {
 	struct channel *channel;
 	struct xfrm *xfrm;
 	struct journal *journal;
+	struct agent_entries *entries;
+	struct control *control;
 	struct link *link;
 	struct route *route;
 	uint64_t *positions; /* by slot: what the core was told last */
@@ -92,8 +96,13 @@ uint64_t agent_now_ns(void); /* CLOCK_MONOTONIC */
 uint64_t agent_now_us(void);
 __attribute__((format(printf, 1, 2))) void agent_say(const char *format, ...);
 
-/* start.c. 0 or -errno; err: one sentence. */
-int agent_start(struct agent *a, char *err, size_t err_size);
+/*
+ * start.c, in this order. 0 or -errno; err: one sentence. Whatever fails, after agent_stop() all is
+ * as it was before; what agent_begin() has begun stays.
+ */
+int agent_prepare(struct agent *a, char *err, size_t err_size);
+int agent_take_over(struct agent *a, char *err, size_t err_size);
+int agent_begin(struct agent *a, char *err, size_t err_size);
 void agent_stop(struct agent *a); /* also what is started in part */
 
 /* events_kernel.c. While audit.reading it notes what it sees in audit.seen. */
@@ -132,8 +141,9 @@ struct record_key ops_record_key(const struct espalier_sa_key *key);
 
 /* control.c: the socket that espalierctl speaks to. */
 struct control;
-int control_open(const char *path, struct control **ret); /* 0 or -errno */
-void control_close(struct control *c); /* removes the socket */
+/* 0 or -errno; err: one sentence. -EADDRINUSE: somebody listens there. */
+int control_open(const char *path, struct control **ret, char *err, size_t err_size);
+void control_close(struct control *c); /* removes the socket, and its folder if it was made */
 int control_fd(const struct control *c); /* an epoll set */
 void control_process(struct control *c, const struct agent *a);
 

@@ -26,6 +26,7 @@ struct control {
 	int epoll, listener;
 	unsigned int clients;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char folder[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* that we have made, or "" */
 };
 
 static void add_string(struct json_object *o, const char *name, const char *value)
@@ -421,47 +422,93 @@ static struct json_object *answer(const struct agent *a, char *request)
 /* The socket. */
 
 /* The last folder of the path, if it is not there: /run is empty after a boot. */
-static void make_folder(const char *path)
+static void make_folder(struct control *c, const char *path)
 {
-	char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	char *slash;
 
-	snprintf(folder, sizeof(folder), "%s", path);
-	slash = strrchr(folder, '/');
-	if (!slash || slash == folder)
+	snprintf(c->folder, sizeof(c->folder), "%s", path);
+	slash = strrchr(c->folder, '/');
+	if (!slash || slash == c->folder) {
+		c->folder[0] = '\0';
 		return;
+	}
 	*slash = '\0';
-	(void)mkdir(folder, 0755);
+	if (mkdir(c->folder, 0755) < 0)
+		c->folder[0] = '\0';
 }
 
-int control_open(const char *path, struct control **ret)
+/* What an earlier agent has left; nothing else. */
+static int remove_left(const struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), r;
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	r = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+	close(fd);
+	if (r == 0 || r == -EAGAIN) /* EAGAIN: to many others */
+		return -EADDRINUSE;
+	if (r != -ECONNREFUSED)
+		return r == -ENOENT ? 0 : r;
+	/* also of a file that is no socket */
+	if (lstat(address->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	return unlink(address->sun_path) < 0 ? -errno : 0;
+}
+
+static int listen_at(struct control *c, const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct control *c = calloc(1, sizeof(*c));
 	struct epoll_event event = {.events = EPOLLIN};
 	mode_t mask;
 	int r;
 
-	if (!c)
-		return -ENOMEM;
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
 	c->epoll = epoll_create1(EPOLL_CLOEXEC);
 	c->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	event.data.fd = c->listener;
-	make_folder(path);
-	(void)unlink(path); /* a previous life's: the pin folder's lock says that it is gone */
-	mask = umask(0177);
-	r = bind(c->listener, (struct sockaddr *)&address, sizeof(address));
-	umask(mask);
-	if (r < 0 || listen(c->listener, CLIENTS) < 0 ||
-		epoll_ctl(c->epoll, EPOLL_CTL_ADD, c->listener, &event) < 0) {
-		r = -errno;
-		control_close(c);
+	if (c->epoll < 0 || c->listener < 0)
+		return -errno;
+	make_folder(c, path);
+	r = remove_left(&address);
+	if (r < 0)
 		return r;
-	}
+	mask = umask(0177);
+	r = bind(c->listener, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(mask);
+	if (r < 0)
+		return r;
 	snprintf(c->path, sizeof(c->path), "%s", path);
-	*ret = c;
-	return 0;
+	event.data.fd = c->listener;
+	return listen(c->listener, CLIENTS) < 0 ||
+			       epoll_ctl(c->epoll, EPOLL_CTL_ADD, c->listener, &event) < 0
+		       ? -errno
+		       : 0;
+}
+
+int control_open(const char *path, struct control **ret, char *err, size_t err_size)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->epoll = c->listener = -1;
+	r = listen_at(c, path);
+	if (r == 0) {
+		*ret = c;
+		return 0;
+	}
+	control_close(c);
+	if (r == -EADDRINUSE)
+		snprintf(err, err_size,
+			"the control socket %s is in use by another process: stop that, or give "
+			"this one another (Control)",
+			path);
+	else
+		snprintf(
+			err, err_size, "cannot make the control socket %s: %s", path, strerror(-r));
+	return r;
 }
 
 void control_close(struct control *c)
@@ -470,8 +517,12 @@ void control_close(struct control *c)
 		return;
 	if (c->path[0])
 		(void)unlink(c->path);
-	close(c->listener);
-	close(c->epoll);
+	if (c->folder[0])
+		(void)rmdir(c->folder);
+	if (c->listener >= 0)
+		close(c->listener);
+	if (c->epoll >= 0)
+		close(c->epoll);
 	free(c);
 }
 

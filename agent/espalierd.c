@@ -33,7 +33,7 @@ enum source { TIMER, SIGNAL, XFRM, CHANNEL, LINK, ROUTE, JOURNAL, WAKE, CONTROL,
 
 struct loop {
 	int epoll, timer, signal;
-	struct control *control;
+	sigset_t signals; /* that end it */
 	uint64_t stop_us; /* 0: go on */
 	uint64_t rested_us; /* when it last had nothing to do for a while, or took a rest */
 };
@@ -55,18 +55,10 @@ static int open_loop(struct agent *a, struct loop *l)
 			.tv_nsec = (long)(half_ns % 1000000000)},
 		.it_value = {.tv_nsec = 1},
 	};
-	sigset_t signals;
-	int r = control_open(a->config.control_path, &l->control);
 
-	if (r < 0)
-		return r;
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
-	sigprocmask(SIG_BLOCK, &signals, NULL);
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	l->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	l->signal = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+	l->signal = signalfd(-1, &l->signals, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (l->epoll < 0 || l->timer < 0 || l->signal < 0 ||
 		timerfd_settime(l->timer, 0, &every, NULL) < 0 || watch(l, l->timer, TIMER) < 0 ||
 		watch(l, l->signal, SIGNAL) < 0 || watch(l, xfrm_fd(a->xfrm), XFRM) < 0 ||
@@ -74,7 +66,7 @@ static int open_loop(struct agent *a, struct loop *l)
 		watch(l, link_fd(a->link), LINK) < 0 || watch(l, route_fd(a->route), ROUTE) < 0 ||
 		watch(l, journal_fd(a->journal), JOURNAL) < 0 ||
 		watch(l, datapath_wake_fd(a->datapath), WAKE) < 0 ||
-		watch(l, control_fd(l->control), CONTROL) < 0)
+		watch(l, control_fd(a->control), CONTROL) < 0)
 		return -errno;
 	return 0;
 }
@@ -134,7 +126,7 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 		(void)datapath_wake(a->datapath, events_wake, a);
 		break;
 	case CONTROL:
-		control_process(l->control, a);
+		control_process(a->control, a);
 		break;
 	case CHANNEL: /* is looked at in each turn */
 	case SOURCES:
@@ -231,6 +223,26 @@ static void hurry(void)
 			strerror(errno));
 }
 
+/* A signal meanwhile is for the loop: what is begun here is not to be left half done. */
+static int start(struct agent *a, struct loop *l, char *err, size_t err_size)
+{
+	int r;
+
+	sigemptyset(&l->signals);
+	sigaddset(&l->signals, SIGTERM);
+	sigaddset(&l->signals, SIGINT);
+	sigprocmask(SIG_BLOCK, &l->signals, NULL);
+	if ((r = agent_prepare(a, err, err_size)) < 0 ||
+		(r = agent_take_over(a, err, err_size)) < 0)
+		return r;
+	r = open_loop(a, l);
+	if (r < 0) {
+		snprintf(err, err_size, "cannot wait for events: %s", strerror(-r));
+		return r;
+	}
+	return agent_begin(a, err, err_size);
+}
+
 static int serve(struct agent *a)
 {
 	struct loop l = {.epoll = -1, .timer = -1, .signal = -1};
@@ -238,18 +250,14 @@ static int serve(struct agent *a)
 	int r;
 
 	hurry();
-	r = agent_start(a, err, sizeof(err));
+	r = start(a, &l, err, sizeof(err));
 	if (r < 0) {
 		agent_say("%s", err);
-		return r;
-	}
-	r = open_loop(a, &l);
-	if (r == 0)
+	} else {
 		r = run(a, &l);
-	if (r < 0)
-		agent_say("%s: %s", l.control ? "the event loop failed" : a->config.control_path,
-			strerror(-r));
-	control_close(l.control);
+		if (r < 0)
+			agent_say("the event loop failed: %s", strerror(-r));
+	}
 	close(l.epoll);
 	close(l.timer);
 	close(l.signal);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * start.c - starts the parts of an agent. What we entered in earlier lives (journal, pinned maps)
- * comes before what the kernel holds, and all of that before another member is heard.
+ * start.c - starts the parts of an agent, in two halves. The first one takes the locks, reads and
+ * opens, and changes nothing that anybody sees. The second one attaches, and can be taken back
+ * until its last step. What we entered in earlier lives (journal, pinned maps) comes before what
+ * the kernel holds, and all of that before another member is heard.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,7 +23,7 @@ struct entry {
 	uint64_t birth, block;
 };
 
-struct entries {
+struct agent_entries {
 	struct entry *all;
 	size_t count, size;
 	bool failed;
@@ -29,7 +31,7 @@ struct entries {
 
 static void on_entry(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
 {
-	struct entries *e = ctx;
+	struct agent_entries *e = ctx;
 
 	if (e->count == e->size) {
 		size_t size = e->size ? 2 * e->size : 1024;
@@ -136,24 +138,36 @@ static int start_links(struct agent *a, char *err, size_t err_size)
 		snprintf(err, err_size, "cannot watch the interfaces: %s", strerror(-r));
 		return r;
 	}
-	forget_interfaces(a);
-	ops_listen(a, DATAPATH_OUTER);
-	ops_listen(a, DATAPATH_INNER);
-	events_own_macs(a);
-	hops_start(a);
 	return 0;
 }
 
-static int start_member(struct agent *a, char *err, size_t err_size)
+static int open_journal(struct agent *a, char *err, size_t err_size)
 {
 	const struct config *c = &a->config;
-	struct entries entries = {0};
 	struct journal_config journal = {
 		.path = c->journal_path,
 		.self = (uint8_t)c->id,
 		.block_bits = c->block_bits,
 		.modulus = block_modulus((uint8_t)(31 - __builtin_clz(c->members))),
 	};
+
+	a->entries = calloc(1, sizeof(*a->entries));
+	if (!a->entries)
+		return -ENOMEM;
+	return journal_open(&journal, on_entry, a->entries, &a->journal, err, err_size);
+}
+
+static void free_entries(struct agent *a)
+{
+	if (a->entries)
+		free(a->entries->all);
+	free(a->entries);
+	a->entries = NULL;
+}
+
+static int start_member(struct agent *a, char *err, size_t err_size)
+{
+	const struct config *c = &a->config;
 	struct member_config member = {
 		.self = (uint8_t)c->id,
 		.members = (uint16_t)c->members,
@@ -167,38 +181,32 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 		.start_us = START_US + 4ULL * c->heartbeat_us * c->dead_after,
 		.tombstone_us = TOMBSTONE_US,
 		.capacity = c->max_sas,
+		.journal = journal_id(a->journal),
 		.life = 1,
 	};
-	int r = journal_open(&journal, on_entry, &entries, &a->journal, err, err_size);
+	int r;
 
-	if (r < 0)
-		goto out;
-	if (journal_is_new(a->journal))
-		agent_say("%s: a new journal is begun; SAs older than it are not ours until they "
-			  "are rekeyed",
-			journal_is_new(a->journal));
 	digest_random(&member.life, sizeof(member.life));
 	member.life |= 1;
-	member.journal = journal_id(a->journal);
 	memcpy(member.macs.outer, a->links[DATAPATH_OUTER].mac, 6);
 	memcpy(member.macs.inner, a->links[DATAPATH_INNER].mac, 6);
 	r = member_new(&member, &agent_ops, a, agent_now_us(), &a->member);
-	if (r == 0 && entries.failed)
+	if (r == 0 && a->entries->failed)
 		r = -ENOMEM;
 	if (r < 0) {
 		snprintf(err, err_size, "cannot start: %s", strerror(-r));
-		goto out;
+		return r;
 	}
-	for (size_t i = 0; i < entries.count; i++)
-		member_restore(
-			a->member, &entries.all[i].key, entries.all[i].birth, entries.all[i].block);
+	for (size_t i = 0; i < a->entries->count; i++) {
+		const struct entry *e = &a->entries->all[i];
+
+		member_restore(a->member, &e->key, e->birth, e->block);
+	}
 	restore_guard(a);
-out:
-	free(entries.all);
-	return r;
+	return 0;
 }
 
-static int start_datapath(struct agent *a, char *err, size_t err_size)
+static int open_datapath(struct agent *a, char *err, size_t err_size)
 {
 	const struct config *c = &a->config;
 	struct datapath_config datapath = {
@@ -227,7 +235,7 @@ static int start_datapath(struct agent *a, char *err, size_t err_size)
 	return datapath_open(&datapath, &a->datapath, err, err_size);
 }
 
-static int start_channel(struct agent *a, char *err, size_t err_size)
+static int open_channel(struct agent *a, char *err, size_t err_size)
 {
 	const struct config *c = &a->config;
 	struct channel_config channel = {
@@ -277,7 +285,7 @@ static void warn_about_arp(const char *interface)
 			interface);
 }
 
-int agent_start(struct agent *a, char *err, size_t err_size)
+int agent_prepare(struct agent *a, char *err, size_t err_size)
 {
 	const char *names[DATAPATH_SIDES] = {
 		[DATAPATH_OUTER] = a->config.outer_interface,
@@ -292,15 +300,48 @@ int agent_start(struct agent *a, char *err, size_t err_size)
 	a->positions = calloc(a->config.max_sas, sizeof(*a->positions));
 	if (!a->positions)
 		return -ENOMEM;
-	warn_about_arp(names[DATAPATH_OUTER]);
-	warn_about_arp(names[DATAPATH_INNER]);
-	if ((r = start_datapath(a, err, err_size)) < 0 || (r = start_links(a, err, err_size)) < 0 ||
-		(r = start_member(a, err, err_size)) < 0 ||
-		(r = start_xfrm(a, err, err_size)) < 0 || (r = start_channel(a, err, err_size)) < 0)
+	if ((r = open_journal(a, err, err_size)) < 0 || (r = open_datapath(a, err, err_size)) < 0 ||
+		(r = open_channel(a, err, err_size)) < 0)
 		return r;
+	return control_open(a->config.control_path, &a->control, err, err_size);
+}
+
+int agent_take_over(struct agent *a, char *err, size_t err_size)
+{
+	int r;
+
+	if ((r = datapath_attach(a->datapath, err, err_size)) < 0 ||
+		(r = start_links(a, err, err_size)) < 0 ||
+		(r = start_member(a, err, err_size)) < 0 || (r = start_xfrm(a, err, err_size)) < 0)
+		return r;
+	free_entries(a);
+	return 0;
+}
+
+int agent_begin(struct agent *a, char *err, size_t err_size)
+{
+	int r = journal_begin(a->journal, err, err_size);
+
+	if (r < 0)
+		return r;
+	r = datapath_keep(a->datapath);
+	if (r < 0)
+		agent_say("something that an earlier agent left in %s cannot be removed: %s",
+			a->config.pin_path, strerror(-r));
+	if (journal_is_new(a->journal))
+		agent_say("%s: a new journal is begun; SAs older than it are not ours until they "
+			  "are rekeyed",
+			journal_is_new(a->journal));
+	warn_about_arp(a->config.outer_interface);
+	warn_about_arp(a->config.inner_interface);
+	ops_listen(a, DATAPATH_OUTER);
+	ops_listen(a, DATAPATH_INNER);
+	events_own_macs(a);
+	hops_start(a);
 	events_links_up(a);
 	a->audit.due_us = agent_now_us() + a->config.audit_us;
 	member_started(a->member);
+	forget_interfaces(a);
 	forget_pins(a);
 	forget_selectors(a);
 	agent_say("member %u of cluster %s: sync channel by %s; XDP outer %s, inner %s, sync %s",
@@ -313,6 +354,7 @@ int agent_start(struct agent *a, char *err, size_t err_size)
 
 void agent_stop(struct agent *a)
 {
+	control_close(a->control);
 	channel_close(a->channel);
 	xfrm_close(a->xfrm);
 	member_free(a->member);
@@ -322,6 +364,7 @@ void agent_stop(struct agent *a)
 	link_close(a->link);
 	route_close(a->route);
 	datapath_close(a->datapath);
+	free_entries(a);
 	free(a->positions);
 	free(a->audit.seen);
 	config_wipe(&a->config);

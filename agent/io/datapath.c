@@ -55,10 +55,10 @@ static const struct {
 /* Where the XDP programs go. */
 static const enum program side_program[DATAPATH_SIDES] = {
 	[DATAPATH_OUTER] = STEER, [DATAPATH_INNER] = CLEAR, [DATAPATH_SYNC] = SYNC};
-static const char *const side_name[DATAPATH_SIDES] = {"outer", "inner", "sync"};
+const char *const datapath_side_names[DATAPATH_SIDES] = {"outer", "inner", "sync"};
 
 static const char *const map_names[] = {"view", "members", "sas", "counters", "selectors", "pins",
-	"interfaces", "cpus", "reasons", "wake", "sync"};
+	"interfaces", "cpus", "reasons", "wake", "sync", DATAPATH_SETTINGS};
 
 static __attribute__((format(printf, 4, 5))) int fail(
 	int r, char *err, size_t err_size, const char *format, ...)
@@ -138,8 +138,8 @@ static int check_machine(const struct datapath_config *config, char *err, size_t
 		if ((config->ifindex[side] || side == DATAPATH_OUTER) &&
 			!if_indextoname(config->ifindex[side], name))
 			return fail(-ENODEV, err, err_size,
-				"the %s interface (index %u) is not there", side_name[side],
-				config->ifindex[side]);
+				"the %s interface (index %u) is not there",
+				datapath_side_names[side], config->ifindex[side]);
 	return 0;
 }
 
@@ -246,34 +246,6 @@ static struct bpf_object *open_object(const struct datapath_config *config, enum
 	return object;
 }
 
-/* A map that is pinned already must be as we would make it. */
-static int check_pins(struct bpf_object *object, char *err, size_t err_size)
-{
-	struct bpf_map *map;
-
-	bpf_object__for_each_map(map, object)
-	{
-		const char *path = bpf_map__pin_path(map);
-		struct bpf_map_info info = {};
-		__u32 size = sizeof(info);
-		int fd = path ? bpf_obj_get(path) : -1;
-
-		if (fd < 0)
-			continue;
-		bpf_obj_get_info_by_fd(fd, &info, &size);
-		close(fd);
-		if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
-			info.value_size != bpf_map__value_size(map) ||
-			info.max_entries != bpf_map__max_entries(map) ||
-			info.map_flags != bpf_map__map_flags(map))
-			return fail(-EEXIST, err, err_size,
-				"the pinned map %s has another layout (another version, or another "
-				"number of SAs): detach the old programs first",
-				path);
-	}
-	return 0;
-}
-
 static void *map_memory(struct datapath *d, const char *name)
 {
 	struct bpf_map *map = bpf_object__find_map_by_name(d->object, name);
@@ -311,8 +283,6 @@ static int open_maps(struct datapath *d)
 		bpf_object__find_map_fd_by_name(d->object, "wake"), datapath_on_wake, d, NULL);
 	if (!d->wake)
 		return -errno;
-	d->view->dead_ns = d->config.dead_ns;
-	datapath_recount(d);
 	return 0;
 }
 
@@ -344,7 +314,7 @@ static int load_guard(struct datapath *d, char *err, size_t err_size)
 	if (!d->object)
 		return fail(
 			-errno, err, err_size, "cannot open the BPF programs: %s", strerror(errno));
-	r = check_pins(d->object, err, err_size);
+	r = datapath_check_earlier(d->object, d->pin, err, err_size);
 	if (r < 0)
 		return r;
 	r = bpf_object__load(d->object);
@@ -355,7 +325,7 @@ static int load_guard(struct datapath *d, char *err, size_t err_size)
 	if (r < 0)
 		return fail(r, err, err_size, "cannot use the BPF maps: %s", strerror(-r));
 	begin_view(d->view);
-	datapath_fill_cpus(d);
+	d->cpus_before = datapath_count_cpus(d);
 	return 0;
 }
 
@@ -373,53 +343,158 @@ static int attach_side(struct datapath *d, enum datapath_side side, char *err, s
 		return fail(
 			-errno, err, err_size, "cannot open the BPF programs: %s", strerror(errno));
 	r = datapath_attach_xdp(object, programs[program].name, d->config.ifindex[side],
-		&d->xdp_mode[side], err, err_size);
+		&d->xdp[side], &d->xdp_mode[side], err, err_size);
 	bpf_object__close(object);
 	return r;
 }
 
 /* A tracing program, if it is wanted. Never an error: the cluster works without; `why` says so. */
-static void attach_tracing(
-	struct datapath *d, enum program program, bool wanted, char *why, size_t why_size)
+static void attach_tracing(struct datapath *d, enum program program, bool wanted,
+	struct bpf_link **ret, char *why, size_t why_size)
 {
 	struct bpf_object *object;
-	char pin[PATH_MAX];
 	int r;
 
-	snprintf(pin, sizeof(pin), "%s/%s", d->pin, programs[program].link);
 	if (!wanted) {
-		unlink(pin);
 		snprintf(why, why_size, "not wanted");
 		return;
 	}
 	object = open_object(&d->config, program);
-	r = object ? datapath_attach_tracing(object, pin) : -errno;
+	r = object ? datapath_attach_tracing(object, ret) : -errno;
 	if (r < 0)
 		snprintf(why, why_size, "the kernel refuses %s: %s",
 			program == COUNT ? "fexit" : "fentry", strerror(-r));
 	bpf_object__close(object);
 }
 
-static int attach_all(struct datapath *d, char *err, size_t err_size)
+int datapath_attach(struct datapath *d, char *err, size_t err_size)
 {
 	int r;
 
-	r = datapath_attach_tc(d->object, d->config.ifindex[DATAPATH_OUTER], err, err_size);
+	datapath_fill_cpus(d);
+	r = datapath_attach_tc(
+		d->object, d->config.ifindex[DATAPATH_OUTER], &d->guard, err, err_size);
 	for (int side = 0; r == 0 && side < DATAPATH_SIDES; side++)
 		r = attach_side(d, side, err, err_size);
 	if (r < 0)
 		return r;
-	datapath_trim_cpus(d);
-	attach_tracing(d, COUNT, d->config.fexit, d->no_count, sizeof(d->no_count));
-	attach_tracing(d, MISS, d->config.misses_per_second > 0, d->no_miss, sizeof(d->no_miss));
+	attach_tracing(d, COUNT, d->config.fexit, &d->tracing[0], d->no_count, sizeof(d->no_count));
+	attach_tracing(d, MISS, d->config.misses_per_second > 0, &d->tracing[1], d->no_miss,
+		sizeof(d->no_miss));
 	return 0;
+}
+
+/* Where the link would be pinned, something of an earlier agent may be. */
+static void keep_tracing(
+	const struct datapath *d, enum program program, const struct bpf_link *link)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", d->pin, programs[program].link);
+	(void)unlink(path);
+	/* without a pin it ends with this process, as it should when the kernel has no room */
+	if (link)
+		(void)bpf_obj_pin(bpf_link__fd(link), path);
+}
+
+int datapath_keep(struct datapath *d)
+{
+	int first = 0, r;
+
+	d->kept = true;
+	for (int side = 0; side < DATAPATH_SIDES; side++) {
+		r = d->xdp[side].id ? datapath_attach_xdp_keep(programs[side_program[side]].name,
+					      d->config.ifindex[side], &d->xdp[side])
+				    : 0;
+		first = first ?: r;
+	}
+	keep_tracing(d, COUNT, d->tracing[0]);
+	keep_tracing(d, MISS, d->tracing[1]);
+	datapath_trim_cpus(d, d->config.cpus);
+	r = datapath_pin_settings(d->object, d->pin);
+	d->view->dead_ns = d->config.dead_ns;
+	datapath_recount(d);
+	return first ?: r;
+}
+
+static void remove_pin(const char *pin, const char *name, int *r)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", pin, name);
+	if (unlink(path) < 0 && errno != ENOENT && *r == 0)
+		*r = -errno;
+}
+
+/* What is pinned and empty folders; libxdp's in a namespace, then ours. */
+static int remove_pins(const char *pin)
+{
+	char path[PATH_MAX];
+	int r = 0;
+
+	for (int i = 0; i < PROGRAMS; i++)
+		if (programs[i].link)
+			remove_pin(pin, programs[i].link, &r);
+	for (size_t i = 0; i < sizeof(map_names) / sizeof(map_names[0]); i++)
+		remove_pin(pin, map_names[i], &r);
+	snprintf(path, sizeof(path), "%s/xdp", pin);
+	rmdir(path);
+	rmdir(pin);
+	return r;
+}
+
+/* A start that failed: all is to be as it was before. */
+static void take_back(struct datapath *d)
+{
+	for (int side = DATAPATH_SIDES - 1; side >= 0; side--)
+		if (d->xdp[side].id)
+			datapath_attach_xdp_undo(programs[side_program[side]].name,
+				d->config.ifindex[side], &d->xdp[side]);
+	if (d->guard.id)
+		datapath_attach_tc_undo(d->config.ifindex[DATAPATH_OUTER], &d->guard);
+	if (d->first)
+		(void)remove_pins(d->pin);
+	else if (d->wake)
+		datapath_trim_cpus(d, d->cpus_before);
+}
+
+/* Nothing but the pin folder is made before the locks are there. */
+static int take_locks(struct datapath *d, char *err, size_t err_size)
+{
+	int r = make_pin_folder(d->pin, err, err_size);
+
+	if (r < 0)
+		return r;
+	r = datapath_lock_pin(d->pin, &d->locks, err, err_size);
+	if (r < 0)
+		return r;
+	d->first = !is_pinned(d->pin);
+	return datapath_lock_interfaces(&d->config, &d->locks, err, err_size);
+}
+
+static struct datapath *new_datapath(const struct datapath_config *config)
+{
+	struct datapath *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return NULL;
+	d->locks = DATAPATH_NO_LOCKS;
+	d->guard.before = -1;
+	for (int side = 0; side < DATAPATH_SIDES; side++)
+		d->xdp[side].before = -1;
+	d->config = *config;
+	d->pin = strdup(config->pin);
+	d->config.pin = d->pin;
+	if (d->pin)
+		return d;
+	free(d);
+	return NULL;
 }
 
 int datapath_open(
 	const struct datapath_config *config, struct datapath **ret, char *err, size_t err_size)
 {
 	struct datapath *d;
-	bool first;
 	int r;
 
 	if (config->self >= config->members || config->members > ESPALIER_MEMBERS ||
@@ -432,61 +507,54 @@ int datapath_open(
 	r = check_machine(config, err, err_size);
 	if (r < 0)
 		return r;
-	r = make_pin_folder(config->pin, err, err_size);
-	if (r < 0)
-		return r;
-
-	choose_dispatcher_bpffs(config->pin);
-
-	d = calloc(1, sizeof(*d));
+	d = new_datapath(config);
 	if (!d)
 		return fail(-ENOMEM, err, err_size, "out of memory");
-	d->config = *config;
-	d->pin = strdup(config->pin);
-	d->config.pin = d->pin;
-	first = !is_pinned(config->pin);
-	r = d->pin ? load_guard(d, err, err_size) : fail(-ENOMEM, err, err_size, "out of memory");
-	if (r == 0)
-		r = attach_all(d, err, err_size);
+	r = take_locks(d, err, err_size);
+	if (r == 0) {
+		choose_dispatcher_bpffs(config->pin);
+		r = load_guard(d, err, err_size);
+	}
 	if (r < 0) {
 		datapath_close(d);
-		if (first)
-			datapath_detach(config, NULL, 0);
 		return r;
 	}
 	*ret = d;
 	return 0;
 }
 
+static void close_places(const struct datapath *d)
+{
+	if (d->guard.before >= 0)
+		close(d->guard.before);
+	for (int side = 0; side < DATAPATH_SIDES; side++)
+		if (d->xdp[side].before >= 0)
+			close(d->xdp[side].before);
+}
+
 void datapath_close(struct datapath *d)
 {
 	if (!d)
 		return;
+	if (!d->kept)
+		take_back(d);
 	ring_buffer__free(d->wake);
 	unmap_memory(d, "counters", d->counters);
 	unmap_memory(d, "members", d->members);
 	unmap_memory(d, "view", d->view);
 	bpf_object__close(d->object);
+	for (int i = 0; i < DATAPATH_TRACING; i++)
+		bpf_link__destroy(d->tracing[i]); /* a pin holds it */
+	close_places(d);
+	datapath_unlock(&d->locks);
 	free(d->pin);
 	free(d);
 }
 
-static void remove_pin(const char *pin, const char *name, int *r)
+static int detach(const struct datapath_config *config)
 {
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/%s", pin, name);
-	if (unlink(path) < 0 && errno != ENOENT && *r == 0)
-		*r = -errno;
-}
-
-int datapath_detach(const struct datapath_config *config, char *err, size_t err_size)
-{
-	char path[PATH_MAX];
 	int first = 0, r;
 
-	set_print(config->debug);
-	choose_dispatcher_bpffs(config->pin);
 	for (int side = 0; side < DATAPATH_SIDES; side++) {
 		r = config->ifindex[side]
 			    ? datapath_attach_xdp_remove(
@@ -496,19 +564,30 @@ int datapath_detach(const struct datapath_config *config, char *err, size_t err_
 	}
 	r = datapath_attach_tc_remove(config->ifindex[DATAPATH_OUTER]);
 	first = first ?: r;
-	for (int i = 0; i < PROGRAMS; i++)
-		if (programs[i].link)
-			remove_pin(config->pin, programs[i].link, &first);
-	for (size_t i = 0; i < sizeof(map_names) / sizeof(map_names[0]); i++)
-		remove_pin(config->pin, map_names[i], &first);
-	/* folders, where they are empty: libxdp's in a namespace, then ours */
-	snprintf(path, sizeof(path), "%s/xdp", config->pin);
-	rmdir(path);
-	rmdir(config->pin);
-	if (first < 0)
-		fail(first, err, err_size, "cannot remove all programs and maps of %s: %s",
-			config->pin, strerror(-first));
-	return first;
+	r = remove_pins(config->pin);
+	return first ?: r;
+}
+
+int datapath_detach(const struct datapath_config *config, char *err, size_t err_size)
+{
+	struct datapath_locks locks = DATAPATH_NO_LOCKS;
+	int r;
+
+	set_print(config->debug);
+	choose_dispatcher_bpffs(config->pin);
+	r = datapath_lock_pin(config->pin, &locks, err, err_size);
+	if (r == -ENOENT)
+		r = 0;
+	if (r == 0)
+		r = datapath_lock_interfaces(config, &locks, err, err_size);
+	if (r == 0) {
+		r = detach(config);
+		if (r < 0)
+			fail(r, err, err_size, "cannot remove all programs and maps of %s: %s",
+				config->pin, strerror(-r));
+	}
+	datapath_unlock(&locks);
+	return r;
 }
 
 const char *datapath_xdp_mode(const struct datapath *d, enum datapath_side side)

@@ -4,8 +4,8 @@
  * share (espalier.h). Programs and maps outlive the agent: steering and the guard go on without it,
  * and the next agent takes over from them.
  *
- * One agent at a time may have a pin folder open. Functions return 0 or -errno unless said
- * otherwise and print nothing; where there is `err`, it gets one sentence.
+ * One agent at a time has a pin folder and the interfaces: both are locked. Functions return 0 or
+ * -errno unless said otherwise and print nothing; where there is `err`, it gets one sentence.
  */
 #ifndef DATAPATH_H
 #define DATAPATH_H
@@ -45,20 +45,30 @@ struct datapath_config {
 };
 
 /*
- * Loads and attaches all programs, replacing those of an earlier agent without a gap. A first start
- * begins with a view in which nobody owns anything and nobody answers ARP. On error nothing is left
- * attached that was not before.
+ * The first half of a start: takes the locks and loads the guard and the maps; nothing is attached,
+ * and what an earlier agent has left is not changed. -EBUSY: another agent has the pin folder or an
+ * interface. -EEXIST: what is pinned there is no beginning for this configuration. A first start
+ * begins with a view in which nobody owns anything and nobody answers ARP.
  */
 int datapath_open(
 	const struct datapath_config *config, struct datapath **ret, char *err, size_t err_size);
 
-/* The programs stay attached, the maps pinned. Takes NULL. */
+/*
+ * The second half: attaches all programs, in place of an earlier agent's, without a gap. Until
+ * datapath_keep(), datapath_close() takes it back: the earlier programs, or none, are there again.
+ */
+int datapath_attach(struct datapath *d, char *err, size_t err_size);
+
+/* What is attached stays. An error: something of an earlier agent could not be removed. */
+int datapath_keep(struct datapath *d);
+
+/* After datapath_keep() the programs stay attached, the maps pinned. Takes NULL. */
 void datapath_close(struct datapath *d);
 
 /*
  * Removes all programs and maps that datapath_open() with this config left; uses only `ifindex` and
  * `pin`. From here on nothing guards: no SA of the cluster may be left in the kernel. What is not
- * there is no error. The clsact qdisc stays, others may use it.
+ * there is no error. -EBUSY: an agent has it open. The clsact qdisc stays, others may use it.
  */
 int datapath_detach(const struct datapath_config *config, char *err, size_t err_size);
 

@@ -31,6 +31,15 @@ static struct bpf_program *only_program(struct bpf_object *object)
 	return bpf_object__next_program(object, NULL);
 }
 
+/* 0: not known */
+static uint32_t program_id(int fd)
+{
+	struct bpf_prog_info info = {};
+	uint32_t size = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &size) < 0 ? 0 : info.id;
+}
+
 /* What sits on the interface now, or NULL. */
 static struct xdp_multiprog *xdp_present(unsigned int ifindex)
 {
@@ -55,24 +64,34 @@ static const char *xdp_mode(unsigned int ifindex)
 	return generic ? "dispatcher, generic" : "dispatcher, native";
 }
 
-/* Puts ours in the place of one that is attached alone: `old`, of an earlier agent. */
-static int xdp_replace_alone(
-	struct bpf_object *object, unsigned int ifindex, const struct xdp_multiprog *present)
+/* Puts ours in the place of one that is attached alone: of an earlier agent. */
+static int xdp_replace_alone(struct bpf_object *object, unsigned int ifindex,
+	const struct xdp_multiprog *present, struct datapath_place *ret)
 {
 	bool generic = xdp_multiprog__attach_mode(present) == XDP_MODE_SKB;
-	LIBBPF_OPTS(bpf_xdp_attach_opts, opts,
-		.old_prog_fd = xdp_program__fd(xdp_multiprog__main_prog(present)));
-	int r;
+	struct xdp_program *old = xdp_multiprog__main_prog(present);
+	LIBBPF_OPTS(bpf_xdp_attach_opts, opts, .old_prog_fd = xdp_program__fd(old));
+	int r, before;
 
 	r = bpf_object__load(object);
 	if (r < 0)
 		return r;
-	return bpf_xdp_attach(ifindex, bpf_program__fd(only_program(object)),
+	before = bpf_prog_get_fd_by_id(xdp_program__id(old));
+	if (before < 0)
+		return before;
+	r = bpf_xdp_attach(ifindex, bpf_program__fd(only_program(object)),
 		XDP_FLAGS_REPLACE | (generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE), &opts);
+	if (r < 0) {
+		close(before);
+		return r;
+	}
+	*ret = (struct datapath_place){
+		.id = program_id(bpf_program__fd(only_program(object))), .before = before};
+	return 0;
 }
 
-/* Removes the programs of that name from the interface, except the one with this id. */
-static int xdp_remove_others(const char *program, unsigned int ifindex, uint32_t keep)
+/* Removes programs of that name from the interface: the one with this id, or all others. */
+static int xdp_remove(const char *program, unsigned int ifindex, uint32_t id, bool others)
 {
 	struct xdp_program *remove[DISPATCHER_PROGRAMS], *found = NULL;
 	struct xdp_multiprog *present = xdp_present(ifindex);
@@ -86,13 +105,13 @@ static int xdp_remove_others(const char *program, unsigned int ifindex, uint32_t
 	if (xdp_multiprog__is_legacy(present)) {
 		found = xdp_multiprog__main_prog(present);
 		if (found && is_ours(xdp_program__name(found), program) &&
-			xdp_program__id(found) != keep)
+			(xdp_program__id(found) == id) != others)
 			r = xdp_program__detach(found, ifindex, mode, 0);
 	} else {
 		while (n < DISPATCHER_PROGRAMS &&
 			(found = xdp_multiprog__next_prog(found, present)))
 			if (is_ours(xdp_program__name(found), program) &&
-				xdp_program__id(found) != keep)
+				(xdp_program__id(found) == id) != others)
 				remove[n++] = found;
 		if (n > 0)
 			r = xdp_program__detach_multi(remove, n, ifindex, mode, 0);
@@ -101,9 +120,9 @@ static int xdp_remove_others(const char *program, unsigned int ifindex, uint32_t
 	return r;
 }
 
-/* Adds ours to the dispatcher (made, if there is none), then removes those of an earlier agent. */
-static int xdp_add(struct bpf_object *object, const char *program, unsigned int ifindex,
-	enum xdp_attach_mode mode)
+/* Adds ours to the dispatcher, which is made if there is none. */
+static int xdp_add(struct bpf_object *object, unsigned int ifindex, enum xdp_attach_mode mode,
+	struct datapath_place *ret)
 {
 	struct xdp_program *xdp = xdp_program__from_bpf_obj(object, "xdp");
 	int r = libxdp_get_error(xdp);
@@ -118,13 +137,13 @@ static int xdp_add(struct bpf_object *object, const char *program, unsigned int 
 			r = xdp_program__attach(xdp, ifindex, XDP_MODE_SKB, 0);
 	}
 	if (r == 0)
-		r = xdp_remove_others(program, ifindex, xdp_program__id(xdp));
+		*ret = (struct datapath_place){.id = xdp_program__id(xdp), .before = -1};
 	xdp_program__close(xdp);
 	return r;
 }
 
 int datapath_attach_xdp(struct bpf_object *object, const char *program, unsigned int ifindex,
-	const char **ret_mode, char *err, size_t err_size)
+	struct datapath_place *ret, const char **ret_mode, char *err, size_t err_size)
 {
 	struct xdp_multiprog *present = xdp_present(ifindex);
 	struct xdp_program *alone = NULL;
@@ -146,10 +165,10 @@ int datapath_attach_xdp(struct bpf_object *object, const char *program, unsigned
 		goto finish;
 	}
 	if (alone)
-		r = xdp_replace_alone(object, ifindex, present);
+		r = xdp_replace_alone(object, ifindex, present, ret);
 	else
-		r = xdp_add(object, program, ifindex,
-			present ? xdp_multiprog__attach_mode(present) : XDP_MODE_UNSPEC);
+		r = xdp_add(object, ifindex,
+			present ? xdp_multiprog__attach_mode(present) : XDP_MODE_UNSPEC, ret);
 	if (r < 0)
 		snprintf(err, err_size, "%s: cannot attach the XDP program %s: %s",
 			interface_name(ifindex, name), program, strerror(-r));
@@ -160,28 +179,81 @@ finish:
 	return r;
 }
 
-int datapath_attach_xdp_remove(const char *program, unsigned int ifindex)
+int datapath_attach_xdp_keep(
+	const char *program, unsigned int ifindex, const struct datapath_place *place)
 {
-	return xdp_remove_others(program, ifindex, 0);
+	return xdp_remove(program, ifindex, place->id, true);
 }
 
-int datapath_attach_tc(struct bpf_object *object, unsigned int ifindex, char *err, size_t err_size)
+int datapath_attach_xdp_remove(const char *program, unsigned int ifindex)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
+	return xdp_remove(program, ifindex, 0, true);
+}
+
+void datapath_attach_xdp_undo(
+	const char *program, unsigned int ifindex, const struct datapath_place *place)
+{
+	struct xdp_multiprog *present;
+	bool generic;
+
+	if (place->before < 0) {
+		(void)xdp_remove(program, ifindex, place->id, false);
+		return;
+	}
+	present = xdp_present(ifindex);
+	generic = present && xdp_multiprog__attach_mode(present) == XDP_MODE_SKB;
+	xdp_multiprog__close(present);
+	(void)bpf_xdp_attach(
+		ifindex, place->before, generic ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE, NULL);
+}
+
+/* The guard that is there: its descriptor, or -ENOENT. */
+static int tc_present(const struct bpf_tc_hook *hook)
+{
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
+
+	return bpf_tc_query(hook, &opts) < 0 ? -ENOENT : bpf_prog_get_fd_by_id(opts.prog_id);
+}
+
+int datapath_attach_tc(struct bpf_object *object, unsigned int ifindex, struct datapath_place *ret,
+	char *err, size_t err_size)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = BPF_TC_EGRESS);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = bpf_program__fd(only_program(object)),
-		.handle = TC_HANDLE, .priority = TC_PRIORITY, .flags = BPF_TC_F_REPLACE);
+		.handle = TC_HANDLE, .priority = TC_PRIORITY);
 	char name[IF_NAMESIZE];
-	int r;
+	int r, before = -1;
 
 	r = bpf_tc_hook_create(&hook);
-	if (r == 0 || r == -EEXIST)
-		r = bpf_tc_attach(&hook, &opts);
-	if (r < 0)
-		snprintf(err, err_size,
-			"%s: cannot attach the guard at tc egress, priority %d: %s (is something "
-			"else there? see: tc filter show dev %s egress)",
-			interface_name(ifindex, name), TC_PRIORITY, strerror(-r), name);
+	if (r == 0 || r == -EEXIST) {
+		before = tc_present(&hook);
+		opts.flags = before == -ENOENT ? 0 : BPF_TC_F_REPLACE;
+		r = before == -ENOENT || before >= 0 ? bpf_tc_attach(&hook, &opts) : before;
+	}
+	if (r == 0) {
+		*ret = (struct datapath_place){
+			.id = program_id(opts.prog_fd), .before = before < 0 ? -1 : before};
+		return 0;
+	}
+	if (before >= 0)
+		close(before);
+	snprintf(err, err_size,
+		"%s: cannot attach the guard at tc egress, priority %d: %s (is something else "
+		"there? see: tc filter show dev %s egress)",
+		interface_name(ifindex, name), TC_PRIORITY, strerror(-r), name);
 	return r;
+}
+
+void datapath_attach_tc_undo(unsigned int ifindex, const struct datapath_place *place)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = place->before, .handle = TC_HANDLE,
+		.priority = TC_PRIORITY, .flags = BPF_TC_F_REPLACE);
+
+	if (place->before < 0)
+		(void)datapath_attach_tc_remove(ifindex);
+	else
+		(void)bpf_tc_attach(&hook, &opts);
 }
 
 int datapath_attach_tc_remove(unsigned int ifindex)
@@ -194,21 +266,12 @@ int datapath_attach_tc_remove(unsigned int ifindex)
 	return r == -ENOENT || r == -EINVAL || r == -ENODEV ? 0 : r;
 }
 
-int datapath_attach_tracing(struct bpf_object *object, const char *pin)
+int datapath_attach_tracing(struct bpf_object *object, struct bpf_link **ret)
 {
-	struct bpf_link *link;
-	int r;
+	int r = bpf_object__load(object);
 
-	r = bpf_object__load(object);
 	if (r < 0)
 		return r;
-	link = bpf_program__attach(only_program(object));
-	if (!link)
-		return -errno;
-	if (unlink(pin) < 0 && errno != ENOENT)
-		r = -errno;
-	else
-		r = bpf_link__pin(link, pin);
-	bpf_link__destroy(link); /* the pin holds it */
-	return r;
+	*ret = bpf_program__attach(only_program(object));
+	return *ret ? 0 : -errno;
 }

@@ -40,6 +40,16 @@ static int fill(int map, uint32_t cpu)
 	return bpf_map_update_elem(map, &cpu, &queue, BPF_ANY);
 }
 
+unsigned int datapath_count_cpus(const struct datapath *d)
+{
+	struct bpf_cpumap_val queue = {};
+	unsigned int n = 0;
+
+	while (bpf_map_lookup_elem(d->cpus, &n, &queue) == 0 && queue.qsize)
+		n++;
+	return n;
+}
+
 void datapath_fill_cpus(struct datapath *d)
 {
 	unsigned int wanted = d->config.cpus, there = wanted ? row_of_cpus() : 0, n = 0;
@@ -57,11 +67,11 @@ void datapath_fill_cpus(struct datapath *d)
 		snprintf(d->no_cpus, sizeof(d->no_cpus), "only so many are on, without a gap");
 }
 
-void datapath_trim_cpus(struct datapath *d)
+void datapath_trim_cpus(struct datapath *d, unsigned int keep)
 {
 	int n = libbpf_num_possible_cpus();
 
-	for (int cpu = (int)d->config.cpus; cpu < n; cpu++)
+	for (int cpu = (int)keep; cpu < n; cpu++)
 		(void)bpf_map_delete_elem(d->cpus, &cpu);
 }
 

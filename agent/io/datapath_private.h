@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * datapath_private.h - between the files of datapath.h: datapath.c opens and closes,
- * datapath_attach.c gets one program onto its interface and off it again, datapath_maps.c reads and
+ * datapath_lock.c keeps others out, datapath_attach.c gets one program onto its interface and off
+ * it again, datapath_earlier.c knows what an earlier agent has left, datapath_maps.c reads and
  * writes the maps.
  */
 #ifndef DATAPATH_PRIVATE_H
@@ -10,6 +11,20 @@
 #include <bpf/libbpf.h>
 
 #include "io/datapath.h"
+
+#define DATAPATH_TRACING 2
+
+/* Where a program was put, and what was there before. */
+struct datapath_place {
+	uint32_t id; /* of the program; 0: it was not put there */
+	int before; /* descriptor of the program whose place it took, or -1 */
+};
+
+struct datapath_locks {
+	int pin, side[DATAPATH_SIDES]; /* descriptors, or -1 */
+};
+
+#define DATAPATH_NO_LOCKS ((struct datapath_locks){-1, {-1, -1, -1}})
 
 struct datapath {
 	struct datapath_config config;
@@ -20,6 +35,12 @@ struct datapath {
 	struct espalier_counter *counters;
 	int sas, selectors, pins, interfaces, cpus, reasons,
 		sync; /* map descriptors, the object's */
+	struct datapath_locks locks;
+	struct datapath_place guard, xdp[DATAPATH_SIDES];
+	struct bpf_link *tracing[DATAPATH_TRACING];
+	bool first; /* nothing was pinned before */
+	bool kept; /* what is attached stays */
+	unsigned int cpus_before; /* entries of "cpus" */
 	struct ring_buffer *wake;
 	void (*wake_fn)(void *ctx, const struct espalier_event *event);
 	void *wake_ctx;
@@ -28,12 +49,21 @@ struct datapath {
 	char no_cpus[96]; /* why local ESP is not spread as wanted, or "" */
 };
 
+extern const char *const datapath_side_names[DATAPATH_SIDES]; /* for messages */
+
+/* Both go with datapath_unlock(), also after an error. -ENOENT: there is no such folder. */
+int datapath_lock_pin(const char *pin, struct datapath_locks *ret, char *err, size_t err_size);
+int datapath_lock_interfaces(const struct datapath_config *config, struct datapath_locks *ret,
+	char *err, size_t err_size);
+void datapath_unlock(struct datapath_locks *locks);
+
 /*
  * Makes entries of "cpus" for as many as config.cpus wants and there are; config.cpus then says how
- * many. The rest goes by datapath_trim_cpus(), when no program sends there any more.
+ * many. All but `keep` go by datapath_trim_cpus(), when no program sends there any more.
  */
 void datapath_fill_cpus(struct datapath *d);
-void datapath_trim_cpus(struct datapath *d);
+unsigned int datapath_count_cpus(const struct datapath *d); /* entries that are there */
+void datapath_trim_cpus(struct datapath *d, unsigned int keep);
 
 /* An earlier agent may have died between an entry and the count of them in the view. */
 void datapath_recount(struct datapath *d);
@@ -45,18 +75,39 @@ int datapath_on_wake(
 
 /*
  * XDP, through libxdp's dispatcher; where the kernel refuses freplace: alone. Loads the object,
- * which has one program. A program of that name that is there already is replaced, without a gap.
+ * which has one program. A program of that name that is there already: in a dispatcher, both run
+ * until datapath_attach_xdp_keep() removes the others; alone, it is replaced in one step.
  * *ret_mode: a constant string, as of datapath_xdp_mode().
  */
 int datapath_attach_xdp(struct bpf_object *object, const char *program, unsigned int ifindex,
-	const char **ret_mode, char *err, size_t err_size);
+	struct datapath_place *ret, const char **ret_mode, char *err, size_t err_size);
+int datapath_attach_xdp_keep(
+	const char *program, unsigned int ifindex, const struct datapath_place *place);
 int datapath_attach_xdp_remove(const char *program, unsigned int ifindex);
 
-/* tc egress, before all others. Replaces the one that is there already in one step. */
-int datapath_attach_tc(struct bpf_object *object, unsigned int ifindex, char *err, size_t err_size);
+/*
+ * tc egress, before all others. Replaces the one that is there already in one step; where none was,
+ * -EEXIST if another one has come meanwhile.
+ */
+int datapath_attach_tc(struct bpf_object *object, unsigned int ifindex, struct datapath_place *ret,
+	char *err, size_t err_size);
 int datapath_attach_tc_remove(unsigned int ifindex);
 
-/* A tracing program; its link is pinned as `pin`, replacing what is there. Loads the object. */
-int datapath_attach_tracing(struct bpf_object *object, const char *pin);
+/* Puts back what was there before. */
+void datapath_attach_xdp_undo(
+	const char *program, unsigned int ifindex, const struct datapath_place *place);
+void datapath_attach_tc_undo(unsigned int ifindex, const struct datapath_place *place);
+
+/* A tracing program, which runs as long as *ret, or a pin of it, is there. Loads the object. */
+int datapath_attach_tracing(struct bpf_object *object, struct bpf_link **ret);
+
+/*
+ * The pinned maps of an earlier agent must have the layout that ours have, and, while SAs are in
+ * the guard's, mean the same: -EEXIST. The object is the guard's, not loaded yet.
+ */
+int datapath_check_earlier(struct bpf_object *object, const char *pin, char *err, size_t err_size);
+/* Pins the settings for the next agent. */
+int datapath_pin_settings(struct bpf_object *object, const char *pin);
+#define DATAPATH_SETTINGS "settings" /* name of that pin */
 
 #endif

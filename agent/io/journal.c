@@ -26,6 +26,7 @@ struct journal {
 	struct batch buffer;
 	bool no_memory;
 	char why_new[256];
+	_Atomic bool begun; /* the file may be written to */
 
 	/* Both, under the lock. */
 	pthread_mutex_t lock;
@@ -96,7 +97,8 @@ static void write_batch(struct journal *j, const struct batch *b)
 
 static bool compacts(const struct journal *j)
 {
-	return !atomic_load(&j->failed) && journal_file_compacts(&j->file);
+	return atomic_load(&j->begun) && !atomic_load(&j->failed) &&
+	       journal_file_compacts(&j->file);
 }
 
 /* Waits for something to do and takes what is queued into b. False: there is nothing more, stop. */
@@ -183,6 +185,19 @@ int journal_open(const struct journal_config *config, journal_handler handler, v
 		return r;
 	}
 	*ret = j;
+	return 0;
+}
+
+int journal_begin(struct journal *j, char *err, size_t err_size)
+{
+	int r = journal_file_begin(&j->file, err, err_size);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&j->lock);
+	atomic_store(&j->begun, true);
+	pthread_cond_signal(&j->wake); /* perhaps there is something to compact */
+	pthread_mutex_unlock(&j->lock);
 	return 0;
 }
 

@@ -30,17 +30,21 @@ typedef void (*journal_handler)(
 	void *ctx, const struct record_key *key, uint64_t birth, uint64_t block);
 
 /*
- * If the file is not there, is of another configuration, or is damaged otherwise than by a torn
- * last write, a new journal with another id is begun, and the old file is renamed to PATH.old.
- * -EBUSY: another process has it. err: one sentence.
+ * Reads it; nothing is changed before journal_begin(). If the file is not there, or is damaged
+ * otherwise than by a torn last write, there will be a new journal with another id, and the old
+ * file will be renamed to PATH.old. -EBUSY: another process has it. -ESTALE: it is of another
+ * configuration. err: one sentence.
  */
 int journal_open(const struct journal_config *config, journal_handler handler, void *ctx,
 	struct journal **ret, char *err, size_t err_size);
 
-/* Waits until what was committed is written. */
+/* To be called once, before the first journal_commit(): what is to be written has a place. */
+int journal_begin(struct journal *j, char *err, size_t err_size);
+
+/* Waits until what was committed is written. Takes NULL. */
 void journal_close(struct journal *j);
 
-/* Why a new journal was begun, one sentence; NULL: the stored one goes on. */
+/* Why a new journal is begun, one sentence; NULL: the stored one goes on. */
 const char *journal_is_new(const struct journal *j);
 uint32_t journal_id(const struct journal
 		*j); /* random, not 0 or UINT32_MAX; lives as long as the journal is whole */

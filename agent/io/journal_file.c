@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/digest.h"
+#include "io/lock.h"
 
 #define MAGIC "espalier"
 #define VERSION 1
@@ -129,8 +129,8 @@ static int create(const struct journal_file *f, int *ret_fd)
 	return 0;
 }
 
-/* As create(), and gives it its name. */
-static int begin(struct journal_file *f)
+/* A new journal, as PATH.new. */
+static int make(struct journal_file *f)
 {
 	int r;
 
@@ -140,13 +140,38 @@ static int begin(struct journal_file *f)
 	r = create(f, &f->fd);
 	if (r < 0)
 		return r;
-	if (fdatasync(f->fd) < 0 || (rename(f->path, f->path_old) < 0 && errno != ENOENT) ||
-		rename(f->path_new, f->path) < 0 || fsync(f->folder_fd) < 0)
-		return -errno;
-	return 0;
+	f->unnamed = true;
+	return fdatasync(f->fd) < 0 ? -errno : 0;
 }
 
-/* 0: it goes on; 1: it is of no use, why says why. */
+static int name(struct journal_file *f)
+{
+	if (rename(f->path, f->path_old) < 0 && errno != ENOENT)
+		return -errno;
+	if (rename(f->path_new, f->path) < 0) {
+		int r = -errno;
+
+		(void)rename(f->path_old, f->path);
+		return r;
+	}
+	f->unnamed = false;
+	return fsync(f->folder_fd) < 0 ? -errno : 0;
+}
+
+int journal_file_begin(struct journal_file *f, char *err, size_t err_size)
+{
+	int r = 0;
+
+	if (f->unnamed)
+		r = name(f);
+	else if (ftruncate(f->fd, offset_of(f->n)) < 0 || fsync(f->fd) < 0)
+		r = -errno; /* what an earlier life wrote and did not sync is in the table, too */
+	if (r < 0)
+		snprintf(err, err_size, "The journal %s cannot be used: %s", f->path, strerror(-r));
+	return r;
+}
+
+/* 0: it goes on; 1: it is of no use; -ESTALE: it is of use, but not here. `why` says why. */
 static int check_header(struct journal_file *f, char *why, size_t why_size)
 {
 	struct header h;
@@ -162,11 +187,11 @@ static int check_header(struct journal_file *f, char *why, size_t why_size)
 	if (h.version != VERSION || h.self != f->config.self ||
 		h.block_bits != f->config.block_bits || h.modulus != f->config.modulus) {
 		snprintf(why, why_size,
-			"%s is of member %u with blocks of 2^%u numbers and modulus %u (format "
-			"%u), not of this "
-			"configuration",
+			"The journal %s is of member %u with blocks of 2^%u numbers and modulus %u "
+			"(format %u), not of this configuration: correct that, or, when the "
+			"cluster has no SAs of that time any more, remove the file",
 			f->path, h.self, h.block_bits, h.modulus, h.version);
-		return 1;
+		return -ESTALE;
 	}
 	f->id = h.id;
 	return 0;
@@ -230,15 +255,10 @@ static int load(struct journal_file *f, char *why, size_t why_size)
 	if (r > 0)
 		snprintf(why, why_size, "entry %llu of %s is damaged", (unsigned long long)bad + 1,
 			f->path);
-	if (r != 0)
-		return r;
-	/* What an earlier life wrote and did not sync is in the table, too. */
-	if (ftruncate(f->fd, offset_of(f->n)) < 0 || fsync(f->fd) < 0)
-		return -errno;
-	return 0;
+	return r;
 }
 
-static int load_or_begin(struct journal_file *f, char *why, size_t why_size)
+static int load_or_make(struct journal_file *f, char *why, size_t why_size)
 {
 	int r = load(f, why, why_size);
 
@@ -249,23 +269,23 @@ static int load_or_begin(struct journal_file *f, char *why, size_t why_size)
 	f->fd = -1;
 	f->n = 0;
 	journal_table_clear(&f->table);
-	return begin(f);
+	return make(f);
 }
 
 /* Not of the journal itself: that is replaced from time to time. */
-static int lock(struct journal_file *f)
+static int lock(struct journal_file *f, char *err, size_t err_size)
 {
-	char *path = join(f->path, ".lock");
+	char *path = join(f->path, ".lock"), holder[32];
 
 	if (!path)
 		return -ENOMEM;
-	f->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	f->lock_fd = lock_file(path, holder, sizeof(holder));
 	free(path);
-	if (f->lock_fd < 0)
-		return -errno;
-	if (flock(f->lock_fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? -EBUSY : -errno;
-	return 0;
+	if (f->lock_fd == -EBUSY)
+		snprintf(err, err_size,
+			"The journal %s is in use by %s: stop that, or give this one another",
+			f->path, holder);
+	return f->lock_fd < 0 ? f->lock_fd : 0;
 }
 
 static int set_paths(struct journal_file *f, const char *path)
@@ -294,15 +314,12 @@ int journal_file_open(struct journal_file *f, const struct journal_config *confi
 	*why_new = 0;
 	r = set_paths(f, config->path);
 	if (r == 0)
-		r = lock(f);
+		r = lock(f, err, err_size);
 	if (r == 0)
-		r = load_or_begin(f, why_new, why_size);
-	if (r == -EBUSY)
-		snprintf(err, err_size,
-			"The journal %s is in use by another process: stop that, or give this one "
-			"another",
-			config->path);
-	else if (r < 0)
+		r = load_or_make(f, err, err_size);
+	if (f->unnamed)
+		snprintf(why_new, why_size, "%s", err);
+	if (r < 0 && r != -EBUSY && r != -ESTALE)
 		snprintf(err, err_size, "The journal %s cannot be used: %s", config->path,
 			strerror(-r));
 	if (r < 0) {
@@ -330,6 +347,8 @@ void journal_file_close(struct journal_file *f)
 {
 	if (f->compact_fd >= 0)
 		give_up_compacting(f);
+	if (f->unnamed)
+		unlink(f->path_new);
 	if (f->fd >= 0)
 		close(f->fd);
 	if (f->folder_fd >= 0)

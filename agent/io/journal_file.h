@@ -15,6 +15,7 @@ struct journal_file {
 	struct journal_config config; /* but not its path */
 	uint32_t id;
 	uint64_t n; /* entries in the file */
+	bool unnamed; /* new, and still PATH.new */
 	struct journal_table table; /* what of them must be kept */
 
 	int compact_fd; /* PATH.new while it is being written, else -1 */
@@ -27,6 +28,7 @@ struct journal_file {
 int journal_file_open(struct journal_file *f, const struct journal_config *config,
 	journal_handler handler, void *ctx, char *why_new, size_t why_size, char *err,
 	size_t err_size);
+int journal_file_begin(struct journal_file *f, char *err, size_t err_size); /* as journal_begin() */
 void journal_file_close(struct journal_file *f);
 
 struct journal_op {

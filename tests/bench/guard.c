@@ -163,7 +163,9 @@ static void open_datapath(enum way_id id)
 		.ifindex = {if_nametoindex(way->interface)},
 		.outer = {{.family = AF_INET, .bytes = {192, 0, 2, 1}}},
 		.pin = way->pin};
-	if (datapath_open(&way->config, &way->datapath, err, sizeof(err)) < 0)
+	if (datapath_open(&way->config, &way->datapath, err, sizeof(err)) < 0 ||
+		datapath_attach(way->datapath, err, sizeof(err)) < 0 ||
+		datapath_keep(way->datapath) < 0)
 		die("%s", err);
 	datapath_publish(way->datapath, &mine);
 	fill_sas(way, id);
@@ -278,10 +280,11 @@ static void set_guard(const struct way *way, bool guarded)
 {
 	unsigned int ifindex = way->config.ifindex[DATAPATH_OUTER];
 	char err[256] = "cannot detach the guard";
+	struct datapath_place place;
 	int r;
 
 	if (guarded)
-		r = datapath_attach_tc(way->datapath->object, ifindex, err, sizeof(err));
+		r = datapath_attach_tc(way->datapath->object, ifindex, &place, err, sizeof(err));
 	else
 		r = datapath_attach_tc_remove(ifindex);
 	if (r < 0)

@@ -108,10 +108,27 @@ static inline int teardown(void **state)
 	return datapath_detach(&config, err, sizeof(err));
 }
 
-static inline struct datapath *open_it(void)
+/* A whole start. */
+static inline int start_it(struct datapath **ret)
 {
 	struct datapath *d = NULL;
 	int r = datapath_open(&config, &d, err, sizeof(err));
+
+	if (r == 0)
+		r = datapath_attach(d, err, sizeof(err));
+	if (r == 0)
+		r = datapath_keep(d);
+	if (r == 0)
+		*ret = d;
+	else
+		datapath_close(d);
+	return r;
+}
+
+static inline struct datapath *open_it(void)
+{
+	struct datapath *d = NULL;
+	int r = start_it(&d);
 
 	if (r < 0)
 		print_error("%s\n", err);

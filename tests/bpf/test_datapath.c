@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <xdp/libxdp.h>
 
 /* How many lines of the command's output say so. */
 static int lines_with(const char *command, const char *word)
@@ -72,7 +73,7 @@ static void refused(int r, const char *word)
 	struct datapath *d = NULL;
 
 	err[0] = '\0';
-	assert_int_equal(datapath_open(&config, &d, err, sizeof(err)), r);
+	assert_int_equal(start_it(&d), r);
 	assert_null(d);
 	if (!strstr(err, word))
 		print_error("%s\n", err);
@@ -135,7 +136,7 @@ static bool lives(bool (*life)(struct datapath *d))
 	int status = -1;
 
 	if (child == 0) {
-		bool ok = datapath_open(&config, &d, err, sizeof(err)) == 0 && life(d);
+		bool ok = start_it(&d) == 0 && life(d);
 
 		datapath_close(ok ? d : NULL);
 		_exit(!ok);
@@ -324,8 +325,7 @@ static void test_no_capability(void **state)
 
 		if (syscall(SYS_capset, &header, none) < 0)
 			_exit(2);
-		_exit(datapath_open(&config, &d, err, sizeof(err)) == -EPERM &&
-					strstr(err, "CAP_BPF") && access(pin, F_OK) < 0
+		_exit(start_it(&d) == -EPERM && strstr(err, "CAP_BPF") && access(pin, F_OK) < 0
 				? 0
 				: 3);
 	}
@@ -363,6 +363,211 @@ static void test_occupied(void **state)
 	assert_int_equal(access(pin, F_OK), -1);
 	assert_int_equal(bpf_xdp_detach(if_nametoindex("inner"), 0, NULL), 0);
 	close(fd);
+}
+
+/* The id of espalier's only program there, in a dispatcher or alone; -1: there are several. */
+static uint32_t our_xdp_id(const char *interface)
+{
+	struct xdp_multiprog *all = xdp_multiprog__get_from_ifindex((int)if_nametoindex(interface));
+	struct xdp_program *p = NULL;
+	uint32_t id = 0;
+
+	if (libxdp_get_error(all))
+		return 0;
+	if (xdp_multiprog__is_legacy(all))
+		id = xdp_program__id(xdp_multiprog__main_prog(all));
+	while (!xdp_multiprog__is_legacy(all) && (p = xdp_multiprog__next_prog(p, all)))
+		if (!strncmp(xdp_program__name(p), "espalier_", 9))
+			id = id ? UINT32_MAX : xdp_program__id(p);
+	xdp_multiprog__close(all);
+	return id;
+}
+
+/* The ids of all that is attached. */
+struct ids {
+	uint32_t xdp[DATAPATH_SIDES], guard;
+};
+
+static struct ids attached(void)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)if_nametoindex("outer"),
+		.attach_point = BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, guard, .handle = 0x45737001, .priority = 1);
+
+	(void)bpf_tc_query(&hook, &guard);
+	return (struct ids){.xdp = {our_xdp_id("outer"), our_xdp_id("inner"), our_xdp_id("sync")},
+		.guard = guard.prog_id};
+}
+
+static void assert_attached(const struct ids *expected)
+{
+	struct ids now = attached();
+
+	assert_memory_equal(&now, expected, sizeof(now));
+}
+
+static void assert_nothing_left(void)
+{
+	const struct ids none = {0};
+
+	assert_attached(&none);
+	assert_int_equal(access(pin, F_OK), -1);
+}
+
+/* What a start has attached goes again when it gets no further. */
+static void test_first_start_taken_back(void **state)
+{
+	struct datapath *d = NULL;
+
+	(void)state;
+	assert_int_equal(datapath_open(&config, &d, err, sizeof(err)), 0);
+	assert_int_equal(attached().guard, 0);
+	datapath_close(d);
+	assert_nothing_left();
+
+	assert_int_equal(datapath_open(&config, &d, err, sizeof(err)), 0);
+	assert_int_equal(datapath_attach(d, err, sizeof(err)), 0);
+	assert_int_not_equal(attached().guard, 0);
+	datapath_close(d);
+	assert_nothing_left();
+}
+
+/* Attaches, and gets no further. */
+static bool gives_up(const struct ids *before)
+{
+	struct datapath *d = NULL;
+	bool untouched, replaced;
+	struct ids now;
+
+	if (datapath_open(&config, &d, err, sizeof(err)) < 0)
+		return false;
+	now = attached();
+	untouched = memcmp(&now, before, sizeof(now)) == 0;
+	replaced = datapath_attach(d, err, sizeof(err)) == 0 && attached().guard != before->guard;
+	datapath_close(d);
+	return untouched && replaced;
+}
+
+/* A restart that gets no further leaves the earlier programs and maps as they were. */
+static void test_restart_taken_back(void **state)
+{
+	int n, status = -1;
+	struct ids before;
+	pid_t child;
+
+	(void)state;
+	config.cpus = 1;
+	assert_true(lives(first_life));
+	before = attached();
+	n = programs();
+	config.cpus = DATAPATH_ALL_CPUS;
+	config.dead_ns = 1;
+	child = fork(); /* descriptors do not outlive it */
+	if (child == 0)
+		_exit(!gives_up(&before));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_attached(&before);
+	for (int i = 0; i < 100 && programs() > n; i++)
+		usleep(10000); /* the kernel frees programs in its own time */
+	assert_int_equal(programs(), n);
+	setup(NULL);
+	assert_true(lives(next_life));
+}
+
+/* The same where one interface takes the program and another one does not. */
+static void test_restart_refused(void **state)
+{
+	int fd = load_other(BPF_PROG_TYPE_XDP);
+	struct ids before;
+
+	(void)state;
+	config.ifindex[DATAPATH_SYNC] = 0;
+	assert_true(lives(first_life));
+	config.ifindex[DATAPATH_SYNC] = if_nametoindex("sync");
+	assert_int_equal(bpf_xdp_attach(if_nametoindex("sync"), fd, 0, NULL), 0);
+	before = attached();
+	refused(-EBUSY, "sync: the XDP program \"somebody_else\" is attached there alone");
+	assert_attached(&before);
+	assert_int_equal(bpf_xdp_detach(if_nametoindex("sync"), 0, NULL), 0);
+	close(fd);
+	assert_true(lives(next_life));
+}
+
+/* While one has the pin folder, or only an interface, no other gets in. */
+static void test_one_at_a_time(void **state)
+{
+	struct datapath *d = open_it();
+	struct ids before = attached();
+	char other_pin[96], self[64];
+
+	(void)state;
+	snprintf(self, sizeof(self), "in use by process %d", getpid());
+	refused(-EBUSY, self);
+	assert_int_equal(datapath_detach(&config, err, sizeof(err)), -EBUSY);
+	assert_non_null(strstr(err, self));
+	snprintf(other_pin, sizeof(other_pin), "%s/other", folder);
+	config.pin = other_pin;
+	refused(-EBUSY, "the outer interface outer is in use by another espalierd");
+	assert_int_equal(datapath_detach(&config, err, sizeof(err)), -EBUSY);
+	config.ifindex[DATAPATH_OUTER] = config.ifindex[DATAPATH_INNER];
+	refused(-EBUSY, "the outer interface inner is in use by another espalierd");
+	assert_int_equal(access(other_pin, F_OK), -1);
+	assert_attached(&before);
+	datapath_close(d);
+	assert_attached(&before);
+	setup(NULL);
+	datapath_close(open_it());
+}
+
+/* SAs in the guard's map, and settings by which they would be others. */
+static void test_other_life(void **state)
+{
+	struct ids before;
+
+	(void)state;
+	assert_true(lives(first_life));
+	before = attached();
+	config.self = 0;
+	refused(-EEXIST, "Id was 1, is 0");
+	setup(NULL);
+	config.block_bits = 12;
+	refused(-EEXIST, "BlockBits was 16, is 12");
+	setup(NULL);
+	config.members = 5;
+	refused(-EEXIST, "there was room for 4 members, is for 8");
+	setup(NULL);
+	config.outer[0] = address_of("192.0.2.99");
+	refused(-EEXIST, "Address " CLUSTER " is gone");
+	setup(NULL);
+	config.outer[1] = (struct address){0};
+	refused(-EEXIST, "Address " CLUSTER6 " is gone");
+	assert_attached(&before);
+	setup(NULL);
+	config.members = 4; /* what changes nothing for the numbers */
+	config.outer[1] = config.outer[0];
+	config.outer[0] = address_of(CLUSTER6);
+	config.outer[2] = address_of("192.0.2.99");
+	config.hash = ESPALIER_HASH_MIX;
+	assert_true(lives(next_life));
+}
+
+static bool no_sas(struct datapath *d)
+{
+	const struct espalier_sa_key key = key_of(SPI);
+
+	return datapath_sa_delete(d, &key) == 0;
+}
+
+/* Without SAs there are no numbers that could be others. */
+static void test_other_life_without_sas(void **state)
+{
+	(void)state;
+	assert_true(lives(first_life));
+	assert_true(lives(no_sas));
+	config.self = 0;
+	config.block_bits = 12;
+	datapath_close(open_it());
 }
 
 /* The driver takes the programs with an MTU beyond one buffer; they see what comes in several. */
@@ -415,6 +620,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_capability, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_layout, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_occupied, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_first_start_taken_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_restart_taken_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_restart_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_at_a_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_life, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_life_without_sas, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

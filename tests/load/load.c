@@ -30,7 +30,7 @@
 #define PASS "build/tests/pass.bpf.o" /* the other program in the dispatcher */
 #define LOG_TAIL 3000U
 
-static char folder[] = "/tmp/espalier-load-XXXXXX", pin[64]; /* a bpffs of our own */
+static char folder[] = "/tmp/espalier-load-XXXXXX"; /* a bpffs of our own */
 static unsigned int alone, shared; /* interfaces; PASS is on `shared` */
 static bool dispatcher; /* the kernel takes one */
 static char *verifier_log; /* what libbpf and libxdp said last, on an error the verifier's log */
@@ -212,8 +212,9 @@ static int in_dispatcher(unsigned int ifindex)
 static int attach_xdp(struct bpf_object *object, unsigned int ifindex, int others)
 {
 	const char *name = bpf_program__name(program_of(object)), *mode;
+	struct datapath_place place;
 	char err[256];
-	int r = datapath_attach_xdp(object, name, ifindex, &mode, err, sizeof(err));
+	int r = datapath_attach_xdp(object, name, ifindex, &place, &mode, err, sizeof(err));
 
 	if (r < 0)
 		return failed(r, "%s", err);
@@ -227,12 +228,13 @@ static int attach_xdp(struct bpf_object *object, unsigned int ifindex, int other
 
 static int attach_tc(struct bpf_object *object)
 {
+	struct datapath_place place;
 	char err[256];
 	int r = bpf_object__load(object);
 
 	if (r < 0)
 		return failed(r, "cannot be loaded: %s", strerror(-r));
-	r = datapath_attach_tc(object, alone, err, sizeof(err));
+	r = datapath_attach_tc(object, alone, &place, err, sizeof(err));
 	if (r < 0)
 		return failed(r, "%s", err);
 	r = datapath_attach_tc_remove(alone);
@@ -241,9 +243,10 @@ static int attach_tc(struct bpf_object *object)
 
 static int attach_tracing(struct bpf_object *object)
 {
-	int r = datapath_attach_tracing(object, pin);
+	struct bpf_link *link = NULL;
+	int r = datapath_attach_tracing(object, &link);
 
-	unlink(pin);
+	bpf_link__destroy(link);
 	return r < 0 ? failed(r, "cannot be attached: %s", strerror(-r)) : 0;
 }
 
@@ -353,7 +356,6 @@ static void set_up(void)
 		mount("bpf", folder, "bpf", 0, NULL) < 0)
 		die("cannot mount a bpffs: %s", strerror(errno));
 	setenv(XDP_BPFFS_ENVVAR, folder, true);
-	snprintf(pin, sizeof(pin), "%s/link", folder);
 	if (system("for i in alone shared; do ip link add $i type veth peer name $i-peer && "
 		   "ip link set $i up && ip link set $i-peer up || exit 1; done"))
 		die("cannot make veth pairs");

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,12 +62,19 @@ static void on_stored(void *ctx, const struct record_key *key, uint64_t birth, u
 	f->stored++;
 }
 
-static int try_open(struct fixture *f)
+static int only_open(struct fixture *f)
 {
 	memset(f->block, 0, sizeof(f->block));
 	f->stored = 0;
 	f->err[0] = 0;
 	return journal_open(&f->config, on_stored, f, &f->j, f->err, sizeof(f->err));
+}
+
+static int try_open(struct fixture *f)
+{
+	int r = only_open(f);
+
+	return r < 0 ? r : journal_begin(f->j, f->err, sizeof(f->err));
 }
 
 static void reopen(struct fixture *f)
@@ -321,29 +329,65 @@ static void test_other_settings(void **state)
 		{.self = 2, .block_bits = 16, .modulus = 8},
 	};
 	struct fixture *f = *state;
-	char file[4 * RECORD], old[160];
-	struct stat st;
+	const struct journal_config good = f->config;
+	char file[4 * RECORD], found[4 * RECORD];
+	uint32_t id = make_three(f, file);
 
-	snprintf(old, sizeof(old), "%s.old", f->path);
 	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
-		uint32_t id = make_three(f, file);
-
-		unlink(old);
 		f->config = others[i];
 		f->config.path = f->path;
-		assert_int_equal(try_open(f), 0);
-		assert_non_null(strstr(journal_is_new(f->j),
-			"of member 2 with blocks of 2^16 numbers and modulus 4"));
-		assert_int_not_equal(journal_id(f->j), id);
+		assert_int_equal(try_open(f), -ESTALE);
+		assert_non_null(
+			strstr(f->err, "of member 2 with blocks of 2^16 numbers and modulus 4"));
 		assert_int_equal(f->stored, 0);
-		assert_int_equal(stat(old, &st), 0);
-		assert_int_equal(st.st_size, 4 * RECORD);
-		journal_close(f->j);
-		f->j = NULL;
-		unlink(f->path);
-		f->config = (struct journal_config){
-			.path = f->path, .self = 2, .block_bits = 16, .modulus = 4};
+		copy_file(f, found, sizeof(found));
+		assert_memory_equal(found, file, sizeof(file));
 	}
+	f->config = good;
+	assert_int_equal(try_open(f), 0);
+	assert_int_equal(journal_id(f->j), id);
+	assert_null(journal_is_new(f->j));
+}
+
+static bool has(const struct fixture *f, const char *suffix)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s%s", f->path, suffix);
+	return access(path, F_OK) == 0;
+}
+
+/* A start that goes no further leaves the folder as it was, but for the lock. */
+static void test_opened_only(void **state)
+{
+	struct fixture *f = *state;
+	char file[4 * RECORD], found[4 * RECORD - 1];
+
+	assert_int_equal(only_open(f), 0);
+	assert_non_null(journal_is_new(f->j));
+	journal_close(f->j);
+	f->j = NULL;
+	assert_false(has(f, "") || has(f, ".new") || has(f, ".old"));
+
+	(void)make_three(f, file); /* the last one torn */
+	put_file(f, file, sizeof(found));
+	assert_int_equal(only_open(f), 0);
+	assert_null(journal_is_new(f->j));
+	assert_int_equal(f->stored, 2);
+	journal_close(f->j);
+	copy_file(f, found, sizeof(found));
+	assert_memory_equal(found, file, sizeof(found));
+
+	file[0] = '?';
+	put_file(f, file, sizeof(found));
+	assert_int_equal(only_open(f), 0);
+	assert_non_null(strstr(journal_is_new(f->j), "damaged"));
+	journal_close(f->j);
+	f->j = NULL;
+	assert_int_equal(file_size(f), sizeof(found));
+	assert_false(has(f, ".new") || has(f, ".old"));
+	reopen(f);
+	assert_true(has(f, ".old"));
 }
 
 /* Many rounds of entries, so that the file is rewritten while entries are added to it. */
@@ -394,10 +438,12 @@ static void test_one_at_a_time(void **state)
 {
 	struct fixture *f = *state;
 	struct fixture other = {.config = f->config};
+	char self[64];
 
 	assert_int_equal(try_open(f), 0);
 	assert_int_equal(try_open(&other), -EBUSY);
-	assert_non_null(strstr(other.err, "in use by another process"));
+	snprintf(self, sizeof(self), "in use by process %d", getpid());
+	assert_non_null(strstr(other.err, self));
 	assert_non_null(strstr(other.err, f->path));
 	reopen(f);
 }
@@ -467,6 +513,7 @@ int main(void)
 		TEST(test_cut_in_the_header),
 		TEST(test_entries_of_another_journal),
 		TEST(test_other_settings),
+		TEST(test_opened_only),
 		TEST(test_compaction),
 		TEST(test_one_at_a_time),
 		TEST(test_write_error),

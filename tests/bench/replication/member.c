@@ -438,7 +438,8 @@ static void open_journal(struct end *e)
 	};
 
 	snprintf(path, sizeof(path), "%s/journal-%u", e->setup->folder, e->setup->id);
-	if (journal_open(&config, on_entry, NULL, &e->journal, err, sizeof(err)) < 0)
+	if (journal_open(&config, on_entry, NULL, &e->journal, err, sizeof(err)) < 0 ||
+		journal_begin(e->journal, err, sizeof(err)) < 0)
 		die("%s", err);
 }
 
