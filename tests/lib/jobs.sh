@@ -5,7 +5,8 @@
 #
 # A job has a name, a width and a command. Of the jobs that were added, each starts as soon as the
 # widths of those that run leave room for it, in the order in which they were added. A job that is
-# wider than all the room there is runs alone.
+# wider than all the room there is runs alone. Jobs of width 0 run beside the others, one at a time,
+# on the CPU time that those leave (SCHED_IDLE).
 
 job_names=()
 declare -gA job_width=() job_command=()
@@ -30,9 +31,13 @@ job_add()
 # A process group of its own, so that jobs_stop ends all of it.
 job_start()
 {
+	local idle=
+
+	[ "${job_width[$1]}" != 0 ] || [ "$(jobs_width)" = 0 ] || idle=1
 	set -m
 	(
 		set +m
+		[ -z "$idle" ] || chrt --idle --pid 0 $BASHPID
 		eval "${job_command[$1]}"
 	) </dev/null &
 	set +m
@@ -50,13 +55,28 @@ jobs_width()
 	echo $width
 }
 
+# job_fits NAME ROOM
+job_fits()
+{
+	local width=${job_width[$1]} used name
+
+	if [ "$width" = 0 ]; then
+		for name in "${jobs_running[@]}"; do
+			[ "${job_width[$name]}" != 0 ] || return 1
+		done
+		return 0
+	fi
+	used=$(jobs_width)
+	[ "$used" = 0 ] || [ $((used + width)) -le "$2" ]
+}
+
 # Starts what there is room for.
 jobs_fill()
 {
 	local room=$1 name waiting=()
 
 	for name in "${job_names[@]}"; do
-		if [ ${#jobs_running[@]} = 0 ] || [ $(($(jobs_width) + job_width[$name])) -le "$room" ]; then
+		if job_fits "$name" "$room"; then
 			job_start "$name"
 		else
 			waiting+=("$name")
