@@ -55,6 +55,7 @@ static __always_inline const struct espalier_hop *member_hop(__u32 id, enum side
 
 	if (!member)
 		return NULL;
+	barrier_var(member); /* or the compiler may add to it before it looks for NULL */
 	return side == SIDE_OUTER ? &member->outer : &member->inner;
 }
 

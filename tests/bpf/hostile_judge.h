@@ -44,16 +44,17 @@ static __always_inline __u32 word_at(__u8 *image, __u32 offset)
 	return *byte_at(image, offset) << 8 | *byte_at(image, offset + 1);
 }
 
+/* Not unrolled, and so in want(): newer compilers would keep each address on the stack. */
 static __always_inline void take(struct hostile *h, __u32 offset, void *ret, __u32 size)
 {
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < size; i++)
 		((__u8 *)ret)[i] = *byte_at(h->now, offset + i);
 }
 
 static __always_inline void want(struct hostile *h, __u32 offset, const void *bytes, __u32 size)
 {
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < size; i++)
 		*byte_at(h->wanted, offset + i) = ((const __u8 *)bytes)[i];
 }
@@ -109,7 +110,10 @@ static __always_inline const __u8 *own_mac(void)
 {
 	const struct espalier_member *me = member_find(settings.self);
 
-	return me ? our_side == SIDE_OUTER ? me->outer_mac : me->inner_mac : NULL;
+	if (!me)
+		return NULL;
+	barrier_var(me);
+	return our_side == SIDE_OUTER ? me->outer_mac : me->inner_mac;
 }
 
 /* The link header by that many bytes further to the front. Returns where it ends then. */

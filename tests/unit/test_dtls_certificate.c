@@ -54,7 +54,7 @@ static int certificates_make(void **state)
 		snprintf(name, sizeof(name), "foreign%d", i);
 		make_certificate(name, "foreign_ca", EC, address, 2);
 		snprintf(name, sizeof(name), "expired%d", i);
-		make_certificate(name, "ca", EC, address, -1);
+		make_certificate(name, "ca", EC, address, 0);
 		snprintf(name, sizeof(name), "other%d", i);
 		make_certificate(name, "ca", EC, "10.9.0.9", 2);
 	}
