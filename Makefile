@@ -2,12 +2,13 @@
 #
 #   make            espalierd, espalierctl and the BPF programs, in build/
 #   make demo       a cluster with real ESP, a member killed (README)
-#   make test       all tests and linters; make unit sim sanitize fuzz model load bpf netns vm: one kind
+#   make test       all tests and linters; make unit sim sanitize fuzz model load bpf netns vm debian13: one kind
 #   make fuzz       each fuzz target for FUZZ_SECONDS (60)
 #   make check      formatters and linters
 #   make install    DESTDIR= PREFIX=/usr
 #
-# V=1 shows the commands. SANITIZE=1 builds with ASan and UBSan (in build/sanitize).
+# V=1 shows the commands. SANITIZE=1 builds with ASan and UBSan (in build/sanitize). WERROR=1 takes
+# warnings for errors: for development.
 
 PREFIX ?= /usr
 CC ?= gcc
@@ -27,14 +28,20 @@ endif
 ROOT := build
 B := $(ROOT)$(if $(SANITIZE),/sanitize)
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+# Debian's flags. scripts/check-hardening looks whether the programs have what they give.
+HARDENING := -fstack-protector-strong -fstack-clash-protection -Wp,-D_FORTIFY_SOURCE=2 \
+	$(shell $(CC) -fcf-protection -E -x c /dev/null >/dev/null 2>&1 && echo -fcf-protection)
+WARNINGS_FAIL := $(if $(filter-out 0,$(WERROR)),-Werror)
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat-security \
+	$(WARNINGS_FAIL)
 PACKAGES := libmnl openssl libxdp libbpf json-c inih
 CPPFLAGS += -D_GNU_SOURCE -Iinclude -Iagent -I$(ROOT)/bpf $(shell pkg-config --cflags $(PACKAGES))
 CFLAGS ?= -O2 -g
-CFLAGS += -std=gnu11 -pthread $(WARNINGS) $(if $(SANITIZE),$(SANITIZERS))
+CFLAGS += -std=gnu11 -fPIE -pthread $(WARNINGS) $(if $(SANITIZE),$(SANITIZERS),$(HARDENING))
+LDFLAGS += -pie -Wl,-z,relro,-z,now
 # libxdp is linked statically: its dispatcher is replaced by ours
 LDLIBS += $(subst -lxdp,-l:libxdp.a,$(shell pkg-config --libs $(PACKAGES))) -pthread
-BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ -Wall -Wextra -Werror -Iinclude -Ibpf \
+BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ -Wall -Wextra $(WARNINGS_FAIL) -Iinclude -Ibpf \
 	-I/usr/include/$(shell $(CC) -dumpmachine)
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -43,8 +50,6 @@ IO := $(call objects,$(wildcard agent/io/*.c))
 AGENT := $(call objects,$(filter-out agent/config% agent/espalierctl.c,$(wildcard agent/*.c)))
 DISPATCHER := $(ROOT)/bpf/xdp-dispatcher.embed.o
 LIBRARY := $(CORE) $(IO) $(call objects,$(wildcard agent/config*.c)) $(DISPATCHER)
-SKELETONS := $(patsubst %.bpf.c,$(ROOT)/bpf/%.skel.h,$(notdir \
-	$(wildcard bpf/*.bpf.c tests/bpf/*.bpf.c tests/bench/*.bpf.c)))
 PROGRAMS := $(B)/espalierd $(B)/espalierctl
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 BPF_TESTS := $(patsubst tests/bpf/%.c,$(B)/tests/%,$(wildcard tests/bpf/test_*.c))
@@ -68,8 +73,9 @@ $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(call objects,$(wildcard agent/io/datapath*.c tests/bpf/*.c tests/netns/*.c tests/vm/*.c tests/bench/*.c \
-	tests/bench/replication/*.c)): | $(SKELETONS)
+# An object waits for the skeletons that its source names.
+$(foreach use,$(subst ",,$(shell grep -ro --include='*.c' '"[^"]*[.]skel[.]h"' agent tests)),$(eval \
+	$(call objects,$(word 1,$(subst :, ,$(use)))): | $(ROOT)/bpf/$(word 2,$(subst :, ,$(use)))))
 
 vpath %.bpf.c bpf tests/bpf tests/bench
 $(ROOT)/bpf/%.bpf.o: %.bpf.c $(wildcard bpf/*.h tests/bench/*.h) include/espalier.h
@@ -149,7 +155,7 @@ sim: $(B)/tests/sim
 
 test: tests
 	$(Q)tests/run
-unit sanitize fuzz load bpf netns vm model bench: tests
+unit sanitize fuzz load bpf netns vm model bench debian13: tests
 	$(Q)tests/run $@
 load-objects: $(NEWER)
 fuzz-targets: $(FUZZ) $(B)/tests/test_config
@@ -171,5 +177,5 @@ clean:
 	rm -rf $(ROOT)
 
 .SECONDARY:
-.PHONY: all tests test unit sim sanitize fuzz fuzz-targets load load-objects model bpf netns vm bench demo check install clean
+.PHONY: all tests test unit sim sanitize fuzz fuzz-targets load load-objects model bpf netns vm bench debian13 demo check install clean
 -include $(shell find $(ROOT) -name '*.d' 2>/dev/null)
