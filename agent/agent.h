@@ -11,11 +11,14 @@
  *   events.c         hands what happens to the core; events_kernel.c: what happens to SAs
  *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
  *   hops.c           how packets get to the other members
+ *   watch.c          keeps guard and steering where they are
  *   agent.c          the log and the clock
  */
 #ifndef AGENT_H
 #define AGENT_H
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -47,6 +50,18 @@ struct progress {
 	uint32_t have, total; /* records; total 0: caught up */
 	uint64_t per_second, seconds_left; /* 0: not known */
 	bool said; /* something, so that its end is told, too */
+};
+
+/* Its thread's, but for what is atomic and the news. */
+struct watch {
+	pthread_t thread;
+	bool open, runs;
+	int changes, end; /* what the thread waits for */
+	int news; /* an event: call events_watch() */
+	atomic_bool good; /* all is where it has to be */
+	atomic_bool put_back; /* something was not, for a while */
+	enum { WATCH_RULES_UNKNOWN, WATCH_RULES_NONE, WATCH_RULES_SET } rules;
+	bool rules_failed;
 };
 
 /* Another member, on one side. */
@@ -88,6 +103,7 @@ struct agent {
 	bool journal_failed;
 	struct audit audit;
 	struct progress progress;
+	struct watch watch;
 	struct hops hops;
 };
 
@@ -113,6 +129,7 @@ void events_kernel(struct agent *a); /* what has been told up to now */
 void events_datagram(void *ctx, uint8_t from, const void *buf, size_t len);
 extern const struct link_handlers events_links;
 void events_links_up(struct agent *a); /* tells the core whether our links carry traffic */
+void events_watch(struct agent *a);
 void events_own_macs(struct agent *a); /* tells what our MAC addresses are */
 void events_wake(void *ctx, const struct espalier_event *event);
 void events_journal(struct agent *a);
@@ -124,6 +141,13 @@ bool audit_turn(struct agent *a, uint64_t now_us);
 /* progress.c */
 void progress_tick(struct agent *a, uint64_t now_us);
 bool progress_goes_on(const struct agent *a); /* what the last tick has measured still holds */
+
+/* watch.c. From its start on only its thread calls datapath_look(). */
+int watch_open(struct agent *a, char *err, size_t err_size);
+int watch_start(struct agent *a, char *err, size_t err_size);
+void watch_close(struct agent *a);
+int watch_fd(const struct agent *a); /* readable: call events_watch() */
+bool watch_is_good(const struct agent *a);
 
 /* hops.c */
 void hops_start(struct agent *a);

@@ -21,6 +21,7 @@
 
 #define CLIENTS 8
 #define SAS_PER_PACKET 128
+#define LACKING 16 /* interfaces that status names */
 
 struct control {
 	int epoll, listener;
@@ -73,6 +74,16 @@ static const char *state_of(uint8_t flags, bool active)
 	if (!(flags & WIRE_STARTED))
 		return "starting";
 	return flags & WIRE_FENCED ? "waiting-for-rekey" : "standby";
+}
+
+/* Of this member, which may lack what the others do not see. */
+static const char *own_state(const struct agent *a, bool active)
+{
+	struct datapath_watched lacking;
+
+	if (datapath_lacking(a->datapath, &lacking, 1) > 0)
+		return lacking.guard ? "unguarded" : "unsteered";
+	return state_of(member_flags(a->member), active);
 }
 
 static unsigned int buckets_of(const struct agent *a, unsigned int id)
@@ -147,6 +158,28 @@ static struct json_object *datapath_status(const struct agent *a)
 	return o;
 }
 
+/* Which interfaces are guarded, and what is not as it has to be. */
+static void add_guard(struct json_object *status, const struct agent *a)
+{
+	struct json_object *unguarded = json_object_new_array();
+	struct json_object *unsteered = json_object_new_array();
+	struct datapath_watched lacking[LACKING];
+	unsigned int n = datapath_lacking(a->datapath, lacking, LACKING);
+	char text[IF_NAMESIZE + sizeof(lacking[0].why) + 4];
+	const char *how;
+	unsigned int guarded = datapath_guarded(a->datapath, &how);
+
+	snprintf(text, sizeof(text), "%u interfaces, %s", guarded, how);
+	add_string(status, "guard", text);
+	for (unsigned int i = 0; i < n; i++) {
+		snprintf(text, sizeof(text), "%s: %s", lacking[i].name, lacking[i].why);
+		json_object_array_add(
+			lacking[i].guard ? unguarded : unsteered, json_object_new_string(text));
+	}
+	json_object_object_add(status, "unguarded", unguarded);
+	json_object_object_add(status, "unsteered", unsteered);
+}
+
 /* Not there: this member has all that the others have. */
 static void add_progress(struct json_object *status, const struct agent *a)
 {
@@ -172,7 +205,7 @@ static struct json_object *status(const struct agent *a)
 
 	add_string(o, "cluster", a->config.name);
 	add_number(o, "member", a->config.id);
-	add_string(o, "state", state_of(member_flags(a->member), buckets > 0));
+	add_string(o, "state", own_state(a, buckets > 0));
 	add_string(
 		o, "mode", a->config.mode == CONFIG_HOT_STANDBY ? "hot-standby" : "load-sharing");
 	add_string(o, "hash", a->config.hash == ESPALIER_HASH_MIX ? "mix" : "prefix");
@@ -190,6 +223,7 @@ static struct json_object *status(const struct agent *a)
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
 	add_counters(o, a);
 	add_progress(o, a);
+	add_guard(o, a);
 	json_object_object_add(o, "sync", sync_status(a));
 	json_object_object_add(o, "datapath", datapath_status(a));
 	return o;
@@ -225,7 +259,7 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	add_bool(o, "in_view", member_view(a->member)->live >> id & 1);
 	add_number(o, "buckets", buckets);
 	if (self) {
-		add_string(o, "state", state_of(member_flags(a->member), buckets > 0));
+		add_string(o, "state", own_state(a, buckets > 0));
 		add_number(o, "records", member_table(a->member)->present);
 		return o;
 	}

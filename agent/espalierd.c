@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "io/rule.h"
 
 #define POSITIONS_EVERY_US 100000
 
@@ -29,7 +30,7 @@
 #define REST_MOST_US 5000 /* ... no longer: it may have been stopped, and is behind */
 #define IDLE_US 100 /* so long without an event is a pause */
 
-enum source { TIMER, SIGNAL, XFRM, CHANNEL, LINK, ROUTE, JOURNAL, WAKE, CONTROL, SOURCES };
+enum source { TIMER, SIGNAL, XFRM, CHANNEL, LINK, ROUTE, JOURNAL, WAKE, WATCH, CONTROL, SOURCES };
 
 struct loop {
 	int epoll, timer, signal;
@@ -66,7 +67,7 @@ static int open_loop(struct agent *a, struct loop *l)
 		watch(l, link_fd(a->link), LINK) < 0 || watch(l, route_fd(a->route), ROUTE) < 0 ||
 		watch(l, journal_fd(a->journal), JOURNAL) < 0 ||
 		watch(l, datapath_wake_fd(a->datapath), WAKE) < 0 ||
-		watch(l, control_fd(a->control), CONTROL) < 0)
+		watch(l, watch_fd(a), WATCH) < 0 || watch(l, control_fd(a->control), CONTROL) < 0)
 		return -errno;
 	return 0;
 }
@@ -124,6 +125,9 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 		break;
 	case WAKE:
 		(void)datapath_wake(a->datapath, events_wake, a);
+		break;
+	case WATCH:
+		events_watch(a);
 		break;
 	case CONTROL:
 		control_process(a->control, a);
@@ -274,7 +278,9 @@ static int detach(struct agent *a)
 	config.ifindex[DATAPATH_INNER] = if_nametoindex(a->config.inner_interface);
 	config.ifindex[DATAPATH_SYNC] = if_nametoindex(a->config.sync_interface);
 	r = datapath_detach(&config, err, sizeof(err));
-	if (r < 0)
+	if (r == 0)
+		r = rule_permit();
+	else
 		agent_say("%s", err);
 	return r;
 }

@@ -2,6 +2,7 @@
 /* events.c - what happens, handed to the core: datagrams, links, positions, the journal; what the
  * kernel says of SAs and policies: events_kernel.c. */
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "agent.h"
 
@@ -22,7 +23,17 @@ static bool side_down(const struct agent *a, enum datapath_side side)
 void events_links_up(struct agent *a)
 {
 	member_link(a->member, !side_down(a, DATAPATH_OUTER) && !side_down(a, DATAPATH_INNER) &&
-				       !a->journal_failed);
+				       !a->journal_failed && watch_is_good(a));
+}
+
+void events_watch(struct agent *a)
+{
+	eventfd_t n;
+
+	(void)eventfd_read(a->watch.news, &n);
+	if (atomic_exchange(&a->watch.put_back, false))
+		a->audit.due_us = 0; /* that reads how far the kernel has counted */
+	events_links_up(a);
 }
 
 void events_own_macs(struct agent *a)
@@ -34,6 +45,23 @@ void events_own_macs(struct agent *a)
 	hops_told(a, (uint8_t)a->config.id, &macs, false);
 	if (a->member)
 		member_own_macs(a->member, &macs);
+}
+
+/* An interface was removed, and made again. */
+static void on_replaced(void *ctx, unsigned int before, unsigned int ifindex)
+{
+	struct agent *a = ctx;
+
+	for (unsigned int side = 0; side < DATAPATH_SIDES; side++) {
+		if (a->ifindex[side] != before)
+			continue;
+		a->ifindex[side] = ifindex;
+		agent_say("interface %u has gone, and %u has its name%s", before, ifindex,
+			side == DATAPATH_SYNC ? ": the sync channel ends here, restart espalierd"
+					      : "");
+		if (side != DATAPATH_SYNC)
+			ops_listen(a, side);
+	}
 }
 
 static void on_state(void *ctx, const struct link_state *state)
@@ -96,6 +124,7 @@ static void on_xfrm(void *ctx, unsigned int ifindex, uint32_t if_id, bool here)
 }
 
 const struct link_handlers events_links = {
+	.replaced = on_replaced,
 	.state = on_state,
 	.address = on_address,
 	.xfrm = on_xfrm,

@@ -13,6 +13,15 @@ static struct record *find_installed(struct agent *a, const struct record_key *k
 	return r && r->installed && r->facts.birth == birth ? r : NULL;
 }
 
+/* What the guard has not counted, since it was not there, has been emitted all the same. */
+static void read_counter(struct agent *a, const struct record *r, uint64_t oseq)
+{
+	if (r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_OUT &&
+		member_flow_owner(a->member, r) == a->config.id &&
+		oseq > datapath_counters(a->datapath)[r->slot].seq)
+		member_counter(a->member, r->slot, oseq);
+}
+
 static void on_added(void *ctx, const struct xfrm_record *record)
 {
 	struct agent *a = ctx;
@@ -29,8 +38,10 @@ static void on_added(void *ctx, const struct xfrm_record *record)
 		member_added(a->member, &kernel);
 		r = find_installed(a, &record->key, record->facts.birth);
 	}
-	if (r && a->audit.reading)
+	if (r && a->audit.reading) {
 		a->audit.seen[r->slot / AUDIT_BITS] |= 1ULL << r->slot % AUDIT_BITS;
+		read_counter(a, r, record->oseq);
+	}
 }
 
 static void on_removed(void *ctx, const struct record_key *key)

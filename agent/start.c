@@ -303,7 +303,8 @@ int agent_prepare(struct agent *a, char *err, size_t err_size)
 	if ((r = open_journal(a, err, err_size)) < 0 || (r = open_datapath(a, err, err_size)) < 0 ||
 		(r = open_channel(a, err, err_size)) < 0)
 		return r;
-	return control_open(a->config.control_path, &a->control, err, err_size);
+	r = watch_open(a, err, err_size);
+	return r < 0 ? r : control_open(a->config.control_path, &a->control, err, err_size);
 }
 
 int agent_take_over(struct agent *a, char *err, size_t err_size)
@@ -328,6 +329,9 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 	if (r < 0)
 		agent_say("something that an earlier agent left in %s cannot be removed: %s",
 			a->config.pin_path, strerror(-r));
+	r = watch_start(a, err, err_size);
+	if (r < 0)
+		return r;
 	if (journal_is_new(a->journal))
 		agent_say("%s: a new journal is begun; SAs older than it are not ours until they "
 			  "are rekeyed",
@@ -354,6 +358,7 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 
 void agent_stop(struct agent *a)
 {
+	watch_close(a);
 	control_close(a->control);
 	channel_close(a->channel);
 	xfrm_close(a->xfrm);

@@ -47,7 +47,7 @@ static const struct {
 	[STEER] = {"espalier_steer", steer_bpf__elf_bytes, steer_tunnel_bpf__elf_bytes},
 	[CLEAR] = {"espalier_clear", clear_bpf__elf_bytes, clear_tunnel_bpf__elf_bytes},
 	[SYNC] = {"espalier_sync", sync_bpf__elf_bytes},
-	[GUARD] = {"espalier_guard", guard_bpf__elf_bytes},
+	[GUARD] = {DATAPATH_GUARD, guard_bpf__elf_bytes},
 	[COUNT] = {"espalier_count", counters_bpf__elf_bytes, NULL, "count"},
 	[MISS] = {"espalier_miss", miss_bpf__elf_bytes, NULL, "miss"},
 };
@@ -348,6 +348,45 @@ static int attach_side(struct datapath *d, enum datapath_side side, char *err, s
 	return r;
 }
 
+int datapath_load_guard(struct datapath *d, struct bpf_object **ret)
+{
+	struct bpf_object *object = open_object(&d->config, GUARD);
+	int r = object ? bpf_object__load(object) : -errno;
+
+	if (r < 0) {
+		bpf_object__close(object);
+		return r;
+	}
+	*ret = object;
+	return 0;
+}
+
+int datapath_look_xdp(
+	struct datapath *d, enum datapath_side side, uint32_t *program, char *err, size_t err_size)
+{
+	const char *name = programs[side_program[side]].name;
+	unsigned int ifindex = d->config.ifindex[side];
+	uint32_t there = 0;
+	int r;
+
+	if (bpf_xdp_query_id((int)ifindex, 0, &there) == 0 && there && there == *program)
+		return 0;
+	if (*program && there && datapath_has_xdp(name, ifindex)) { /* others' came or went */
+		*program = there;
+		return 0;
+	}
+	if (d->xdp[side].before >= 0)
+		close(d->xdp[side].before);
+	d->xdp[side] = (struct datapath_place){.before = -1};
+	r = attach_side(d, side, err, err_size);
+	if (r == 0)
+		r = datapath_attach_xdp_keep(name, ifindex, &d->xdp[side]);
+	if (r < 0)
+		return r;
+	(void)bpf_xdp_query_id((int)ifindex, 0, program);
+	return 1;
+}
+
 /* A tracing program, if it is wanted. Never an error: the cluster works without; `why` says so. */
 static void attach_tracing(struct datapath *d, enum program program, bool wanted,
 	struct bpf_link **ret, char *why, size_t why_size)
@@ -372,8 +411,7 @@ int datapath_attach(struct datapath *d, char *err, size_t err_size)
 	int r;
 
 	datapath_fill_cpus(d);
-	r = datapath_attach_tc(
-		d->object, d->config.ifindex[DATAPATH_OUTER], &d->guard, err, err_size);
+	r = datapath_guard_begin(d, err, err_size);
 	for (int side = 0; r == 0 && side < DATAPATH_SIDES; side++)
 		r = attach_side(d, side, err, err_size);
 	if (r < 0)
@@ -382,6 +420,15 @@ int datapath_attach(struct datapath *d, char *err, size_t err_size)
 	attach_tracing(d, MISS, d->config.misses_per_second > 0, &d->tracing[1], d->no_miss,
 		sizeof(d->no_miss));
 	return 0;
+}
+
+static void watch_side(struct datapath *d, enum datapath_side side)
+{
+	struct datapath_watched *watched = &d->guards.side[side];
+
+	watched->ifindex = d->config.ifindex[side];
+	if (watched->ifindex && if_indextoname(watched->ifindex, watched->name))
+		(void)bpf_xdp_query_id((int)watched->ifindex, 0, &watched->program);
 }
 
 /* Where the link would be pinned, something of an earlier agent may be. */
@@ -407,7 +454,9 @@ int datapath_keep(struct datapath *d)
 					      d->config.ifindex[side], &d->xdp[side])
 				    : 0;
 		first = first ?: r;
+		watch_side(d, side);
 	}
+	datapath_look(d, 0, NULL, NULL);
 	keep_tracing(d, COUNT, d->tracing[0]);
 	keep_tracing(d, MISS, d->tracing[1]);
 	datapath_trim_cpus(d, d->config.cpus);
@@ -450,8 +499,7 @@ static void take_back(struct datapath *d)
 		if (d->xdp[side].id)
 			datapath_attach_xdp_undo(programs[side_program[side]].name,
 				d->config.ifindex[side], &d->xdp[side]);
-	if (d->guard.id)
-		datapath_attach_tc_undo(d->config.ifindex[DATAPATH_OUTER], &d->guard);
+	datapath_guard_undo(d);
 	if (d->first)
 		(void)remove_pins(d->pin);
 	else if (d->wake)
@@ -479,6 +527,7 @@ static struct datapath *new_datapath(const struct datapath_config *config)
 	if (!d)
 		return NULL;
 	d->locks = DATAPATH_NO_LOCKS;
+	pthread_mutex_init(&d->guards.lock, NULL);
 	d->guard.before = -1;
 	for (int side = 0; side < DATAPATH_SIDES; side++)
 		d->xdp[side].before = -1;
@@ -542,6 +591,7 @@ void datapath_close(struct datapath *d)
 	unmap_memory(d, "counters", d->counters);
 	unmap_memory(d, "members", d->members);
 	unmap_memory(d, "view", d->view);
+	datapath_guard_free(d);
 	bpf_object__close(d->object);
 	for (int i = 0; i < DATAPATH_TRACING; i++)
 		bpf_link__destroy(d->tracing[i]); /* a pin holds it */
@@ -562,7 +612,7 @@ static int detach(const struct datapath_config *config)
 			    : 0;
 		first = first ?: r;
 	}
-	r = datapath_attach_tc_remove(config->ifindex[DATAPATH_OUTER]);
+	r = datapath_guard_remove_all();
 	first = first ?: r;
 	r = remove_pins(config->pin);
 	return first ?: r;

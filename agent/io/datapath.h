@@ -10,6 +10,7 @@
 #ifndef DATAPATH_H
 #define DATAPATH_H
 
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,18 +60,56 @@ int datapath_open(
  */
 int datapath_attach(struct datapath *d, char *err, size_t err_size);
 
-/* What is attached stays. An error: something of an earlier agent could not be removed. */
+/* What is attached stays; the guard comes to all other interfaces. An error: something of an
+ * earlier agent could not be removed. */
 int datapath_keep(struct datapath *d);
 
 /* After datapath_keep() the programs stay attached, the maps pinned. Takes NULL. */
 void datapath_close(struct datapath *d);
 
 /*
- * Removes all programs and maps that datapath_open() with this config left; uses only `ifindex` and
- * `pin`. From here on nothing guards: no SA of the cluster may be left in the kernel. What is not
- * there is no error. -EBUSY: an agent has it open. The clsact qdisc stays, others may use it.
+ * Removes all programs and maps that datapath_open() with this config left, and guards everywhere;
+ * uses only `ifindex` and `pin`. From here on nothing guards: no SA of the cluster may be left in
+ * the kernel. What is not there is no error. -EBUSY: an agent has it open. The clsact qdisc stays,
+ * others may use it.
  */
 int datapath_detach(const struct datapath_config *config, char *err, size_t err_size);
+
+/*
+ * The guard is to be on every interface of the network namespace but the loopback one, before all
+ * that others have at tc egress there; XDP on the sides' interfaces, also when they have been
+ * removed and made again.
+ */
+struct datapath_watched {
+	unsigned int ifindex;
+	char name[IF_NAMESIZE];
+	bool guard; /* else: XDP */
+	uint32_t program; /* its id */
+	int error; /* -errno: it cannot be put there; 0: it is there */
+	char why[256]; /* with an error: one sentence */
+};
+
+enum datapath_change {
+	DATAPATH_PUT_BACK, /* somebody had taken it off, or had got before it */
+	DATAPATH_LOST, /* it cannot be put there */
+	DATAPATH_MENDED, /* it was lost, and is there again */
+};
+
+typedef void (*datapath_change_handler)(
+	void *ctx, const struct datapath_watched *what, enum datapath_change change);
+
+/* Looks whether all is there, on that interface (0: on all), and puts it where it is not. By one
+ * thread at a time; all else may be called meanwhile. handler: may be NULL. */
+void datapath_look(
+	struct datapath *d, unsigned int ifindex, datapath_change_handler handler, void *ctx);
+
+unsigned int datapath_outer(const struct datapath *d); /* its ifindex now; the same thread's */
+
+/* On how many interfaces the guard is. *ret_how (may be NULL): "tcx" or "clsact". */
+unsigned int datapath_guarded(struct datapath *d, const char **ret_how);
+
+/* What is not there, n at most. Returns how many. */
+unsigned int datapath_lacking(struct datapath *d, struct datapath_watched *ret, unsigned int n);
 
 /* For status: "dispatcher, native", "alone, generic", "none", ... */
 const char *datapath_xdp_mode(const struct datapath *d, enum datapath_side side);

@@ -185,6 +185,21 @@ int datapath_attach_xdp_keep(
 	return xdp_remove(program, ifindex, place->id, true);
 }
 
+bool datapath_has_xdp(const char *program, unsigned int ifindex)
+{
+	struct xdp_multiprog *present = xdp_present(ifindex);
+	struct xdp_program *p = NULL;
+	bool found = false;
+
+	if (present && xdp_multiprog__is_legacy(present))
+		found = is_ours(xdp_program__name(xdp_multiprog__main_prog(present)), program);
+	else
+		while (present && !found && (p = xdp_multiprog__next_prog(p, present)))
+			found = is_ours(xdp_program__name(p), program);
+	xdp_multiprog__close(present);
+	return found;
+}
+
 int datapath_attach_xdp_remove(const char *program, unsigned int ifindex)
 {
 	return xdp_remove(program, ifindex, 0, true);
@@ -264,6 +279,14 @@ int datapath_attach_tc_remove(unsigned int ifindex)
 
 	/* no such filter, no clsact, no such interface */
 	return r == -ENOENT || r == -EINVAL || r == -ENODEV ? 0 : r;
+}
+
+uint32_t datapath_attach_tc_id(unsigned int ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
+
+	return bpf_tc_query(&hook, &opts) == 0 ? opts.prog_id : 0;
 }
 
 int datapath_attach_tracing(struct bpf_object *object, struct bpf_link **ret)

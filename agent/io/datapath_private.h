@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * datapath_private.h - between the files of datapath.h: datapath.c opens and closes,
- * datapath_lock.c keeps others out, datapath_attach.c gets one program onto its interface and off
- * it again, datapath_earlier.c knows what an earlier agent has left, datapath_maps.c reads and
- * writes the maps.
+ * datapath_lock.c keeps others out, datapath_attach.c and datapath_tcx.c get one program onto its
+ * interface and off it again, datapath_guard.c keeps it there, datapath_earlier.c knows what an
+ * earlier agent has left, datapath_maps.c reads and writes the maps.
  */
 #ifndef DATAPATH_PRIVATE_H
 #define DATAPATH_PRIVATE_H
 
 #include <bpf/libbpf.h>
+#include <pthread.h>
 
 #include "io/datapath.h"
 
 #define DATAPATH_TRACING 2
+#define DATAPATH_GUARD "espalier_guard" /* the program's name */
+#define DATAPATH_TCX_MOST 64 /* programs that the kernel allows in a chain */
 
 /* Where a program was put, and what was there before. */
 struct datapath_place {
@@ -25,6 +28,17 @@ struct datapath_locks {
 };
 
 #define DATAPATH_NO_LOCKS ((struct datapath_locks){-1, {-1, -1, -1}})
+
+/* What is looked after. One thread changes it, under the lock where others read. */
+struct datapath_guards {
+	pthread_mutex_t lock;
+	struct datapath_watched *all; /* every interface: the guard */
+	size_t count, size;
+	struct datapath_watched side[DATAPATH_SIDES]; /* XDP; its name is "" where there is none */
+	struct bpf_object *object; /* the guard that is attached from now on; NULL: the first one */
+	bool clsact; /* the kernel has no TCX */
+	bool begun; /* it is in the chain of the outer interface, and may be taken back */
+};
 
 struct datapath {
 	struct datapath_config config;
@@ -45,6 +59,7 @@ struct datapath {
 	void (*wake_fn)(void *ctx, const struct espalier_event *event);
 	void *wake_ctx;
 	const char *xdp_mode[DATAPATH_SIDES];
+	struct datapath_guards guards;
 	char no_count[96], no_miss[96]; /* why they are not attached, or "" */
 	char no_cpus[96]; /* why local ESP is not spread as wanted, or "" */
 };
@@ -92,6 +107,34 @@ int datapath_attach_xdp_remove(const char *program, unsigned int ifindex);
 int datapath_attach_tc(struct bpf_object *object, unsigned int ifindex, struct datapath_place *ret,
 	char *err, size_t err_size);
 int datapath_attach_tc_remove(unsigned int ifindex);
+uint32_t datapath_attach_tc_id(unsigned int ifindex); /* of the program there, or 0 */
+
+/* The chain at tc egress, from its first program on: how many there are, or -errno; -EINVAL: the
+ * kernel has none. */
+int datapath_tcx_query(unsigned int ifindex, uint32_t ret_ids[DATAPATH_TCX_MOST]);
+/* program: a descriptor. It becomes the first one. -EEXIST: it is in the chain; -ERANGE: the chain
+ * is full. */
+int datapath_tcx_attach(unsigned int ifindex, int program);
+int datapath_tcx_detach(unsigned int ifindex, int program);
+
+/* Another guard with the settings of now, loaded; the caller closes it. */
+int datapath_load_guard(struct datapath *d, struct bpf_object **ret);
+
+/*
+ * Is XDP there? *program: the id of what runs on the interface; 0: attach it anew. 1: it was
+ * attached; 0: it was there.
+ */
+int datapath_look_xdp(
+	struct datapath *d, enum datapath_side side, uint32_t *program, char *err, size_t err_size);
+bool datapath_has_xdp(const char *program, unsigned int ifindex);
+
+int datapath_guard_remove(unsigned int ifindex);
+int datapath_guard_remove_all(void); /* of this network namespace */
+void datapath_guard_free(struct datapath *d);
+
+/* The outer interface's, as a part of the start that can be undone. */
+int datapath_guard_begin(struct datapath *d, char *err, size_t err_size);
+void datapath_guard_undo(struct datapath *d);
 
 /* Puts back what was there before. */
 void datapath_attach_xdp_undo(

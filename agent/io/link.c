@@ -16,6 +16,7 @@
 
 struct watched {
 	struct link_state state;
+	char name[IF_NAMESIZE]; /* as it was when the watching began */
 	bool told;
 };
 
@@ -35,6 +36,21 @@ struct link {
 static bool is_other(const struct link_state *a, const struct link_state *b)
 {
 	return a->up != b->up || a->mtu != b->mtu || memcmp(a->mac, b->mac, sizeof(a->mac)) != 0;
+}
+
+/* A name that is watched may be another interface's by now. */
+static void take_name(struct link *l, const char *name, unsigned int ifindex)
+{
+	for (unsigned int i = 0; i < l->n; i++) {
+		struct watched *w = &l->watched[i];
+		unsigned int before = w->state.ifindex;
+
+		if (strcmp(w->name, name) != 0 || before == ifindex)
+			continue;
+		w->state.ifindex = ifindex;
+		w->told = false;
+		l->handlers->replaced(l->ctx, before, ifindex);
+	}
 }
 
 static void take_state(struct link *l, const struct link_state *state)
@@ -134,6 +150,7 @@ static int on_link(struct link *l, const struct nlmsghdr *nlh, bool here)
 		.up = here && (info->ifi_flags & running) == running,
 	};
 	struct link_fact fact = {.ifindex = state.ifindex};
+	const char *name = NULL;
 	bool xfrm = false;
 	const struct nlattr *a;
 
@@ -144,11 +161,16 @@ static int on_link(struct link *l, const struct nlmsghdr *nlh, bool here)
 		if (mnl_attr_get_type(a) == IFLA_ADDRESS &&
 			mnl_attr_get_payload_len(a) == sizeof(state.mac))
 			memcpy(state.mac, mnl_attr_get_payload(a), sizeof(state.mac));
+		else if (mnl_attr_get_type(a) == IFLA_IFNAME &&
+			 mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
+			name = mnl_attr_get_str(a);
 		else if (mnl_attr_get_type(a) == IFLA_MTU)
 			state.mtu = mnl_attr_get_u32(a);
 		else if (mnl_attr_get_type(a) == IFLA_LINKINFO)
 			xfrm = is_xfrm(a, &fact.if_id);
 	}
+	if (here && name)
+		take_name(l, name, state.ifindex);
 	take_state(l, &state);
 	return xfrm || !here ? take_fact(l, &fact, here) : 0;
 }
@@ -310,8 +332,10 @@ int link_open(const unsigned int *ifindexes, unsigned int n, const struct link_h
 	l->handlers = handlers;
 	l->ctx = ctx;
 	l->n = n;
-	for (unsigned int i = 0; i < n; i++)
+	for (unsigned int i = 0; i < n; i++) {
 		l->watched[i].state.ifindex = ifindexes[i];
+		if_indextoname(ifindexes[i], l->watched[i].name);
+	}
 	r = rtnetlink_open(&l->netlink, groups, sizeof(groups) / sizeof(groups[0]));
 	if (r == 0)
 		r = read_first(l);

@@ -23,6 +23,8 @@ struct link_state {
 };
 
 struct link_handlers {
+	/* A watched interface has gone, and another one has its name: that is watched instead. */
+	void (*replaced)(void *ctx, unsigned int before, unsigned int ifindex);
 	/* A watched interface. */
 	void (*state)(void *ctx, const struct link_state *state);
 	/* An address that no interface had, or that none has any more. */

@@ -279,16 +279,11 @@ static double half(enum way_id id, unsigned int size, bool guarded)
 static void set_guard(const struct way *way, bool guarded)
 {
 	unsigned int ifindex = way->config.ifindex[DATAPATH_OUTER];
-	char err[256] = "cannot detach the guard";
-	struct datapath_place place;
-	int r;
 
 	if (guarded)
-		r = datapath_attach_tc(way->datapath->object, ifindex, &place, err, sizeof(err));
-	else
-		r = datapath_attach_tc_remove(ifindex);
-	if (r < 0)
-		die("%s", err);
+		datapath_look(way->datapath, ifindex, NULL, NULL);
+	else if (datapath_guard_remove(ifindex) < 0)
+		die("cannot detach the guard");
 }
 
 /* Without the guard first in one turn, with it first in the next one. */

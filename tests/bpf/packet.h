@@ -222,7 +222,9 @@ static inline void builder_gre(struct builder *b, const char *how)
 	const uint8_t flags = !strcmp(how, "full") ? 0xb0 : !strcmp(how, "routed") ? 0x40 : 0;
 	const uint8_t gre[16] = {flags, !strcmp(how, "ppp")};
 
-	b->type = builder_header(b, IPPROTO_GRE, gre, flags == 0xb0 ? 16 : 4) + 2;
+	uint8_t *added = builder_header(b, IPPROTO_GRE, gre, flags == 0xb0 ? 16 : 4);
+
+	b->type = added + 2;
 }
 
 static inline void builder_mpls(struct builder *b, unsigned int labels)

@@ -5,6 +5,8 @@
  */
 #include "namespace.h"
 
+#include "io/datapath_private.h"
+
 #include <poll.h>
 #include <pthread.h>
 
@@ -300,13 +302,11 @@ static void test_guard(void **state)
 /* The attached guard, to be run by hand. */
 static int guard_program(void)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)config.ifindex[DATAPATH_OUTER],
-		.attach_point = BPF_TC_EGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 0x45737001, .priority = 1);
-	int fd;
+	unsigned int ifindex = config.ifindex[DATAPATH_OUTER];
+	uint32_t ids[DATAPATH_TCX_MOST];
+	int fd, n = datapath_tcx_query(ifindex, ids);
 
-	assert_int_equal(bpf_tc_query(&hook, &opts), 0);
-	fd = bpf_prog_get_fd_by_id(opts.prog_id);
+	fd = bpf_prog_get_fd_by_id(n > 0 ? ids[0] : datapath_attach_tc_id(ifindex));
 	assert_true(fd >= 0);
 	return fd;
 }

@@ -133,10 +133,10 @@ refused()
 	wait_until 5 test -S "$(member_state 0)/control"
 	member_stop 0
 	[ -e "$(member_state 0)/bpf/espalier/view" ]
-	in_member 0 tc filter show dev outer egress | grep -q espalier
+	[ "$(in_member 0 build/tests/netns/tcx first outer)" = espalier_guard ]
 	in_member 0 espalierd --detach "$config"
 	[ -z "$(ls "$(member_state 0)/bpf/espalier" 2>/dev/null)" ]
-	run in_member 0 tc filter show dev outer egress
+	run in_member 0 build/tests/netns/tcx first outer
 	[[ $output != *espalier* ]]
 	[ "$(in_member 0 ip -json link show outer | jq -r '.[0].xdp // "none"')" = none ]
 }

@@ -50,7 +50,14 @@ static void on_xfrm(void *ctx, unsigned int ifindex, uint32_t if_id, bool here)
 	snprintf(t->last, sizeof(t->last), "%c%u:%u", here ? '+' : '-', ifindex, if_id);
 }
 
-static const struct link_handlers handlers = {on_state, on_address, on_xfrm};
+static void on_replaced(void *ctx, unsigned int before, unsigned int ifindex)
+{
+	struct told *t = ctx;
+
+	snprintf(t->last, sizeof(t->last), "%u>%u", before, ifindex);
+}
+
+static const struct link_handlers handlers = {on_replaced, on_state, on_address, on_xfrm};
 
 static void run(const char *command)
 {
@@ -157,6 +164,32 @@ static void told_last(struct link *l, struct told *t, const char *expected)
 	t->last[0] = '\0';
 }
 
+/* An interface is removed and another one gets its name: that is the one. */
+static void test_replaced(void **state)
+{
+	struct told told = {0};
+	unsigned int ifindex;
+	char expected[32];
+	struct link *l;
+
+	(void)state;
+	need_root();
+	run("ip link add r0 type veth peer name r1");
+	ifindex = if_nametoindex("r0");
+	assert_int_equal(link_open(&ifindex, 1, &handlers, &told, &l), 0);
+	assert_int_equal(told.n, 1);
+	run("ip link delete r0; ip link add r0 type veth peer name r1");
+	snprintf(expected, sizeof(expected), "%u>%u", ifindex, if_nametoindex("r0"));
+	told_last(l, &told, expected);
+	assert_int_equal(told.state[told.n - 1].ifindex, if_nametoindex("r0"));
+	run("ip link set r0 mtu 1400");
+	told.n = 0;
+	told_again(l, &told);
+	assert_int_equal(told.state[0].mtu, 1400);
+	link_close(l);
+	run("ip link delete r0");
+}
+
 /* Every address of any interface, once; gone when no interface has it any more. */
 static void test_addresses(void **state)
 {
@@ -259,6 +292,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_changes_are_told),
+		cmocka_unit_test(test_replaced),
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_xfrm_interfaces),
 		cmocka_unit_test(test_lost_events),
