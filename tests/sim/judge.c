@@ -34,7 +34,6 @@ struct judged {
 	struct stray *strays;
 	unsigned int n_strays;
 	uint64_t upto[MACHINES]; /* one above the highest block it entered */
-	uint32_t entries[MACHINES];
 	uint64_t emitted;
 	uint32_t changes; /* of who emits */
 	uint64_t late_us; /* since when somebody emits and should have asked for a rekey */
@@ -99,16 +98,19 @@ static bool hears_since(const struct world *w, unsigned int id, unsigned int oth
 	       machine->hears_since_us[other] <= us;
 }
 
-/* Do they hear each other, and have for so long that what one knows, both know? */
+static bool is_old_news(const struct world *w, uint64_t us)
+{
+	return w->now_us >= us + (w->loss <= 50 ? NEWS_US : NEWS_LOST_US);
+}
+
+/* Does each know by now what the other one knew then? */
 static bool share_news(
 	const struct world *w, unsigned int id, unsigned int other, uint64_t since_us)
 {
-	uint64_t needed_us = w->loss <= 50 ? NEWS_US : NEWS_LOST_US;
+	uint64_t from_us = w->now_us - (w->loss <= 50 ? NEWS_US : NEWS_LOST_US);
 
-	if (w->now_us < since_us + needed_us)
-		return false;
-	return hears_since(w, id, other, w->now_us - needed_us) &&
-	       hears_since(w, other, id, w->now_us - needed_us);
+	return is_old_news(w, since_us) && hears_since(w, id, other, from_us) &&
+	       hears_since(w, other, id, from_us);
 }
 
 /* What another one knows of what a member has entered. */
@@ -122,16 +124,36 @@ static uint64_t told_upto(
 	return r ? r->upto[member] : 0;
 }
 
-/* Is there somebody who can tell this machine that its member has gone as far as `upto`? */
-static bool can_be_told(const struct world *w, unsigned int id, unsigned int child, uint64_t upto)
+/* Does somebody that it hears know that its member has gone further than it knows itself? */
+static bool is_told_more(const struct world *w, unsigned int id, unsigned int child)
 {
-	unsigned int member = w->machines[id].member;
+	const struct machine *machine = &w->machines[id];
 
 	for (unsigned int other = 0; other < w->members; other++)
-		if (other != member && share_news(w, id, other, 0) &&
-			told_upto(w, other, child, member) >= upto)
+		if (other != machine->member && share_news(w, id, other, machine->doubted_us) &&
+			told_upto(w, other, child, machine->member) >
+				w->children[child].judged->upto[id])
 			return true;
 	return false;
+}
+
+static void watch_doubted(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+
+	for (unsigned int child = 0; machine->doubted_us && child < w->n_children; child++) {
+		if (!w->children[child].judged || !is_told_more(w, id, child))
+			machine->known_us[child] = 0;
+		else if (!machine->known_us[child])
+			machine->known_us[child] = w->now_us;
+	}
+}
+
+static bool should_know(const struct world *w, unsigned int id, unsigned int child)
+{
+	uint64_t known_us = w->machines[id].known_us[child];
+
+	return known_us && is_old_news(w, known_us);
 }
 
 /* Holes in the guard. */
@@ -169,9 +191,11 @@ void judge_started(struct world *w, unsigned int id, bool booted)
 	}
 }
 
-/* Who has had the time to learn of it? */
+/* Who has had the time to learn of what? */
 void judge_time(struct world *w)
 {
+	for (unsigned int id = 0; id < MACHINES; id++)
+		watch_doubted(w, id);
 	for (unsigned int i = 0; w->judge && i < w->judge->n_holes; i++) {
 		struct known_hole *hole = &w->judge->holes[i];
 		const struct machine *machine = &w->machines[hole->machine % MACHINES];
@@ -226,13 +250,14 @@ static enum excuse excuse(
 	if (stopped || is_stray(w, c->judged, id, seq))
 		return EXCUSED_UNGUARDED;
 	/* In a block that it has entered, as far as it can know, only now: what it knew is an old
-	 * copy, or there is another machine with the same copy. Nobody that it hears has been told
-	 * better, neither of the block when it entered it, nor of one above all that it knows. */
+	 * copy, or there is another machine with the same copy. Nobody that it hears knows better,
+	 * or did when it entered the block. */
 	if (machine->doubted_us && machine->entered_in_the_wrong[child] != block + 1 &&
-		!can_be_told(w, id, child, c->judged->upto[id] + 1))
+		!should_know(w, id, child))
 		return EXCUSED_SET_BACK;
 	/* In block 0 of two that made the same SA and do not hear each other. */
-	if (block == 0 && c->second_creator != ESPALIER_NOBODY && !share_news(w, id, other, 0))
+	if (block == 0 && c->second_creator != ESPALIER_NOBODY &&
+		!share_news(w, id, other, c->made_us))
 		return EXCUSED_TWO_CREATORS;
 	/* The kernel counts anew: deleted and made again, and the agent has not read it yet. */
 	if (c->made_again == id + 1)
@@ -335,25 +360,15 @@ void judge_emitted(struct world *w, unsigned int id, unsigned int child, uint64_
 
 /* How blocks are spent. */
 
-static uint32_t entered_by_others(const struct judged *j, unsigned int id)
-{
-	uint32_t n = 0;
-
-	for (unsigned int other = 0; other < MACHINES; other++)
-		n += other == id ? 0 : j->entries[other];
-	return n;
-}
-
 void judge_entered(struct world *w, unsigned int id, unsigned int child, uint64_t block)
 {
 	struct judged *j = judged(&w->children[child]);
 	struct machine *machine = &w->machines[id];
 
-	if (machine->doubted_us && can_be_told(w, id, child, block + 1))
+	if (should_know(w, id, child))
 		machine->entered_in_the_wrong[child] = block + 1;
 	if (block + 1 > j->upto[id])
 		j->upto[id] = block + 1;
-	j->entries[id]++;
 }
 
 void judge_set_back(struct world *w, unsigned int id)
@@ -365,6 +380,7 @@ void judge_set_back(struct world *w, unsigned int id)
 		struct judged *j = judged(&w->children[child]);
 
 		j->upto[id] = machine->entered_in_the_wrong[child] = 0;
+		machine->known_us[child] = 0;
 		for (uint32_t i = 0; i < machine->journaled; i++) {
 			const struct journal_entry *e = &machine->journal[i];
 
@@ -374,17 +390,18 @@ void judge_set_back(struct world *w, unsigned int id)
 	}
 }
 
-/* Tried again, in the same block as long as nobody else has entered one. */
+/* Tried again, in the same block as long as that has a round to spare above all others. */
 void judge_refused(struct world *w, unsigned int id, unsigned int child, uint64_t block)
 {
 	struct machine *machine = &w->machines[id];
-	uint32_t entries = entered_by_others(judged(&w->children[child]), id);
+	const struct child *c = &w->children[child];
+	const struct record *r =
+		table_find_birth(member_table(machine->agent), &c->key, c->facts.birth);
 
 	if (machine->refused_block[child] && machine->refused_block[child] != block + 1 &&
-		machine->refused_entries[child] == entries)
+		machine->refused_block[child] > r->top + modulus(w))
 		world_fail(w, "a refused install of SA %u on member %u costs a block", child, id);
 	machine->refused_block[child] = block + 1;
-	machine->refused_entries[child] = entries;
 }
 
 static uint64_t highest_upto(const struct judged *j)
@@ -394,6 +411,14 @@ static uint64_t highest_upto(const struct judged *j)
 	for (unsigned int id = 0; id < MACHINES; id++)
 		upto = j->upto[id] > upto ? j->upto[id] : upto;
 	return upto;
+}
+
+bool judge_is_spent(const struct world *w, unsigned int child)
+{
+	const struct child *c = &w->children[child];
+
+	return c->judged && !c->facts.esn &&
+	       highest_upto(c->judged) + 2U * modulus(w) >= 1ULL << (32 - w->block_bits);
 }
 
 void judge_restarts_begin(struct world *w)

@@ -18,6 +18,7 @@ static struct child *new_child(struct world *w, unsigned int creator, uint32_t s
 		.used = true,
 		.creator = (uint8_t)creator,
 		.second_creator = ESPALIER_NOBODY,
+		.made_us = w->now_us,
 		.key = {.kind = RECORD_SA, .proto = 50, .family = 2, .spi = __builtin_bswap32(spi)},
 		.facts = {.birth = ++w->next_birth,
 			.pair = pair,

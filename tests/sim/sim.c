@@ -95,7 +95,7 @@ static void check_agreement(struct world *w)
 
 		for (unsigned int id = 0; id < w->members; id++)
 			holders += w->machines[id].sas[i].present;
-		if (holders != 0 && holders != w->members)
+		if (holders != 0 && holders != w->members && !judge_is_spent(w, i))
 			world_fail(w, "I6: SA %u is on %u of %u members", i, holders, w->members);
 		/* Unless the one who knew died before it could tell. */
 		if (holders && w->children[i].ended_boots &&
@@ -194,6 +194,9 @@ static void check_rounds(struct world *w)
 {
 	uint64_t from_us = w->settled_us > w->quiet_us ? w->settled_us : w->quiet_us;
 
+	for (unsigned int i = 0; i < w->n_children; i++)
+		if (judge_is_spent(w, i))
+			return; /* not everybody can have it any more */
 	if (!w->agreed_us)
 		world_fail(w, "I6: the members' records differ");
 	else if (w->agreed_us > from_us)
@@ -257,7 +260,7 @@ static void check_traffic(struct world *w)
 		uint64_t emitted = w->emitted;
 		uint8_t owner;
 
-		if (!sa->present || w->children[out].doubtful)
+		if (!sa->present || w->children[out].doubtful || judge_is_spent(w, out))
 			continue;
 		owner = machine_owner(&w->machines[0], sa->guard.bucket, sa->guard.pinned);
 		if (owner >= w->members) {
@@ -282,7 +285,7 @@ static void check_miss(struct world *w)
 	struct machine *machine = &w->machines[id];
 	uint64_t until_us = w->now_us + MISS_US;
 
-	if (!w->n_children || !machine->sas[child].present)
+	if (!w->n_children || !machine->sas[child].present || judge_is_spent(w, child))
 		return;
 	for (unsigned int other = 0; other < ESPALIER_MEMBERS; other++)
 		machine->agent->others[other].asking.due_us = 2 * until_us;

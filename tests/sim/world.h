@@ -36,6 +36,7 @@ struct child {
 	struct record_facts facts;
 	uint8_t creator;
 	uint8_t second_creator; /* the same script was run on two members; or ESPALIER_NOBODY */
+	uint64_t made_us;
 	uint8_t made_again; /* 1 + the machine on which it was deleted and made again, and whose
 			       agent has not learned of it yet */
 	bool doubtful; /* nobody may be able to send through it any more */
@@ -124,13 +125,13 @@ struct machine {
 	struct hole hole;
 	bool prohibited; /* a rule in the kernel: nothing is emitted */
 	uint64_t doubted_us; /* when it was set back, or cloned; 0: never */
-	uint64_t entered_in_the_wrong[SAS]; /* + 1: a block that another one knew to be entered */
+	uint64_t known_us[SAS]; /* since when somebody it hears knows that it entered more */
+	uint64_t entered_in_the_wrong[SAS]; /* + 1: a block that it did not, for long */
 	/* What is to happen to it. */
 	struct past *past;
 	uint64_t refuses; /* SAs, a bit each */
 	uint64_t refuses_until_us;
 	uint64_t refused_block[SAS]; /* + 1 */
-	uint32_t refused_entries[SAS]; /* what others had entered then */
 	unsigned int again; /* child that is to be made again, */
 	uint64_t again_us; /* when; 0: none */
 	unsigned int restarts_left, restarts;
@@ -275,6 +276,8 @@ void judge_set_back(struct world *w, unsigned int id);
 void judge_restarts(struct world *w, unsigned int id); /* there were so many; how much was used up?
 							*/
 void judge_restarts_begin(struct world *w);
+/* Is a 32-bit counter so far on that a member may have no block left? */
+bool judge_is_spent(const struct world *w, unsigned int child);
 void judge_time(struct world *w);
 void judge_free(struct world *w);
 
