@@ -14,6 +14,7 @@
 #include <sys/un.h>
 
 #include "config_report.h"
+#include "core/member.h"
 
 struct parser {
 	struct config config;
@@ -315,7 +316,7 @@ static const struct key keys[CONFIG_KEYS] = {
 	[CONFIG_INGRESS] = {"Cluster", "Ingress", parse_word, FIELD(ingress), 0, 0, ingress_words, "one"},
 	[CONFIG_BLOCK_BITS] = {"Cluster", "BlockBits", parse_number, FIELD(block_bits), 8, 24, NULL, "16"},
 	[CONFIG_HEARTBEAT] = {"Cluster", "Heartbeat", parse_duration, FIELD(heartbeat_us), 1, 10000, NULL, "10ms"},
-	[CONFIG_DEAD] = {"Cluster", "Dead", parse_number, FIELD(dead_after), 2, 100, NULL, "3"},
+	[CONFIG_DEAD] = {"Cluster", "Dead", parse_number, FIELD(dead_after), MEMBER_DEAD_LEAST, 100, NULL, "3"},
 	[CONFIG_SYNC_PORT] = {"Cluster", "SyncPort", parse_number, FIELD(sync_port), 1, 65535, NULL, "6311"},
 	[CONFIG_PSK_FILE] = {"Cluster", "PresharedKeyFile", parse_path, FIELD(psk_path), SIZE(psk_path), NULL, NULL},
 	[CONFIG_CERT_FILE] = {"Cluster", "CertificateFile", parse_path, FIELD(cert_path), SIZE(cert_path), NULL, NULL},

@@ -78,10 +78,8 @@ static void tick(struct agent *a, struct loop *l)
 
 	if (read(l->timer, &expirations, sizeof(expirations)) < 0)
 		return;
-	/* First the core: after a long sleep it must know before the datapath takes us for alive.
-	 */
 	member_tick(a->member, now);
-	datapath_alive(a->datapath, agent_now_ns());
+	datapath_heartbeat(a->datapath, 1000 * member_heartbeat_sent_us(a->member));
 	(void)datapath_wake(a->datapath, events_wake, a); /* some events wait for this */
 	hops_tick(a, now);
 	if (now >= a->positions_due_us) {

@@ -215,7 +215,7 @@ static int open_datapath(struct agent *a, char *err, size_t err_size)
 		.hash = c->hash,
 		.block_bits = c->block_bits,
 		.max_sas = c->max_sas,
-		.dead_ns = 1000ULL * c->heartbeat_us * c->dead_after,
+		.lease_ns = 1000 * member_lease_us(c->heartbeat_us, c->dead_after),
 		.sync_address = c->member_sync[c->id],
 		.sync_port = (uint16_t)c->sync_port,
 		.pin = c->pin_path,

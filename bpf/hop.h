@@ -85,20 +85,31 @@ static __always_inline bool hop_is_from_member(
 }
 
 /*
- * Has the agent been heard of lately? Its view is old otherwise: the others have taken over, and
- * may have restarted since, so that they would not know what we send on for ours. The clock that
- * ticks with the timer interrupt is fine enough, and asked once a tick.
+ * What is left of the lease (agent/core/member.h) under which this member answers for the cluster
+ * addresses and sends on to others. None: its view is old, the others may have taken over, and may
+ * have restarted since, so that they would not know what we send on for ours. By the exact clock:
+ * nobody else begins before the lease has ended, and soon after that somebody does.
  */
-static __always_inline bool hop_agent_lives(struct espalier_view *v)
+static __always_inline __s64 hop_lease_left(const struct espalier_view *v)
+{
+	__u64 since = *(const volatile __u64 *)&v->heartbeat_ns;
+
+	return (__s64)(since + v->lease_ns - bpf_ktime_get_ns());
+}
+
+/* That clock costs several times what steering does: it is asked once a timer tick, unless the
+ * lease may end before the next one. */
+static __always_inline bool hop_lease_holds(struct espalier_view *v)
 {
 	__u64 now = bpf_jiffies64();
+	__s64 left;
 
-	if (*(volatile __u64 *)&v->alive_jiffies == now)
+	if (*(volatile __u64 *)&v->lease_jiffies == now)
 		return true;
-	if ((__s64)(bpf_ktime_get_coarse_ns() - v->alive_ns) > (__s64)v->dead_ns)
-		return false;
-	*(volatile __u64 *)&v->alive_jiffies = now;
-	return true;
+	left = hop_lease_left(v);
+	if (left > settings.tick_ms * 1000000LL)
+		*(volatile __u64 *)&v->lease_jiffies = now;
+	return left > 0;
 }
 
 #include "tunnel.h"
@@ -110,7 +121,7 @@ static __always_inline enum espalier_reason hop_to_member(
 {
 	const struct espalier_hop *hop = member_hop(id, side);
 
-	if (!hop || hop->kind == ESPALIER_HOP_NONE || !hop_agent_lives(v))
+	if (!hop || hop->kind == ESPALIER_HOP_NONE || !hop_lease_holds(v))
 		return HOP_REASON(side, NO_NEXT_HOP);
 	if (hop->kind != ESPALIER_HOP_LINK)
 		return tunnel_send(ctx, frame, hop,

@@ -36,13 +36,13 @@ struct nd {
 
 #define ND_SIZE 24 /* bytes, without the option */
 
-/* Does this member answer for the cluster addresses, and is its agent alive to say so? */
+/* Does this member answer for the cluster addresses, and does its lease hold? */
 static __always_inline bool neighbour_is_ingress(void)
 {
 	struct espalier_view *v = view_map();
 
 	return v && !settings.ingress_all && view_active(v)->ingress == settings.self &&
-	       hop_agent_lives(v);
+	       hop_lease_left(v) > 0;
 }
 
 /* Our own MAC address, if it is for us to answer with it. */

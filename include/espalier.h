@@ -107,7 +107,8 @@ struct espalier_settings {
 	__u8 tunnel_family; /* AF_INET (in the first four bytes) or AF_INET6; 0: no IP-in-IP */
 	__u8 cpus; /* steer: local ESP is spread over that many entries of "cpus"; 0: it is not */
 	__u8 ingress_all; /* steer: not 0: routers send to all members, nobody answers ARP or ND */
-	__u8 reserved[3];
+	__u8 tick_ms; /* steer, clear: of the kernel's timer, rounded up */
+	__u8 reserved[2];
 	__u32 outer; /* guard: ifindex of the outer interface */
 };
 
@@ -155,9 +156,9 @@ static inline __u32 espalier_ike_bucket(
 
 /*
  * Map "view" (ARRAY of 1, mmapable). The agent fills the half that is not active, then stores
- * `active`: that one store is the takeover. `alive_ns` is CLOCK_MONOTONIC, stored by the agent at
- * each tick; a member whose agent has been silent for `dead_ns` no longer answers ARP
- * nor sends packets on to others.
+ * `active`: that one store is the takeover. `heartbeat_ns` (CLOCK_MONOTONIC) is when the agent sent
+ * its last heartbeat; a member whose agent has sent none for `lease_ns` no longer answers ARP nor
+ * sends packets on to others.
  */
 struct espalier_view_half {
 	__u64 epoch;
@@ -170,9 +171,9 @@ struct espalier_view_half {
 struct espalier_view {
 	__u32 active; /* 0 or 1 */
 	__u32 pins; /* entries of "pins"; 0: nobody looks there */
-	__u64 alive_ns;
-	__u64 dead_ns;
-	__u64 alive_jiffies; /* the programs': at that tick `alive_ns` was recent */
+	__u64 heartbeat_ns;
+	__u64 lease_ns;
+	__u64 lease_jiffies; /* the programs': at that tick the lease held */
 	__u32 interfaces; /* entries of "interfaces"; 0: nobody asks for a route */
 	__u8 outer_mac[6]; /* this member's own, from "members" */
 	__u8 inner_mac[6];

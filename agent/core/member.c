@@ -21,8 +21,9 @@ int member_new(const struct member_config *config, const struct member_ops *ops,
 
 	if (config->self >= ESPALIER_MEMBERS || !(config->members >> config->self & 1) ||
 		config->journal == 0 || config->journal == RECORD_JOURNAL_DISPUTED ||
-		config->life == 0 || config->heartbeat_us == 0 || config->dead == 0 ||
-		config->block_bits < 1 || config->block_bits > 24)
+		config->life == 0 || config->heartbeat_us == 0 ||
+		config->dead < MEMBER_DEAD_LEAST || config->block_bits < 1 ||
+		config->block_bits > 24)
 		return -EINVAL;
 	m = calloc(1, sizeof(*m));
 	if (!m)
@@ -137,14 +138,16 @@ static void heartbeat(struct member *m)
 	struct writer w = {.at = payload, .end = payload + sizeof(payload)};
 
 	m->heartbeat_due_us = m->now_us + m->config.heartbeat_us;
+	m->heartbeat_sent_us = m->now_us;
+	m->heartbeat_ticks = 0;
 	wire_put_heartbeat(&w, &h);
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
 		if (member_is_other(m, id))
 			outbox_send(m, (uint8_t)id, payload, (size_t)(w.at - payload));
 }
 
-/* We were not run for so long that the others have taken us out, and may have restarted meanwhile:
- * we are the one that must catch up, and nothing counts that was sent before now. */
+/* We have said nothing for so long that the others have taken us out, and may have restarted
+ * meanwhile: we are the one that must catch up, and nothing counts that was sent before now. */
 static void begin_anew(struct member *m)
 {
 	uint16_t heard = 0;
@@ -178,7 +181,7 @@ static void notice_sleep(struct member *m)
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
 		if (m->others[id].alive)
 			m->others[id].heard_us = m->now_us;
-	if (slept_us > dead_us)
+	if (m->now_us > m->heartbeat_sent_us + dead_us)
 		begin_anew(m);
 }
 
@@ -289,7 +292,8 @@ void member_tick(struct member *m, uint64_t now_us)
 	set_flag(m, WIRE_FENCED, m->fenced > 0);
 	watch(m);
 	takeover_publish(m);
-	if (now_us >= m->heartbeat_due_us)
+	/* After a tick that was late the second one from there is less than a heartbeat away. */
+	if (++m->heartbeat_ticks >= 2 || now_us >= m->heartbeat_due_us)
 		heartbeat(m);
 	compare(m);
 	sequence_tick(m);

@@ -40,7 +40,7 @@ struct member_config {
 	enum espalier_hash hash;
 	uint8_t block_bits;
 	uint64_t heartbeat_us;
-	unsigned int dead; /* heartbeats missed until a member is taken for dead */
+	unsigned int dead; /* heartbeats missed until a member is taken for dead: 3 or more */
 	uint64_t repair_us; /* how often records are compared with another member's */
 	uint64_t start_us; /* how long to look for members that are not heard, before being one */
 	uint64_t tombstone_us; /* how long a dead record is remembered */
@@ -92,6 +92,29 @@ struct member_ops {
 	void (*journal)(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block);
 	void (*forget)(void *ctx, const struct record_key *key, uint64_t birth);
 };
+
+#define MEMBER_DEAD_LEAST 3 /* heartbeats: with fewer a lease ends before the next heartbeat */
+
+/*
+ * What only one member may do at a time without harm to others' caches (answer ARP and neighbour
+ * solicitations, send packets on) it does under a lease: for so long after it sent its last
+ * heartbeat (member_heartbeat_sent_us()), whether anybody heard it or not.
+ *
+ * The others take over from it, and announce that, at a tick later than
+ *
+ *	heard + dead * heartbeat
+ *
+ * where they heard its last heartbeat or, if that was lost, the one before. Heartbeats are a
+ * heartbeat apart, and late by less than a tick, which is half of one. So nobody begins before
+ *
+ *	sent - (heartbeat + heartbeat / 2) + dead * heartbeat
+ *
+ * and that is when the lease ends.
+ */
+static inline uint64_t member_lease_us(uint64_t heartbeat_us, unsigned int dead)
+{
+	return heartbeat_us * dead - (heartbeat_us + heartbeat_us / 2);
+}
 
 /* 0, -EINVAL, -ENOMEM. ctx is handed to every op. */
 int member_new(const struct member_config *config, const struct member_ops *ops, void *ctx,
@@ -169,6 +192,8 @@ struct member_other {
 
 const struct table *member_table(const struct member *m);
 const struct view *member_view(const struct member *m);
+/* The last one; 0: none since the start, or this life follows no view yet. */
+uint64_t member_heartbeat_sent_us(const struct member *m);
 uint8_t member_owner(const struct member *m, uint16_t bucket);
 /* Who owns an SA, or ESPALIER_NOBODY: the member that it is pinned to as long as that one is in the
  * view, else its bucket's owner. */

@@ -12,6 +12,12 @@ const struct view *member_view(const struct member *m)
 	return &m->view;
 }
 
+/* What an earlier life left in the datapath may be long out of date. */
+uint64_t member_heartbeat_sent_us(const struct member *m)
+{
+	return m->view.live ? m->heartbeat_sent_us : 0;
+}
+
 uint8_t member_owner(const struct member *m, uint16_t bucket)
 {
 	return m->owner[bucket];

@@ -95,7 +95,8 @@ struct member {
 	void *ctx;
 	struct block_rule rule;
 	bool starting; /* until member_started() */
-	uint64_t now_us, ticked_us, started_us, heartbeat_due_us;
+	uint64_t now_us, ticked_us, started_us, heartbeat_due_us, heartbeat_sent_us;
+	unsigned int heartbeat_ticks; /* since then */
 	uint64_t macs_heard_us; /* from then on all who hear us know our MAC addresses of now */
 	struct table table;
 	struct other others[ESPALIER_MEMBERS];

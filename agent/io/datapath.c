@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 #include <xdp/libxdp.h>
 
@@ -174,6 +175,15 @@ static const struct address *tunnel_of(const struct datapath_config *config, enu
 	return programs[program].tunnel && tunnel->family ? tunnel : NULL;
 }
 
+/* Of the timer that jiffies count, in ms, rounded up. */
+static uint8_t timer_tick_ms(void)
+{
+	struct timespec tick = {.tv_nsec = 10000000}; /* the longest that Linux is built with */
+
+	(void)clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+	return (uint8_t)((tick.tv_nsec + 999999) / 1000000);
+}
+
 static void fill_settings(
 	const struct datapath_config *config, enum program program, struct espalier_settings *ret)
 {
@@ -191,6 +201,7 @@ static void fill_settings(
 		.sync_port = htons(config->sync_port),
 		.misses_per_second = config->misses_per_second,
 		.outer = config->ifindex[DATAPATH_OUTER],
+		.tick_ms = timer_tick_ms(),
 	};
 	if (program == STEER) {
 		ret->ingress_all = config->ingress_all;
@@ -461,7 +472,7 @@ int datapath_keep(struct datapath *d)
 	keep_tracing(d, MISS, d->tracing[1]);
 	datapath_trim_cpus(d, d->config.cpus);
 	r = datapath_pin_settings(d->object, d->pin);
-	d->view->dead_ns = d->config.dead_ns;
+	d->view->lease_ns = d->config.lease_ns;
 	datapath_recount(d);
 	return first ?: r;
 }

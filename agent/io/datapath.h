@@ -31,7 +31,7 @@ struct datapath_config {
 	enum espalier_hash hash;
 	unsigned int block_bits; /* 1..31 */
 	unsigned int max_sas; /* slots of counters, entries of sas and of selectors */
-	uint64_t dead_ns; /* an agent silent for this long does not answer ARP */
+	uint64_t lease_ns; /* without a heartbeat for so long: answer no ARP, send nothing on */
 	unsigned int ifindex[DATAPATH_SIDES]; /* 0: none (not allowed for the outer one) */
 	struct address outer[ESPALIER_ADDRESSES], inner[ESPALIER_ADDRESSES]; /* family 0: unused */
 	struct address tunnel[DATAPATH_SIDES]; /* this member's, for IP-in-IP; family 0: none */
@@ -132,8 +132,8 @@ void datapath_publish(struct datapath *d, const struct espalier_view_half *half)
 /* The half that holds now. After a restart: what the earlier agent published last. */
 const struct espalier_view_half *datapath_view(const struct datapath *d);
 
-/* "I am alive": at each tick. now_ns: CLOCK_MONOTONIC. */
-void datapath_alive(struct datapath *d, uint64_t now_ns);
+/* When the last heartbeat was sent, CLOCK_MONOTONIC; 0: none. */
+void datapath_heartbeat(struct datapath *d, uint64_t sent_ns);
 
 /* Own id too, for its MACs. -EINVAL: no such id. */
 int datapath_member_get(const struct datapath *d, uint8_t id, struct espalier_member *ret);

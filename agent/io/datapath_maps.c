@@ -19,9 +19,9 @@ const struct espalier_view_half *datapath_view(const struct datapath *d)
 	return &d->view->half[d->view->active & 1];
 }
 
-void datapath_alive(struct datapath *d, uint64_t now_ns)
+void datapath_heartbeat(struct datapath *d, uint64_t sent_ns)
 {
-	__atomic_store_n(&d->view->alive_ns, now_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&d->view->heartbeat_ns, sent_ns, __ATOMIC_RELAXED);
 }
 
 /* What the view says of the members' MAC addresses. */

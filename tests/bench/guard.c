@@ -159,7 +159,7 @@ static void open_datapath(enum way_id id)
 	way->config = (struct datapath_config){.members = 1,
 		.block_bits = 31,
 		.max_sas = way->sas,
-		.dead_ns = 1000000000,
+		.lease_ns = 1000000000,
 		.ifindex = {if_nametoindex(way->interface)},
 		.outer = {{.family = AF_INET, .bytes = {192, 0, 2, 1}}},
 		.pin = way->pin};

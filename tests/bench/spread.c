@@ -189,7 +189,7 @@ static void put(const struct bpf_object *object, const char *map, uint32_t key, 
 /* The steering program, with maps of its own; all is this member's. */
 static void load(struct side *side, unsigned int over)
 {
-	static struct espalier_view view = {.dead_ns = 1000000000};
+	static struct espalier_view view = {.lease_ns = 1000000000};
 	struct espalier_settings settings = {.cluster = {inet_addr(CLUSTER)},
 		.members = 1,
 		.hash = ESPALIER_HASH_MIX,

@@ -213,8 +213,8 @@ static void set_view(const struct bpf_object *object, const struct definition *d
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	view = (struct espalier_view){.alive_ns = (uint64_t)now.tv_sec * 1000000000,
-		.dead_ns = 86400000000000,
+	view = (struct espalier_view){.heartbeat_ns = (uint64_t)now.tv_sec * 1000000000,
+		.lease_ns = 86400000000000,
 		.outer_macs = 7,
 		.pins = def->pins};
 	memcpy(view.outer_mac, macs[0], sizeof(view.outer_mac));

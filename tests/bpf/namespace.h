@@ -88,7 +88,7 @@ static inline int setup(void **state)
 		.members = 3,
 		.block_bits = 16,
 		.max_sas = MAX_SAS,
-		.dead_ns = 60000000000,
+		.lease_ns = 60000000000,
 		.sync_port = 4711,
 		.pin = pin,
 		.ifindex = {if_nametoindex("outer"), if_nametoindex("inner"),

@@ -413,7 +413,8 @@ static inline void packet_settings(struct espalier_settings *ret, enum espalier_
 		.self = 0,
 		.members = 3,
 		.hash = hash,
-		.block_bits = 16};
+		.block_bits = 16,
+		.tick_ms = 255}; /* the timer may be late: the exact clock near a lease's end */
 	inet_pton(AF_INET6, CLUSTER6, ret->cluster6[0]);
 	inet_pton(AF_INET6, CLUSTER6_2, ret->cluster6[7]);
 }

@@ -221,7 +221,7 @@ static inline uint64_t program_now(void)
  * that reading the wrong one shows.
  */
 static inline void program_set_view(struct program *p, uint32_t active, const uint8_t *owners,
-	int n, uint8_t ingress, uint64_t alive_ns)
+	int n, uint8_t ingress, uint64_t heartbeat_ns)
 {
 	static struct espalier_view view;
 	uint32_t zero = 0;
@@ -232,12 +232,37 @@ static inline void program_set_view(struct program *p, uint32_t active, const ui
 	view.outer_macs = view.inner_macs = 7; /* of members 0 to 2 */
 	memcpy(view.outer_mac, mac_outer[0], 6);
 	memcpy(view.inner_mac, mac_inner[0], 6);
-	view.alive_ns = alive_ns;
-	view.dead_ns = 60000000000; /* a minute: only what is said to be dead is dead */
+	view.heartbeat_ns = heartbeat_ns;
+	view.lease_ns = 60000000000; /* a minute: only what is said to be dead is dead */
 	view.half[active].ingress = ingress;
 	for (int i = 0; i < ESPALIER_BUCKETS; i++)
 		view.half[active].owner[i] = owners[i % n];
 	assert_int_equal(bpf_map_update_elem(program_map(p, "view"), &zero, &view, BPF_ANY), 0);
+}
+
+/*
+ * Runs this question until the lease of a view has ended, in which it left off: it is answered
+ * until then, and from then on no more. `asks` runs it once and says whether it was.
+ */
+static inline void program_lease_ends(struct program *p, const uint8_t *owners, int n,
+	uint8_t ingress, bool (*asks)(struct program *p))
+{
+	const uint64_t lease_ns = 60000000000, left_ns = 20000000;
+
+	for (int round = 0; round < 10; round++) {
+		uint64_t end_ns = program_now() + left_ns, before_ns = 0;
+		bool answered = true;
+
+		program_set_view(p, 0, owners, n, ingress, end_ns - lease_ns);
+		while (answered) {
+			assert_true(before_ns < end_ns);
+			before_ns = program_now();
+			answered = asks(p);
+			if (program_now() < end_ns)
+				assert_true(answered);
+		}
+		assert_false(asks(p));
+	}
 }
 
 /* To look at the view, change it, and keep it so. */

@@ -479,7 +479,7 @@ static void test_restart_taken_back(void **state)
 	before = attached();
 	n = programs();
 	config.cpus = DATAPATH_ALL_CPUS;
-	config.dead_ns = 1;
+	config.lease_ns = 1;
 	child = fork(); /* descriptors do not outlive it */
 	if (child == 0)
 		_exit(!gives_up(&before));

@@ -76,10 +76,10 @@ static void test_stores(void **state)
 		datapath_publish(d, all_owned_by(id));
 		assert_ptr_not_equal(datapath_view(d), before);
 		assert_int_equal(before->owner[0], owner); /* readers may still be in there */
-		datapath_alive(d, 1000 + id);
+		datapath_heartbeat(d, 1000 + id);
 		read_pinned("view", 0, &view);
-		assert_int_equal(view.alive_ns, 1000 + id);
-		assert_int_equal(view.dead_ns, config.dead_ns);
+		assert_int_equal(view.heartbeat_ns, 1000 + id);
+		assert_int_equal(view.lease_ns, config.lease_ns);
 		assert_memory_equal(
 			&view.half[view.active], all_owned_by(id), sizeof(view.half[0]));
 	}

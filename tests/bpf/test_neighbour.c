@@ -201,6 +201,26 @@ static void test_left(void **state)
 	}
 }
 
+static bool is_answered(struct program *p)
+{
+	const struct message question = {mac_group, mac_peer, ASKER, "ff02::1:ff00:1", 0, 135, 0,
+		CLUSTER6, 1, {2, 0, 0, 0, 9, 9}, 0};
+	struct frame frame;
+
+	build(&frame, &question);
+	if (program_run(p, &frame, NULL, 0) == XDP_TX)
+		return true;
+	assert_int_equal(p->reason, ESPALIER_ND_LEFT);
+	return false;
+}
+
+static void test_lease(void **state)
+{
+	(void)state;
+	for (int side = 0; side < 2; side++)
+		program_lease_ends(&programs[side], thirds, 3, 0, is_answered);
+}
+
 /* What is no question, or not about us. */
 static void test_not_ours(void **state)
 {
@@ -244,6 +264,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_answered, setup),
 		cmocka_unit_test_setup(test_left, setup),
+		cmocka_unit_test_setup(test_lease, setup),
 		cmocka_unit_test_setup(test_not_ours, setup),
 		cmocka_unit_test(test_said),
 	};

@@ -223,6 +223,35 @@ static void test_dead_agent(void **state)
 	forwarded(&steer, &frame, 1);
 }
 
+static bool is_sent_on(struct program *p)
+{
+	struct frame frame;
+
+	esp_frame(&frame, mac_peer, SPI_1);
+	if (program_run(p, &frame, NULL, 0) == XDP_TX)
+		return true;
+	assert_int_equal(p->reason, ESPALIER_NO_NEXT_HOP);
+	return false;
+}
+
+static bool is_answered(struct program *p)
+{
+	struct frame frame;
+
+	frame_arp(&frame, mac_broadcast, mac_peer, PEER, CLUSTER, 0);
+	if (program_run(p, &frame, NULL, 0) == XDP_TX)
+		return true;
+	assert_int_equal(p->reason, ESPALIER_ARP_LEFT);
+	return false;
+}
+
+static void test_lease(void **state)
+{
+	(void)state;
+	program_lease_ends(&steer, thirds, 3, 0, is_sent_on);
+	program_lease_ends(&steer, thirds, 3, 0, is_answered);
+}
+
 /* `mix`: the program and the agent agree on the bucket of any SPI. */
 static void test_mix(void **state)
 {
@@ -395,6 +424,7 @@ int main(void)
 		cmocka_unit_test_setup(test_flip, setup),
 		cmocka_unit_test_setup(test_no_next_hop, setup),
 		cmocka_unit_test_setup(test_dead_agent, setup),
+		cmocka_unit_test_setup(test_lease, setup),
 		cmocka_unit_test_setup(test_spread, setup),
 		cmocka_unit_test_setup(test_mix, setup),
 		cmocka_unit_test_setup(test_arp_answered, setup),

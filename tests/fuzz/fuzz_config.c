@@ -98,7 +98,7 @@ static void check(const struct config *c)
 	REQUIRE(c->mode <= CONFIG_HOT_STANDBY && c->hash <= ESPALIER_HASH_MIX);
 	IN_RANGE(c->block_bits, 8, 24);
 	IN_RANGE(c->heartbeat_us, 1000, 10000000);
-	IN_RANGE(c->dead_after, 2, 100);
+	IN_RANGE(c->dead_after, 3, 100);
 	IN_RANGE(c->sync_port, 1, 65535);
 	check_text(c->psk_path, sizeof(c->psk_path), true);
 	check_text(c->cert_path, sizeof(c->cert_path), true);

@@ -27,7 +27,7 @@ snapshot()
 	bpftool -j prog show | jq -c "[.[] | select((.map_ids // []) | index($view)) | .id]"
 	bpftool -j map dump pinned "$pin/settings" | jq -c '.[0].value'
 	bpftool -j map dump pinned "$pin/view" |
-		jq '.[0].formatted.value | del(.alive_ns, .alive_jiffies)' | sha256sum
+		jq '.[0].formatted.value | del(.heartbeat_ns, .lease_jiffies)' | sha256sum
 	ls "$pin"
 }
 

@@ -177,7 +177,7 @@ static unsigned int steer(struct world *w, unsigned int at, unsigned int child)
 		if (!machine->up || owner == ESPALIER_NOBODY)
 			return ESPALIER_NOBODY;
 		if (owner == machine->member || from_member || !machine->next_hop[owner] ||
-			w->now_us > machine->alive_us + DEAD_US)
+			w->now_us >= machine->heartbeat_us + member_lease_us(HEARTBEAT_US, DEAD))
 			return id;
 		w->hops++;
 		previous = machine->member;

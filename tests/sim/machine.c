@@ -70,7 +70,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 		.hash = w->hash,
 		.block_bits = w->block_bits,
 		.heartbeat_us = HEARTBEAT_US,
-		.dead = 3,
+		.dead = DEAD,
 		.repair_us = REPAIR_US,
 		.start_us = 4 * DEAD_US,
 		.tombstone_us = w->tombstone_us,
@@ -367,7 +367,7 @@ void machine_run(struct world *w, unsigned int id)
 		machine->tick_us = w->now_us + HEARTBEAT_US / 2;
 		report_positions(w, machine);
 		member_tick(machine->agent, w->now_us);
-		machine->alive_us = w->now_us;
+		machine->heartbeat_us = member_heartbeat_sent_us(machine->agent);
 	}
 	if (w->now_us >= machine->audit_us)
 		audit(w, id);

@@ -18,7 +18,8 @@
 #define BLOCK_BITS 6
 #define FEW_BLOCKS_BITS 24 /* so that a 32-bit counter has 256 blocks */
 #define HEARTBEAT_US 10000
-#define DEAD_US (3 * HEARTBEAT_US)
+#define DEAD 3
+#define DEAD_US (DEAD * HEARTBEAT_US)
 #define SILENCE_US 100000 /* so long nothing comes through that loses half of it */
 #define REPAIR_US 200000 /* a round of comparisons */
 
@@ -118,7 +119,7 @@ struct machine {
 	uint64_t done; /* of this life */
 	uint32_t life_start; /* entries at the start of this life */
 	uint64_t tick_us;
-	uint64_t alive_us; /* when the agent last said that it lives */
+	uint64_t heartbeat_us; /* when the agent sent the last one */
 	uint64_t audit_us; /* when to compare the kernel with the agent's table */
 	uint64_t missed_us; /* when ESP without an SA woke the agent last */
 	bool link_up;

@@ -260,7 +260,7 @@ static void test_values(void **state)
 		CLUSTER_KEY("Heartbeat = ms"), 2, "Heartbeat 'ms' is not a time: use 1ms to 10s");
 	assert_bad(CLUSTER_KEY("Heartbeat = 99999999999999999999999 min"), 2,
 		"Heartbeat '99999999999999999999999 min' is out of range: use 1ms to 10s");
-	assert_bad(CLUSTER_KEY("Dead = 1"), 2, "Dead 1 is out of range: use 2 to 100");
+	assert_bad(CLUSTER_KEY("Dead = 2"), 2, "Dead 2 is out of range: use 3 to 100");
 	assert_bad(CLUSTER_KEY("SyncPort = 65536"), 2,
 		"SyncPort 65536 is out of range: use 1 to 65535");
 	assert_bad(CLUSTER_KEY("SyncPort = 99999999999999999999999"), 2,

@@ -83,7 +83,7 @@ static void test_config(void **state)
 	REFUSED(journal = 0);
 	REFUSED(life = 0);
 	REFUSED(heartbeat_us = 0);
-	REFUSED(dead = 0);
+	REFUSED(dead = 2);
 	REFUSED(block_bits = 0);
 	member_free(NULL);
 }
