@@ -100,6 +100,7 @@ struct agent {
 	uint32_t positions_next; /* slot to be read next; behind the last one: all have been */
 	int groups; /* a socket: multicast groups that we are in; -1: in none */
 	bool ingress;
+	uint64_t announce_due_us; /* the cluster addresses once more; 0: not */
 	bool journal_failed;
 	struct audit audit;
 	struct progress progress;
@@ -159,6 +160,7 @@ void hops_tick(struct agent *a, uint64_t now_us);
 extern const struct member_ops agent_ops; /* ctx: struct agent */
 /* Tells the link of a side that the cluster addresses are here now. */
 void ops_announce(struct agent *a, enum datapath_side side);
+void ops_announce_again(struct agent *a, uint64_t now_us); /* on both sides, if it is due */
 /* Lets what asks for them through, whoever is to answer. */
 void ops_listen(struct agent *a, enum datapath_side side);
 struct record_key ops_record_key(const struct espalier_sa_key *key);

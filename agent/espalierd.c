@@ -82,6 +82,7 @@ static void tick(struct agent *a, struct loop *l)
 	datapath_heartbeat(a->datapath, 1000 * member_heartbeat_sent_us(a->member));
 	(void)datapath_wake(a->datapath, events_wake, a); /* some events wait for this */
 	hops_tick(a, now);
+	ops_announce_again(a, now);
 	if (now >= a->positions_due_us) {
 		a->positions_due_us = now + POSITIONS_EVERY_US;
 		a->positions_next = 0;

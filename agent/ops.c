@@ -177,6 +177,20 @@ void ops_announce(struct agent *a, enum datapath_side side)
 		agent_say("cannot announce the cluster addresses: %s", strerror(-r));
 }
 
+static void announce_both(struct agent *a)
+{
+	ops_announce(a, DATAPATH_OUTER);
+	ops_announce(a, DATAPATH_INNER);
+}
+
+void ops_announce_again(struct agent *a, uint64_t now_us)
+{
+	if (!a->announce_due_us || now_us < a->announce_due_us)
+		return;
+	a->announce_due_us = 0;
+	announce_both(a);
+}
+
 void ops_listen(struct agent *a, enum datapath_side side)
 {
 	const struct config_addresses *addresses = answered_for(a, side);
@@ -195,14 +209,17 @@ static void op_publish(
 	struct agent *a = ctx;
 	struct espalier_view_half half = {
 		.epoch = view->epoch, .live = view->live, .ingress = ingress};
-	bool was = a->ingress;
 
 	memcpy(half.owner, owner, sizeof(half.owner));
 	datapath_publish(a->datapath, &half);
 	a->ingress = ingress == a->config.id;
-	if (a->ingress && !was) {
-		ops_announce(a, DATAPATH_OUTER);
-		ops_announce(a, DATAPATH_INNER);
+	a->announce_due_us = 0;
+	if (a->ingress) {
+		/* Even if we were it before: another one may have been it too, in a view of its
+		 * own. Once more when that one has heard of this view: who asked it until then. */
+		announce_both(a);
+		a->announce_due_us = agent_now_ns() / 1000 +
+				     (uint64_t)a->config.heartbeat_us * a->config.dead_after;
 	}
 	agent_say("view %llu: live members 0x%04x, ARP is answered by %s",
 		(unsigned long long)view->epoch, view->live, a->ingress ? "us" : "another member");

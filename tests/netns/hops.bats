@@ -119,7 +119,7 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 	remember peer "$CLUSTER_OUTER6" "$(member_mac 0 outer)" outer
 	remember host "$CLUSTER_INNER" "$(member_mac 0 inner)" inner
 	remember host "$CLUSTER_INNER6" "$(member_mac 0 inner)" inner
-	start_in peer timeout 20 tcpdump -l -n -e -vv -c 1 -i outer \
+	start_in peer timeout 20 tcpdump -l -n -e -vv -c 2 -i outer \
 		"icmp6 and ip6[40] == 136 and dst ff02::1" >"$BATS_TEST_TMPDIR/capture" 2>/dev/null
 	sleep 1
 	member_kill 0
@@ -127,7 +127,8 @@ said() { [ "$(grep -c "$2" "$(member_state "$1")/log")" = "${3:-1}" ]; }
 	wait_until 5 neighbour peer "$CLUSTER_OUTER6" "$(member_mac 1 outer)"
 	wait_until 5 neighbour host "$CLUSTER_INNER" "$(member_mac 1 inner)"
 	wait_until 5 neighbour host "$CLUSTER_INNER6" "$(member_mac 1 inner)"
-	wait_until 5 grep -q "tgt is $CLUSTER_OUTER6, Flags \[router, override\]" "$BATS_TEST_TMPDIR/capture"
+	announced_twice() { [ "$(grep -c "tgt is $CLUSTER_OUTER6, Flags \[router, override\]" "$BATS_TEST_TMPDIR/capture")" = 2 ]; }
+	wait_until 5 announced_twice
 	grep -q "$(member_mac 1 outer) > 33:33:00:00:00:01.*hlim 255.*$CLUSTER_OUTER6 > ff02::1: \[icmp6 sum ok\]" "$BATS_TEST_TMPDIR/capture"
 }
 
