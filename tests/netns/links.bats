@@ -139,12 +139,20 @@ snooping_switch()
 	for network in outer inner; do
 		in_switch sysctl -q -w "net.ipv6.conf.$network.disable_ipv6=0"
 		in_switch ip link set "$network" type bridge mcast_snooping 1 mcast_querier 1 \
-			mcast_query_response_interval 100 mcast_startup_query_interval 100
+			mcast_query_response_interval 100 mcast_startup_query_interval 100 \
+			mcast_query_interval 100
 	done
 }
 
-# Both members, on both sides, for the cluster addresses.
-listening() { [ "$(in_switch bridge mdb show | grep -c 'port [a-z]*[01] grp ff02::1:ff00:1 ')" = 4 ]; }
+# Both members, on both sides, for the cluster addresses; and who they answer, for his own.
+listening()
+{
+	local groups
+	groups=$(in_switch bridge mdb show)
+	[ "$(grep -c 'port [a-z]*[01] grp ff02::1:ff00:1 ' <<<"$groups")" = 4 ] &&
+		grep -q 'port outer-peer grp ff02::1:ff00:100 ' <<<"$groups" &&
+		grep -q 'port inner-host grp ff02::1:ff00:100 ' <<<"$groups"
+}
 
 @test "IPv6 is off on an interface: that solicitations may not come is said, and all else works" {
 	TOPOLOGY_IPV6=1 topology_up 1
