@@ -46,18 +46,6 @@ void guard_hole(struct world *w, unsigned int id, unsigned int of_1000, uint64_t
 	};
 }
 
-/* How far the kernel has counted, where the guard has not seen it. */
-static void tell_counters(struct world *w, struct machine *machine)
-{
-	for (unsigned int i = 0; i < w->n_children; i++) {
-		const struct kernel_sa *sa = &machine->sas[i];
-
-		if (sa->present && sa->guarded && sa->oseq > sa->counter &&
-			w->children[i].facts.direction == ESPALIER_OUT)
-			member_position(machine->agent, sa->guard.slot, sa->oseq);
-	}
-}
-
 /* As the agent: looks every second; mends the guard if it can, else sees to it that the kernel
  * emits nothing meanwhile. At its start it does so before it reads the kernel's SAs. */
 void guard_look(struct world *w, unsigned int id)
@@ -71,8 +59,6 @@ void guard_look(struct world *w, unsigned int id)
 		world_say(w, "%u sees that packets get past its guard", id);
 		judge_hole_seen(w, hole->number);
 		machine->prohibited = true;
-		if (machine->agent)
-			tell_counters(w, machine);
 		machine_tell_link(w, id);
 	}
 	if (!machine->prohibited || w->now_us < hole->until_us)
@@ -80,6 +66,7 @@ void guard_look(struct world *w, unsigned int id)
 	world_say(w, "the guard of %u is back", id);
 	hole->of_1000 = 0;
 	machine->prohibited = false;
+	machine->audit_us = w->now_us; /* reads how far the kernel has counted */
 	machine_tell_link(w, id);
 }
 

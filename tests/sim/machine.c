@@ -265,6 +265,20 @@ void machine_end(struct world *w, unsigned int id, unsigned int child)
 	tell(w, id, child, false);
 }
 
+/* As agent/events_kernel.c: what the guard has not counted, since it was not there, has been
+ * emitted all the same. */
+static void read_counter(
+	struct world *w, unsigned int id, unsigned int child, const struct record *r)
+{
+	const struct machine *machine = &w->machines[id];
+	const struct kernel_sa *sa = &machine->sas[child];
+
+	if (r->facts.direction == ESPALIER_OUT &&
+		r->facts.birth == w->children[child].facts.birth &&
+		member_flow_owner(machine->agent, r) == machine->member && sa->oseq > sa->counter)
+		member_counter(machine->agent, r->slot, sa->oseq);
+}
+
 /* What is in the kernel, and what the agent thinks is. As the real one, it first hears what it has
  * been told. */
 static void audit(struct world *w, unsigned int id)
@@ -288,8 +302,12 @@ static void audit(struct world *w, unsigned int id)
 		const struct record *r = table_find(t, &w->children[i].key);
 		struct member_record record = kernel_record(w, id, i, body);
 
-		if (machine->sas[i].present && !(r && r->installed))
+		if (!machine->sas[i].present)
+			continue;
+		if (!(r && r->installed))
 			member_added(machine->agent, &record);
+		else
+			read_counter(w, id, i, r);
 	}
 }
 
