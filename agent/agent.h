@@ -9,6 +9,7 @@
  *   audit.c          compares the kernel with the core's records
  *   progress.c       how far a member that joins has come
  *   events.c         hands what happens to the core; events_kernel.c: what happens to SAs
+ *   local.c          SAs that no other member can have
  *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
  *   hops.c           how packets get to the other members
  *   watch.c          keeps guard and steering where they are
@@ -82,6 +83,23 @@ struct hops {
 
 struct agent_entries; /* of the journal, while the agent starts */
 
+#define LOCAL_MAX 1024
+
+/* An SA that cannot be copied. */
+struct local_sa {
+	struct record_key key;
+	uint8_t direction; /* enum espalier_direction */
+	const char *why; /* NULL: an earlier life's, not told of in this one */
+	bool seen; /* told of since local_begin() */
+	bool known; /* the core knew it before, so its blocks hold */
+};
+
+struct local {
+	struct local_sa sas[LOCAL_MAX];
+	unsigned int count;
+	bool full_said;
+};
+
 struct agent {
 	struct config config;
 	unsigned int ifindex[DATAPATH_SIDES];
@@ -103,6 +121,7 @@ struct agent {
 	uint64_t announce_due_us; /* the cluster addresses once more; 0: not */
 	bool journal_failed;
 	struct audit audit;
+	struct local local;
 	struct progress progress;
 	struct watch watch;
 	struct hops hops;
@@ -156,6 +175,15 @@ void hops_told(struct agent *a, uint8_t id, const struct wire_macs *macs, bool n
 void hops_route(void *ctx, const struct address *prefix, unsigned int bits); /* route_handler */
 void hops_tick(struct agent *a, uint64_t now_us);
 
+/* local.c */
+void local_restore(struct agent *a, const struct record_key *key); /* the guard has it */
+void local_told(struct agent *a, const struct record_key *key, const struct record_facts *facts,
+	const char *why);
+void local_gone(struct agent *a, const struct record_key *key); /* it need not be one */
+/* All that the kernel has is told between these two; what is not, is gone. */
+void local_begin(struct agent *a);
+void local_end(struct agent *a);
+
 /* ops.c */
 extern const struct member_ops agent_ops; /* ctx: struct agent */
 /* Tells the link of a side that the cluster addresses are here now. */
@@ -164,6 +192,7 @@ void ops_announce_again(struct agent *a, uint64_t now_us); /* on both sides, if 
 /* Lets what asks for them through, whoever is to answer. */
 void ops_listen(struct agent *a, enum datapath_side side);
 struct record_key ops_record_key(const struct espalier_sa_key *key);
+struct espalier_sa_key ops_map_key(const struct record_key *key);
 
 /* control.c: the socket that espalierctl speaks to. */
 struct control;

@@ -42,6 +42,7 @@ static void begin(struct agent *a, uint64_t now_us)
 	struct audit *audit = &a->audit;
 	int r = xfrm_dump_begin(a->xfrm);
 
+	local_begin(a);
 	audit->cursor = 0;
 	audit->after_loss |= audit->events_lost;
 	audit->events_lost = false;
@@ -68,6 +69,8 @@ static void read_on(struct agent *a, uint64_t now_us)
 	r = xfrm_dump_error(a->xfrm);
 	if (r < 0)
 		agent_say("an SA or policy cannot be read from the kernel: %s", strerror(-r));
+	else
+		local_end(a);
 	a->audit.phase = AUDIT_JUDGING;
 }
 

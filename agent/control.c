@@ -220,6 +220,7 @@ static struct json_object *status(const struct agent *a)
 	add_number(o, "missing", t->sas + t->policies - t->present);
 	add_number(o, "barred", member_fenced(a->member));
 	add_number(o, "pins", member_pins(a->member));
+	add_number(o, "local_sas", a->local.count);
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
 	add_counters(o, a);
 	add_progress(o, a);
@@ -387,17 +388,23 @@ static void add_blocks(struct json_object *o, const struct agent *a, const struc
 	add_bool(o, "barred", r->fence != FENCE_NONE);
 }
 
-static struct json_object *sa_json(const struct agent *a, const struct record *r)
+static struct json_object *sa_name(const struct record_key *key, uint8_t direction)
 {
 	struct json_object *o = json_object_new_object();
-	const struct espalier_counter *counter = &datapath_counters(a->datapath)[r->slot];
-	bool out = r->facts.direction == ESPALIER_OUT;
 	char text[INET6_ADDRSTRLEN];
 
-	snprintf(text, sizeof(text), "0x%08x", ntohl(r->key.spi));
+	snprintf(text, sizeof(text), "0x%08x", ntohl(key->spi));
 	add_string(o, "spi", text);
-	add_string(o, "destination", inet_ntop(r->key.family, r->key.addr, text, sizeof(text)));
-	add_string(o, "direction", out ? "out" : "in");
+	add_string(o, "destination", inet_ntop(key->family, key->addr, text, sizeof(text)));
+	add_string(o, "direction", direction == ESPALIER_OUT ? "out" : "in");
+	return o;
+}
+
+static struct json_object *sa_json(const struct agent *a, const struct record *r)
+{
+	struct json_object *o = sa_name(&r->key, r->facts.direction);
+	const struct espalier_counter *counter = &datapath_counters(a->datapath)[r->slot];
+
 	add_bool(o, "esn", r->facts.esn);
 	add_flow(o, a, r);
 	add_member(o, "creator", r->creator);
@@ -405,8 +412,17 @@ static struct json_object *sa_json(const struct agent *a, const struct record *r
 	add_number(o, "slot", r->slot);
 	add_number(o, "seq", counter->seq > r->seq ? counter->seq : r->seq);
 	add_number(o, "packets", counter->packets);
-	if (out)
+	if (r->facts.direction == ESPALIER_OUT)
 		add_blocks(o, a, r);
+	return o;
+}
+
+/* Those that cannot be copied have the numbers behind the slots. */
+static struct json_object *local_json(const struct local_sa *sa)
+{
+	struct json_object *o = sa_name(&sa->key, sa->direction);
+
+	add_string(o, "local", sa->why);
 	return o;
 }
 
@@ -425,8 +441,12 @@ static struct json_object *sas(const struct agent *a, const char *from)
 		json_object_array_add(array, sa_json(a, r));
 		n++;
 	}
+	if (slot >= t->high && slot < t->capacity)
+		slot = t->capacity;
+	for (; slot - t->capacity < a->local.count && n < SAS_PER_PACKET; slot++, n++)
+		json_object_array_add(array, local_json(&a->local.sas[slot - t->capacity]));
 	json_object_object_add(o, "sas", array);
-	if (slot < t->high)
+	if (slot < t->high || slot - t->capacity < a->local.count)
 		add_number(o, "next", slot);
 	return o;
 }

@@ -116,8 +116,14 @@ static void print_reasons(struct json_object *list)
 static void print_sas(struct json_object *list)
 {
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
-		struct json_object *o = json_object_array_get_idx(list, i);
+		struct json_object *o = json_object_array_get_idx(list, i), *why;
 
+		if (json_object_object_get_ex(o, "local", &why)) {
+			printf("%-10s  %-3s  to %-15s  not copied: %s\n", text_of(o, "spi"),
+				text_of(o, "direction"), text_of(o, "destination"),
+				json_object_get_string(why));
+			continue;
+		}
 		printf("%-10s  %-3s  to %-15s  bucket %-4s  pin %-2s  owner %-6s  seq %-10s  %s\n",
 			text_of(o, "spi"), text_of(o, "direction"), text_of(o, "destination"),
 			text_of(o, "bucket"), text_of(o, "pinned"), text_of(o, "owner"),

@@ -34,6 +34,7 @@ static void on_added(void *ctx, const struct xfrm_record *record)
 	};
 	struct record *r = find_installed(a, &record->key, record->facts.birth);
 
+	local_gone(a, &record->key); /* it is like others now */
 	if (!r || !a->audit.reading || r->key.kind == RECORD_POLICY) {
 		member_added(a->member, &kernel);
 		r = find_installed(a, &record->key, record->facts.birth);
@@ -48,7 +49,14 @@ static void on_removed(void *ctx, const struct record_key *key)
 {
 	struct agent *a = ctx;
 
+	local_gone(a, key);
 	member_removed(a->member, key);
+}
+
+static void on_local(
+	void *ctx, const struct record_key *key, const struct record_facts *facts, const char *why)
+{
+	local_told(ctx, key, facts, why);
 }
 
 static void on_flushed(void *ctx, enum record_kind kind)
@@ -87,6 +95,7 @@ const struct xfrm_handlers events_xfrm = {
 	.flushed = on_flushed,
 	.counters = on_counters,
 	.overrun = on_overrun,
+	.local = on_local,
 };
 
 void events_kernel(struct agent *a)

@@ -83,7 +83,7 @@ static void op_expire(void *ctx, const struct record_key *key)
 	(void)xfrm_expire(a->xfrm, key);
 }
 
-static struct espalier_sa_key map_key(const struct record_key *key)
+struct espalier_sa_key ops_map_key(const struct record_key *key)
 {
 	struct espalier_sa_key k = {.spi = key->spi, .family = (uint8_t)key->family};
 
@@ -103,7 +103,7 @@ struct record_key ops_record_key(const struct espalier_sa_key *key)
 static void op_guard(void *ctx, const struct record_key *key, const struct espalier_sa *sa)
 {
 	struct agent *a = ctx;
-	struct espalier_sa_key k = map_key(key);
+	struct espalier_sa_key k = ops_map_key(key);
 	struct espalier_sa before;
 	int r;
 
@@ -148,7 +148,7 @@ static void op_selector(
 static void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
 {
 	struct agent *a = ctx;
-	struct espalier_sa_key k = map_key(key);
+	struct espalier_sa_key k = ops_map_key(key);
 
 	if (!flow)
 		(void)datapath_pin_delete(a->datapath, &k);

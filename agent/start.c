@@ -57,7 +57,10 @@ static void restore_guard(struct agent *a)
 		r = datapath_sa_next(a->datapath, &key, &key, &sa)) {
 		struct record_key k = ops_record_key(&key);
 
-		member_guarded(a->member, &k, &sa);
+		if (sa.slot == ESPALIER_SLOT_LOCAL)
+			local_restore(a, &k);
+		else
+			member_guarded(a->member, &k, &sa);
 	}
 }
 
@@ -269,7 +272,9 @@ static int start_xfrm(struct agent *a, char *err, size_t err_size)
 
 	if (r == 0)
 		r = xfrm_dump(a->xfrm);
-	if (r < 0)
+	if (r == 0)
+		local_end(a);
+	else
 		snprintf(err, err_size,
 			"cannot read the kernel's SAs and policies (XFRM netlink): %s",
 			strerror(-r));

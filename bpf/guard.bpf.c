@@ -356,6 +356,8 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 	found = bpf_map_lookup_elem(&sas, &packet.key);
 	if (!found && packet.doubtful)
 		return ESPALIER_UNGUARDED;
+	if (found && found->slot == ESPALIER_SLOT_LOCAL)
+		return ESPALIER_EMITTED_LOCAL;
 	seq = bpf_ntohl(packet.seq);
 	segments = skb->gso_segs ?: 1;
 	if (!skb->gso_segs && skb->gso_size)
@@ -399,6 +401,7 @@ int espalier_guard(struct __sk_buff *skb)
 	case ESPALIER_EMITTED:
 	case ESPALIER_EMITTED_ELSEWHERE:
 	case ESPALIER_EMITTED_NEW:
+	case ESPALIER_EMITTED_LOCAL:
 		return TC_ACT_UNSPEC; /* on to the next tc program */
 	default:
 		return TC_ACT_SHOT;

@@ -71,6 +71,7 @@
 	X(EMITTED_ELSEWHERE, "emitted-elsewhere",                                                  \
 		"let out by another interface than the outer one: inside an open block")           \
 	X(EMITTED_NEW, "emitted-new", "let out: block 0 of an SA the agent has not seen yet")      \
+	X(EMITTED_LOCAL, "emitted-local", "let out: of an SA that no other member has")            \
 	X(GUARD_UNKNOWN, "guard-unknown", "dropped: unknown SA, not in block 0")                   \
 	X(GUARD_NOT_OWNER, "guard-not-owner", "dropped: another member owns the outbound SA")      \
 	X(GUARD_BLOCK, "guard-block",                                                              \
@@ -244,13 +245,17 @@ struct espalier_window {
 	__u64 last;
 };
 
+/* The slot of an outbound SA that cannot be copied: nobody else has it, all its numbers may leave.
+ * Nothing else of its entry counts. */
+#define ESPALIER_SLOT_LOCAL 0xffffffffU
+
 enum espalier_direction { ESPALIER_IN = 1, ESPALIER_OUT = 2 };
 
 struct espalier_sa {
 	__u64 birth; /* which SA of this key: see agent/core/table.h */
 	struct espalier_window
 		open[2]; /* outbound: [0] the block entered last, [1] the one before */
-	__u32 slot; /* index into "counters" */
+	__u32 slot; /* index into "counters", or ESPALIER_SLOT_LOCAL */
 	__u16 bucket;
 	__u8 direction; /* enum espalier_direction */
 	__u8 creator; /* member id that created it, or ESPALIER_NOBODY */

@@ -139,7 +139,8 @@ void datapath_heartbeat(struct datapath *d, uint64_t sent_ns);
 int datapath_member_get(const struct datapath *d, uint8_t id, struct espalier_member *ret);
 int datapath_member_set(struct datapath *d, uint8_t id, const struct espalier_member *member);
 
-/* -ENOSPC: more than max_sas. sa->lock is not used. The change is atomic for the guard. */
+/* -ENOSPC: more than max_sas, or its slot is no index and not ESPALIER_SLOT_LOCAL. sa->lock is not
+ * used. The change is atomic for the guard. */
 int datapath_sa_set(
 	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_sa *sa);
 int datapath_sa_get(struct datapath *d, const struct espalier_sa_key *key,

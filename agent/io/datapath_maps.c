@@ -68,7 +68,7 @@ int datapath_sa_set(
 {
 	int r;
 
-	if (sa->slot >= d->config.max_sas)
+	if (sa->slot >= d->config.max_sas && sa->slot != ESPALIER_SLOT_LOCAL)
 		return -ENOSPC;
 	r = bpf_map_update_elem(d->sas, key, sa, BPF_F_LOCK);
 	return r == -E2BIG ? -ENOSPC : r;

@@ -127,18 +127,35 @@ int xfrm_fd(const struct xfrm *x)
 	return mnl_socket_get_fd(x->events);
 }
 
+/* It does not travel, by what it is (b->local) or by its port. */
+static int tell_local(struct xfrm *x, const struct xfrm_body *b)
+{
+	struct record_facts facts;
+	struct record_key key;
+	int r = xfrm_facts_make(b, x->addresses, x->n_addresses, &key, &facts);
+
+	if (r == 0 || r == -EOPNOTSUPP)
+		x->handlers.local(x->ctx, &key, &facts,
+			b->local ? b->local : "its port on our side is not 4500");
+	return r == -EADDRNOTAVAIL ? r : -EOPNOTSUPP;
+}
+
 int xfrm_socket_tell(struct xfrm *x, enum record_kind kind, const struct nlmsghdr *nlh)
 {
 	_Alignas(8) uint8_t buf[RECORD_BODY_MAX];
 	struct xfrm_record record = {.body = buf};
 	struct xfrm_place place;
 	struct xfrm_body b;
+	bool whole;
 	int r;
 
 	r = xfrm_body_parse(kind, mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh),
 		XFRM_BODY_KERNEL, &b);
+	whole = r == 0 || b.local;
 	if (r == 0)
 		r = xfrm_facts_make(&b, x->addresses, x->n_addresses, &record.key, &record.facts);
+	if (r == -EOPNOTSUPP && kind == RECORD_SA && whole)
+		return tell_local(x, &b);
 	if (r < 0)
 		return r;
 	place = xfrm_socket_place(&record.key, &b);
@@ -170,7 +187,7 @@ static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 
 	r = xfrm_body_parse(RECORD_SA, mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh),
 		XFRM_BODY_KERNEL, &b);
-	if (r < 0)
+	if (r < 0 && !b.local)
 		return r;
 	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family, &key);
 	place = xfrm_socket_place(&key, &b);

@@ -9,8 +9,8 @@
  * order. Bodies of SAs hold keys: whoever holds one wipes it after use.
  *
  * Only ESP SAs whose source or destination is a cluster address are seen, and policies whose ESP
- * template leads to one. What is bound to an interface (selector), has a security label, or is
- * encapsulated in TCP stays on its member.
+ * template leads to one. What is bound to an interface (selector, packet offload), has a security
+ * label, or is encapsulated in TCP stays on its member.
  */
 #ifndef XFRM_H
 #define XFRM_H
@@ -41,6 +41,9 @@ struct xfrm_handlers {
 	void (*counters)(void *ctx, const struct record_key *key, uint64_t oseq,
 		uint64_t seq); /* async event */
 	void (*overrun)(void *ctx); /* events were lost (ENOBUFS), or SAs migrated: dump again */
+	/* An SA that does not travel is there; may be told again. why: a constant. */
+	void (*local)(void *ctx, const struct record_key *key, const struct record_facts *facts,
+		const char *why);
 };
 
 struct xfrm_config {

@@ -17,6 +17,7 @@ struct rule {
 	size_t size; /* of the fixed part; 0: not known to this kind of record */
 	bool stays; /* read from the kernel, never part of a body */
 	int (*check)(const void *data, size_t len); /* NULL: exactly `size` long */
+	const char *local; /* -EOPNOTSUPP of `check`: why the record does not travel */
 };
 
 static size_t key_bytes(unsigned int bits)
@@ -110,6 +111,16 @@ static int check_type(const void *data, size_t len)
 	return type->type == XFRM_POLICY_TYPE_MAIN ? 0 : -EOPNOTSUPP;
 }
 
+/* Crypto offload leaves the numbers to the kernel; packet offload makes them in the device. */
+static int check_offload(const void *data, size_t len)
+{
+	const struct xfrm_user_offload *offload = data;
+
+	if (len != sizeof(*offload))
+		return -EBADMSG;
+	return offload->flags & XFRM_BODY_OFFLOAD_PACKET ? -EOPNOTSUPP : 0;
+}
+
 static int refuse(const void *data, size_t len)
 {
 	(void)data;
@@ -117,14 +128,13 @@ static int refuse(const void *data, size_t len)
 	return -EOPNOTSUPP;
 }
 
-/* What is not here (statistics, offload, per-CPU, thresholds of async events) is local to a kernel.
- */
+/* What is not here (statistics, per-CPU, thresholds of async events) is local to a kernel. */
 static const struct rule sa_rules[XFRM_BODY_ATTRS] = {
 	/* The kernel tells the authentication twice; XFRMA_ALG_AUTH lacks the truncation. */
 	[XFRMA_ALG_AUTH_TRUNC] = {sizeof(struct xfrm_algo_auth), false, check_auth},
 	[XFRMA_ALG_CRYPT] = {sizeof(struct xfrm_algo), false, check_crypt},
 	[XFRMA_ALG_AEAD] = {sizeof(struct xfrm_algo_aead), false, check_aead},
-	[XFRMA_ENCAP] = {sizeof(struct xfrm_encap_tmpl), false, check_encap},
+	[XFRMA_ENCAP] = {sizeof(struct xfrm_encap_tmpl), false, check_encap, "it is not in UDP"},
 	[XFRMA_REPLAY_ESN_VAL] = {sizeof(struct xfrm_replay_state_esn), false, check_esn},
 	[XFRMA_REPLAY_VAL] = {sizeof(struct xfrm_replay_state), true, NULL},
 	[XFRMA_LTIME_VAL] = {sizeof(struct xfrm_lifetime_cur), true, NULL},
@@ -138,7 +148,10 @@ static const struct rule sa_rules[XFRM_BODY_ATTRS] = {
 	[XFRMA_MTIMER_THRESH] = {sizeof(uint32_t), false, NULL},
 	[XFRM_BODY_NAT_KEEPALIVE] = {sizeof(uint32_t), false, NULL},
 	[XFRM_BODY_SA_DIR] = {sizeof(uint8_t), false, check_direction},
-	[XFRMA_SEC_CTX] = {sizeof(struct xfrm_user_sec_ctx), true, refuse},
+	[XFRMA_OFFLOAD_DEV] = {sizeof(struct xfrm_user_offload), true, check_offload,
+		"its device makes its numbers (packet offload)"},
+	[XFRMA_SEC_CTX] = {sizeof(struct xfrm_user_sec_ctx), true, refuse,
+		"it has a security label"},
 };
 
 static const struct rule policy_rules[XFRM_BODY_ATTRS] = {
@@ -169,7 +182,9 @@ static int take_attr(struct xfrm_body *b, const struct nlattr *a, enum xfrm_body
 	if (len < rule->size || (!rule->check && len != rule->size))
 		return -EBADMSG;
 	r = rule->check ? rule->check(mnl_attr_get_payload(a), len) : 0;
-	if (r < 0)
+	if (r == -EOPNOTSUPP && rule->local && origin == XFRM_BODY_KERNEL)
+		b->local = rule->local; /* the rest says what it is */
+	else if (r < 0)
 		return r;
 	b->attr[type] = a;
 	return 0;
@@ -197,9 +212,7 @@ static int check_selector(const struct xfrm_selector *sel)
 
 	if (sel->family != AF_UNSPEC && sel->family != AF_INET && sel->family != AF_INET6)
 		return -EBADMSG;
-	if (sel->prefixlen_d > bits || sel->prefixlen_s > bits)
-		return -EBADMSG;
-	return sel->ifindex == 0 ? 0 : -EOPNOTSUPP;
+	return sel->prefixlen_d > bits || sel->prefixlen_s > bits ? -EBADMSG : 0;
 }
 
 static int check_algorithms(const struct xfrm_body *b)
@@ -212,7 +225,7 @@ static int check_algorithms(const struct xfrm_body *b)
 	return aead && other ? -EBADMSG : 0;
 }
 
-static int check_sa(const struct xfrm_body *b)
+static int check_sa(struct xfrm_body *b)
 {
 	const struct xfrm_usersa_info *sa = &b->sa;
 	int r;
@@ -221,16 +234,20 @@ static int check_sa(const struct xfrm_body *b)
 		return -EOPNOTSUPP;
 	if (sa->family != AF_INET && sa->family != AF_INET6)
 		return -EBADMSG;
-	if (sa->mode != XFRM_MODE_TRANSPORT && sa->mode != XFRM_MODE_TUNNEL &&
-		sa->mode != XFRM_MODE_BEET)
-		return -EOPNOTSUPP;
 	if ((sa->flags & XFRM_STATE_ESN) && !b->attr[XFRMA_REPLAY_ESN_VAL])
 		return -EBADMSG;
 	r = check_selector(&sa->sel);
-	return r < 0 ? r : check_algorithms(b);
+	if (r == 0)
+		r = check_algorithms(b);
+	if (sa->sel.ifindex != 0)
+		b->local = "its selector is bound to an interface";
+	if (sa->mode != XFRM_MODE_TRANSPORT && sa->mode != XFRM_MODE_TUNNEL &&
+		sa->mode != XFRM_MODE_BEET)
+		b->local = "its mode is not known";
+	return r;
 }
 
-static int check_policy(const struct xfrm_body *b)
+static int check_policy(struct xfrm_body *b)
 {
 	const struct xfrm_userpolicy_info *p = &b->policy;
 
@@ -238,6 +255,8 @@ static int check_policy(const struct xfrm_body *b)
 		return -EOPNOTSUPP;
 	if (p->action > XFRM_POLICY_BLOCK || p->share > XFRM_SHARE_UNIQUE)
 		return -EBADMSG;
+	if (p->sel.ifindex != 0)
+		b->local = "its selector is bound to an interface";
 	return check_selector(&p->sel);
 }
 
@@ -264,9 +283,12 @@ int xfrm_body_parse(enum record_kind kind, const void *payload, size_t len,
 		return -EBADMSG;
 	memcpy(info(ret), payload, head);
 	r = take_attrs(ret, (const char *)payload + at, len - at, origin);
-	if (r < 0)
-		return r;
-	return kind == RECORD_SA ? check_sa(ret) : check_policy(ret);
+	if (r == 0)
+		r = kind == RECORD_SA ? check_sa(ret) : check_policy(ret);
+	if (r == 0 && ret->local)
+		return -EOPNOTSUPP;
+	ret->local = NULL;
+	return r;
 }
 
 int xfrm_body_parse_gone(const struct xfrm_userpolicy_info *policy, const void *attrs, size_t len,

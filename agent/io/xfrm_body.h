@@ -21,6 +21,8 @@
 /* Attributes that linux/xfrm.h of Debian 12 does not have yet (6.10, 6.11). */
 enum { XFRM_BODY_SA_DIR = 33, XFRM_BODY_NAT_KEEPALIVE = 34, XFRM_BODY_ATTRS };
 
+#define XFRM_BODY_OFFLOAD_PACKET 4 /* of struct xfrm_user_offload (6.2) */
+
 enum xfrm_body_origin {
 	XFRM_BODY_KERNEL, /* attributes that do not travel are left out */
 	XFRM_BODY_MEMBER, /* attributes that do not travel are an error */
@@ -35,14 +37,15 @@ struct xfrm_body {
 		struct xfrm_userpolicy_info policy;
 	};
 	const struct nlattr *attr[XFRM_BODY_ATTRS]; /* by type, checked; NULL: not there */
+	const char *local; /* why a whole one does not travel; a constant */
 };
 
 /*
  * Takes a payload apart: the struct of its kind, followed by attributes. -EBADMSG: malformed.
  * -EOPNOTSUPP: well formed, but of a sort that does not travel: not ESP, no algorithm yet (an SPI
- * reserved by XFRM_MSG_ALLOCSPI), a selector bound to an interface, a security label, a policy of a
- * socket, of another type than main, without template. -ENOKEY: the kernel hides keys
- * (lockdown=confidentiality).
+ * reserved by XFRM_MSG_ALLOCSPI), a policy of a socket, of another type than main, without
+ * template; or what `local` tells, and then all of it is taken apart. -ENOKEY: the kernel hides
+ * keys (lockdown=confidentiality).
  */
 int xfrm_body_parse(enum record_kind kind, const void *payload, size_t len,
 	enum xfrm_body_origin origin, struct xfrm_body *ret);

@@ -248,8 +248,6 @@ int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 
 	if (r < 0)
 		return r;
-	if (!is_encap_known(b, e.direction))
-		return -EOPNOTSUPP;
 	memset(ret_facts, 0, sizeof(*ret_facts));
 	ret_facts->direction = (uint8_t)e.direction;
 	ret_facts->pair = pair(b, &e);
@@ -258,7 +256,7 @@ int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 			&b->sa.id.daddr, b->sa.id.spi, b->sa.id.proto, b->sa.family, ret_key);
 		ret_facts->birth = birth(b);
 		ret_facts->esn = b->sa.flags & XFRM_STATE_ESN;
-		return 0;
+		return is_encap_known(b, e.direction) ? 0 : -EOPNOTSUPP;
 	}
 	xfrm_facts_policy_key(b, ret_key);
 	if (b->policy.dir == XFRM_POLICY_OUT)

@@ -12,7 +12,7 @@
 /*
  * Of a parsed record. A policy with several ESP templates is named by the first that leads to one
  * of the addresses. -EADDRNOTAVAIL: it leads to none of them; -EOPNOTSUPP: a policy without ESP, or
- * an SA in UDP whose port on our side is not 4500.
+ * an SA in UDP whose port on our side is not 4500, which is named all the same.
  */
 int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts);

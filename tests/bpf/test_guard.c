@@ -285,6 +285,30 @@ static void test_unknown(void **state)
 	esp_out(SPI + 1, UINT32_MAX, 2, TC_ACT_SHOT, ESPALIER_GUARD_UNKNOWN);
 }
 
+/* Nobody else has it: whatever the view and however far it is. */
+static void test_local(void **state)
+{
+	struct espalier_sa_key key = {.spi = htonl(SPI + 2), .family = AF_INET};
+	const struct espalier_sa sa = {
+		.open = {{1, 0}, {1, 0}}, .slot = ESPALIER_SLOT_LOCAL, .direction = ESPALIER_OUT};
+	const uint8_t nobody = ESPALIER_NOBODY;
+	struct frame frame;
+
+	(void)state;
+	assert_int_equal(inet_pton(AF_INET, PEER, key.daddr), 1);
+	esp_out(SPI + 2, K, 0, TC_ACT_SHOT, ESPALIER_GUARD_UNKNOWN);
+	assert_int_equal(bpf_map_update_elem(program_map(&guard, "sas"), &key, &sa, BPF_F_LOCK), 0);
+	program_set_view(&guard, 1, &nobody, 1, 0, 0);
+	esp_out(SPI + 2, 1, 0, PASS, ESPALIER_EMITTED_LOCAL);
+	esp_out(SPI + 2, K - 45, 46, PASS, ESPALIER_EMITTED_LOCAL);
+	esp_out(SPI + 2, UINT32_MAX, 2, PASS, ESPALIER_EMITTED_LOCAL);
+	udp_frame(&frame, 4501, SPI + 2, 7 * K);
+	out(&frame, 0, PASS, ESPALIER_EMITTED_LOCAL);
+	esp_out(SPI + 3, K, 0, TC_ACT_SHOT, ESPALIER_GUARD_UNKNOWN);
+	assert_int_equal(bpf_map_delete_elem(program_map(&guard, "sas"), &key), 0);
+	esp_out(SPI + 2, K, 0, TC_ACT_SHOT, ESPALIER_GUARD_UNKNOWN);
+}
+
 static void test_esp_in_udp(void **state)
 {
 	struct frame frame;
@@ -554,6 +578,7 @@ int main(void)
 		cmocka_unit_test_setup(test_esn, setup),
 		cmocka_unit_test_setup(test_not_owner, setup),
 		cmocka_unit_test_setup(test_unknown, setup),
+		cmocka_unit_test_setup(test_local, setup),
 		cmocka_unit_test_setup(test_esp_in_udp, setup),
 		cmocka_unit_test_setup(test_options_and_fragments, setup),
 		cmocka_unit_test_setup(test_esp_in_ah, setup),

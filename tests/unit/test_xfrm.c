@@ -34,6 +34,7 @@ static void test_local_things_stay(void **state)
 {
 	_Alignas(8) uint8_t body[RECORD_BODY_MAX];
 	const struct xfrm_replay_state_esn *esn;
+	const struct xfrm_user_offload crypto = {.ifindex = 7};
 	struct xfrm_lifetime_cur ltime = {0};
 	struct xfrm_body b;
 	struct payload p;
@@ -47,7 +48,7 @@ static void test_local_things_stay(void **state)
 	put(&p, XFRMA_ALG_AUTH, &ltime, sizeof(ltime));
 	put(&p, XFRMA_LASTUSED, &ltime.bytes, 8);
 	put_u32(&p, XFRMA_REPLAY_THRESH, 10);
-	put_u32(&p, XFRMA_OFFLOAD_DEV, 1);
+	put(&p, XFRMA_OFFLOAD_DEV, &crypto, sizeof(crypto));
 	put_u32(&p, 35, 1); /* XFRMA_SA_PCPU */
 	put_u32(&p, 300, 1); /* of a kernel to come */
 	with = to_body(RECORD_SA, &p, body, &b);
@@ -229,7 +230,9 @@ static void test_attributes_are_checked(void **state)
 		{"unknown", 200, 0, 4, 0, -EBADMSG},
 		{"of policies", XFRMA_TMPL, 0, 64, 0, -EBADMSG},
 		{"local", XFRMA_REPLAY_VAL, 0, 12, 0, -EBADMSG},
-		{"local", XFRMA_OFFLOAD_DEV, 0, 8, 0, -EBADMSG},
+		{"crypto offload", XFRMA_OFFLOAD_DEV, 3, 8, 0, -EBADMSG},
+		{"packet offload", XFRMA_OFFLOAD_DEV, 4, 8, -EOPNOTSUPP, -EBADMSG},
+		{"short offload", XFRMA_OFFLOAD_DEV, 0, 4, -EBADMSG, -EBADMSG},
 		{"label", XFRMA_SEC_CTX, 0, 8, -EOPNOTSUPP, -EBADMSG},
 		{"short mark", XFRMA_MARK, 0, 7, -EBADMSG, -EBADMSG},
 		{"long mark", XFRMA_MARK, 0, 9, -EBADMSG, -EBADMSG},

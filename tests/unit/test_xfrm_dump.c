@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_xfrm_dump.c - the SPD of this kernel, installed in batches and read step by step; and what
- * becomes of a dump when the kernel, played here, does not do as usual. Needs root, but no ESP.
+ * becomes of a dump when the kernel, played here, does not do as usual. Needs root, but no ESP. And
+ * which SAs are told as local.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -408,6 +409,98 @@ static void test_failures(void **state)
 	close(kernel);
 }
 
+/* SAs that do not travel. Neither root nor a kernel is needed. */
+
+static unsigned int n_local;
+static struct record_key local_key;
+static struct record_facts local_facts;
+static const char *local_why;
+
+static void on_local(
+	void *ctx, const struct record_key *key, const struct record_facts *f, const char *why)
+{
+	(void)ctx;
+	n_local++;
+	local_key = *key;
+	local_facts = *f;
+	local_why = why;
+}
+
+/* Tells of an outbound SA to which an attribute is put, or whose field is changed. */
+static int tell_sa(uint16_t type, const void *data, size_t len, size_t at, uint8_t value)
+{
+	static struct xfrm listener = {.handlers = {.added = on_added, .local = on_local},
+		.n_addresses = sizeof(cluster) / sizeof(*cluster)};
+	struct payload p;
+
+	memcpy(listener.addresses, cluster, sizeof(cluster));
+	make_sa(&p, true);
+	if (data)
+		put(&p, type, data, len);
+	else
+		((uint8_t *)content(&p))[at] = value;
+	n_added = n_local = 0;
+	return xfrm_socket_tell(&listener, RECORD_SA, message(&p));
+}
+
+static void assert_local(int result, const char *why)
+{
+	assert_int_equal(result, -EOPNOTSUPP);
+	assert_int_equal(n_added, 0);
+	assert_int_equal(n_local, 1);
+	assert_string_equal(local_why, why);
+	assert_int_equal(local_key.spi, htonl(SPI));
+	assert_memory_equal(local_key.addr, &remote, sizeof(remote));
+	assert_int_equal(local_facts.direction, ESPALIER_OUT);
+	assert_true(local_facts.birth != 0);
+}
+
+static void test_what_stays_is_told(void **state)
+{
+	struct xfrm_user_offload offload = {.ifindex = 7, .flags = 4};
+	struct xfrm_encap_tmpl encap = {.encap_type = 7, .encap_sport = htons(4500)};
+	const struct xfrm_user_sec_ctx label = {.len = sizeof(label)};
+	uint64_t birth;
+
+	(void)state;
+	assert_local(tell_sa(XFRMA_OFFLOAD_DEV, &offload, sizeof(offload), 0, 0),
+		"its device makes its numbers (packet offload)");
+	birth = local_facts.birth;
+	assert_local(
+		tell_sa(XFRMA_SEC_CTX, &label, sizeof(label), 0, 0), "it has a security label");
+	assert_local(tell_sa(XFRMA_ENCAP, &encap, sizeof(encap), 0, 0), "it is not in UDP");
+	encap = (struct xfrm_encap_tmpl){.encap_type = 2, .encap_sport = htons(4501)};
+	assert_local(tell_sa(XFRMA_ENCAP, &encap, sizeof(encap), 0, 0),
+		"its port on our side is not 4500");
+	assert_local(tell_sa(0, NULL, 0, SA_FIELD(sel.ifindex), 2),
+		"its selector is bound to an interface");
+	assert_local(tell_sa(0, NULL, 0, SA_FIELD(mode), 5), "its mode is not known");
+	assert_int_equal(local_facts.birth, birth); /* the same keys */
+
+	/* None of the cluster's, not ESP, malformed. */
+	assert_int_equal(tell_sa(0, NULL, 0, SA_FIELD(saddr) + 3, 9), -EADDRNOTAVAIL);
+	assert_int_equal(tell_sa(0, NULL, 0, SA_FIELD(id.proto), IPPROTO_AH), -EOPNOTSUPP);
+	assert_int_equal(tell_sa(XFRMA_OFFLOAD_DEV, &offload, 4, 0, 0), -EBADMSG);
+	assert_int_equal(n_local, 0);
+}
+
+/* No algorithm yet: an SPI that is reserved, for whatever it will be. */
+static void test_larval_is_not_told(void **state)
+{
+	const struct xfrm_user_offload offload = {.ifindex = 7, .flags = 4};
+	struct xfrm listener = {.handlers = {.added = on_added, .local = on_local},
+		.n_addresses = sizeof(cluster) / sizeof(*cluster)};
+	struct payload p;
+
+	(void)state;
+	memcpy(listener.addresses, cluster, sizeof(cluster));
+	begin_sa(&p, true);
+	put(&p, XFRMA_OFFLOAD_DEV, &offload, sizeof(offload));
+	n_local = 0;
+	assert_int_equal(xfrm_socket_tell(&listener, RECORD_SA, message(&p)), -EOPNOTSUPP);
+	assert_int_equal(n_local, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -419,6 +512,8 @@ int main(void)
 		TEST(test_what_is_gone),
 		TEST(test_interrupted),
 		TEST(test_failures),
+		cmocka_unit_test(test_what_stays_is_told),
+		cmocka_unit_test(test_larval_is_not_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,6 +53,23 @@ static void test_what_is_told(void **state)
 	assert_int_equal(a.n_removed, 1);
 }
 
+/* Bound to an interface: another kernel has another one. */
+static void test_local(void **state)
+{
+	(void)state;
+	add_sa(true, 0x100, "mode tunnel " GCM " sel dev lo");
+	assert_int_equal(a.n_added, 0);
+	assert_int_equal(a.n_local, 1);
+	assert_int_equal(a.local.spi, htonl(0x100));
+	assert_int_equal(xfrm_dump(a.x), 0);
+	assert_int_equal(a.n_added, 0);
+	assert_int_equal(a.n_local, 2);
+	run("ip xfrm state delete src " LOCAL " dst " REMOTE " proto esp spi 0x100");
+	process(&a);
+	assert_int_equal(a.n_removed, 1);
+	assert_memory_equal(&a.removed, &a.local, sizeof(a.local));
+}
+
 static void test_what_is_told_of_policies(void **state)
 {
 	static const char elsewhere[] =
@@ -328,6 +345,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_what_is_told),
+		TEST(test_local),
 		TEST(test_what_is_told_of_policies),
 		TEST(test_hard_expire),
 		TEST(test_larval),

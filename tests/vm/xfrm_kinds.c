@@ -177,7 +177,7 @@ static struct xfrm *make_side(int *ret_ns)
 		{AF_INET6, {0x20, 0x01, 0x0d, 0xb8, 0, 1, [15] = 1}},
 	};
 	static const struct xfrm_handlers handlers = {
-		on_added, on_removed, on_flushed, NULL, on_overrun};
+		on_added, on_removed, on_flushed, NULL, on_overrun, NULL};
 	const struct xfrm_config config = {addresses, 2, false};
 	struct xfrm *x;
 

@@ -39,12 +39,12 @@
 struct side {
 	int ns;
 	struct xfrm *x;
-	unsigned int n_added, n_removed, n_flushed, n_counters, n_overruns;
+	unsigned int n_added, n_removed, n_flushed, n_counters, n_overruns, n_local;
 	struct {
 		struct xfrm_record record;
 		uint8_t body[RECORD_BODY_MAX];
 	} added[RECORDS]; /* the last ones */
-	struct record_key removed;
+	struct record_key removed, local;
 	enum record_kind flushed;
 	uint64_t oseq, seq;
 };
@@ -94,8 +94,19 @@ static void on_overrun(void *ctx)
 	s->n_overruns++;
 }
 
+static void on_local(
+	void *ctx, const struct record_key *key, const struct record_facts *facts, const char *why)
+{
+	struct side *s = ctx;
+
+	(void)facts;
+	(void)why;
+	s->n_local++;
+	s->local = *key;
+}
+
 static const struct xfrm_handlers handlers = {
-	on_added, on_removed, on_flushed, on_counters, on_overrun};
+	on_added, on_removed, on_flushed, on_counters, on_overrun, on_local};
 
 static void enter(const struct side *s)
 {
