@@ -94,9 +94,10 @@ int xfrm_remove(struct xfrm *x, const struct record_key *key); /* -ENOENT: is no
 
 /*
  * XFRM_MSG_NEWAE: the next outbound number is oseq + 1, or higher if it is so already: a counter is
- * never moved back. Read back with XFRM_MSG_GETAE; -EIO if it did not take. -EAGAIN: so much was
- * sent between looking and moving that the kernel may have counted past `oseq` by itself, and been
- * moved back: the caller must not let out numbers from there on. -ERANGE: past 2^32 without ESN.
+ * never moved back. Read back with XFRM_MSG_GETAE; -EIO if it did not take. -EAGAIN: the
+ * kernel may have counted past `oseq` by itself between looking and moving (so much was sent, or
+ * there was no looking again), and been moved back: the caller must not let out numbers from there
+ * on. Any other error: the counter was not moved. -ERANGE: past 2^32 without ESN.
  */
 int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq);
 

@@ -225,12 +225,10 @@ int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq)
 	r = put_oseq(&request, &now, oseq);
 	if (r == 0)
 		r = xfrm_socket_transact(x, &request, NULL);
-	if (r == 0)
-		r = get_aevent(x, key, &answer_after, &after);
-	if (r == 0)
-		r = used_between(&now, &after, &used);
 	if (r < 0)
 		return r;
+	if (get_aevent(x, key, &answer_after, &after) < 0 || used_between(&now, &after, &used) < 0)
+		return -EAGAIN; /* it was moved, and nobody can tell over what */
 	xfrm_body_counters(&after, &after_oseq, &now_seq);
 	if (after_oseq < oseq)
 		return -EIO;
