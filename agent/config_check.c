@@ -7,6 +7,7 @@
 
 #include "config.h"
 #include "config_report.h"
+#include "core/block.h"
 
 struct check {
 	const struct config *config;
@@ -77,6 +78,26 @@ static int check_members(const struct check *check)
 		return 0;
 	return fail(check, c->line[CONFIG_ID],
 		"this member's id %u has no [Member]: add one for each member", c->id);
+}
+
+/*
+ * A takeover skips two rounds of blocks at most. A receiver of an ESN SA works out the upper half
+ * of a number by how far the lower one is from its window (RFC 4303 A2.2): four takeovers of which
+ * it gets no packet in between are to stay within half of that.
+ */
+static int check_blocks(const struct check *check)
+{
+	const struct config *c = check->config;
+	unsigned int highest = 31 - (unsigned int)__builtin_clz(c->members);
+	uint64_t round = (uint64_t)block_modulus((uint8_t)highest) << c->block_bits;
+
+	if (4 * 2 * round < 1ULL << 31)
+		return 0;
+	return fail(check, c->line[CONFIG_BLOCK_BITS],
+		"BlockBits %u with member ids up to %u: four takeovers would skip 2^31 sequence "
+		"numbers, more than a peer may follow (RFC 4303 A2.2): use smaller blocks or lower "
+		"ids",
+		c->block_bits, highest);
 }
 
 /* Members reach each other in both directions, so all have an address or none has, of one family.
@@ -183,7 +204,7 @@ static int check_all(const struct check *check)
 				   "the interface of the protected hosts")) < 0) ||
 		(r = check_required(check, CONFIG_SYNC, "[Interface] Sync",
 			 "the interface of the sync network")) < 0 ||
-		(r = check_members(check)) < 0 ||
+		(r = check_members(check)) < 0 || (r = check_blocks(check)) < 0 ||
 		(r = check_side(check, "Outer", c->member_outer)) < 0 ||
 		(r = check_side(check, "Inner", c->member_inner)) < 0)
 		return r;

@@ -348,7 +348,18 @@ static void test_addresses(void **state)
 
 static void test_members(void **state)
 {
+	struct config c;
+
 	(void)state;
+	assert_bad(CLUSTER "BlockBits = 24\n" INTERFACE MEMBER
+			   "[Member]\nId = 8\nSync = 10.0.0.9\n",
+		4,
+		"BlockBits 24 with member ids up to 8: four takeovers would skip 2^31 sequence "
+		"numbers, more than a peer may follow (RFC 4303 A2.2): use smaller blocks or lower "
+		"ids");
+	assert_good(CLUSTER "BlockBits = 24\n" INTERFACE MEMBER
+			    "[Member]\nId = 7\nSync = 10.0.0.8\n",
+		&c);
 	assert_bad(GOOD "[Member]\nId = 17\nSync = 10.0.0.2\n", 12,
 		"member id 17 is out of range: use 0 to 15");
 	assert_bad(GOOD "[Member]\nId = 0\nSync = 10.0.0.2\n", 12,
