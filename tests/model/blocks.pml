@@ -13,6 +13,9 @@
  *   3 the kernel's copy of the SA is moved to the block's start (XFRM_MSG_NEWAE)
  *   4 it is read back that this was a move forward, and the guard opens the block; else the block is
  *     lost and another one is entered
+ * A copy is installed by the same steps, with "installed there" as the third. What the kernel refuses
+ * in step 3 it has not done: the block is open nowhere, and may be tried again as it is; or left.
+ *
  * The guard lets out numbers of the block entered last and of the one before, nothing else. Of an
  * SA the agent has not seen yet it lets out block 0: here it can only be new, since a copy is only
  * ever installed after the guard knows the SA, with both windows closed.
@@ -60,9 +63,10 @@
 #define CLOSED (known && current == NONE && previous == NONE)
 #define OPEN (known && (IN(current) || IN(previous)) || !known && IN(0))
 #define NEXT_OWN ((journal + MODULUS - id) / MODULUS * MODULUS + id)
-#define MAY_ENTER (step == IDLE && installed && known && !in_flight && named)
+#define MAY_ENTER (step == IDLE && (installed && known || CLOSED) && !in_flight && named)
 #define MAY_INSTALL CLOSED
 #define READ_BACK forward
+#define GIVEN_UP IDLE
 #define JOURNAL_AFTER_AGENT journal
 #define JOURNAL_AFTER_MEMBER journal
 
@@ -83,11 +87,15 @@
 #endif
 #ifdef MUTANT_REUSE_AFTER_LOSS
 #undef MAY_ENTER
-#define MAY_ENTER (step == IDLE && installed && known && !in_flight)
+#define MAY_ENTER (step == IDLE && (installed && known || CLOSED) && !in_flight)
 #endif
 #ifdef MUTANT_COPY_BEFORE_GUARD
 #undef MAY_INSTALL
 #define MAY_INSTALL true
+#endif
+#ifdef MUTANT_RETRY_SET_BACK
+#undef GIVEN_UP
+#define GIVEN_UP ANNOUNCED
 #endif
 #ifdef MUTANT_NO_READ_BACK
 #undef READ_BACK
@@ -147,7 +155,16 @@ loop:
 	/* Step 4. */
 	:: d_step { step == MOVED && READ_BACK ->
 		previous = current; current = journal; step = IDLE; forward = false }
-	:: d_step { step == MOVED && !READ_BACK -> step = IDLE }
+	:: d_step { step == MOVED && !READ_BACK -> step = GIVEN_UP }
+	/* Step 3 of a copy: it is built there. Between the two it is shut, and counts already. */
+	:: d_step { step == ANNOUNCED && !installed && CLOSED ->
+		installed = true; oseq = START(journal) - 1; forward = true; step = MOVED }
+	/* Step 3 is refused: nothing has changed, it is tried again. Or the block is left. */
+	:: d_step { step == ANNOUNCED -> step = IDLE }
+#ifdef MUTANT_REINSTALL
+	/* A block that was open is taken for one that the kernel has refused. */
+	:: d_step { step == IDLE && CLOSED && !installed && journal > 0 -> step = ANNOUNCED }
+#endif
 #else
 	:: d_step { step == ANNOUNCED && installed ->
 		previous = current; current = journal;
@@ -160,8 +177,10 @@ loop:
 	/* The agent crashes and comes back; the kernel and the guard go on. */
 	:: d_step { step != IDLE ->
 		step = IDLE; forward = false; journal = JOURNAL_AFTER_AGENT }
-	/* The SA is deleted from this kernel. It may come back as a copy. */
-	:: d_step { installed -> installed = false; oseq = 0 }
+	/* The SA is deleted from this kernel. It may come back as a copy, in another block than it was
+	 * to be moved to. */
+	:: d_step { installed ->
+		installed = false; oseq = 0; step = (step == MOVED -> MOVED : IDLE) }
 	/* The member crashes: only its journal is left. */
 	:: d_step { (installed || known) ->
 		installed = false; oseq = 0; in_flight = false;
