@@ -2,6 +2,7 @@
 /* agent.c - what all parts of an agent use: its log and its clock. */
 #include "agent.h"
 
+#include <arpa/inet.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
@@ -17,6 +18,16 @@ uint64_t agent_now_ns(void)
 uint64_t agent_now_us(void)
 {
 	return agent_now_ns() / 1000;
+}
+
+const char *agent_name(const struct record_key *key)
+{
+	static char name[64];
+
+	if (key->kind == RECORD_POLICY)
+		return "a policy";
+	snprintf(name, sizeof(name), "the SA with SPI 0x%08x", ntohl(key->spi));
+	return name;
 }
 
 void agent_say(const char *format, ...)

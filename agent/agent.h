@@ -11,7 +11,7 @@
  *   events.c         hands what happens to the core; events_kernel.c: what happens to SAs
  *   local.c          SAs that no other member can have
  *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
- *   hops.c           how packets get to the other members
+ *   hops.c           how packets get to the other members; notice.c: what the core refuses or shuts
  *   watch.c          keeps guard and steering where they are
  *   agent.c          the log and the clock
  */
@@ -120,6 +120,7 @@ struct agent {
 	bool ingress;
 	uint64_t announce_due_us; /* the cluster addresses once more; 0: not */
 	bool journal_failed;
+	bool begins_anew; /* with a new journal: the present one is an old copy */
 	struct audit audit;
 	struct local local;
 	struct progress progress;
@@ -131,6 +132,8 @@ struct agent {
 uint64_t agent_now_ns(void); /* CLOCK_MONOTONIC */
 uint64_t agent_now_us(void);
 __attribute__((format(printf, 1, 2))) void agent_say(const char *format, ...);
+/* A record in messages, never more than this of it; good until the next call. */
+const char *agent_name(const struct record_key *key);
 
 /*
  * start.c, in this order. 0 or -errno; err: one sentence. Whatever fails, after agent_stop() all is
@@ -183,6 +186,12 @@ void local_gone(struct agent *a, const struct record_key *key); /* it need not b
 /* All that the kernel has is told between these two; what is not, is gone. */
 void local_begin(struct agent *a);
 void local_end(struct agent *a);
+
+/* notice.c: struct member_ops. */
+void notice(void *ctx, enum member_notice what, const struct record_key *key, uint8_t who);
+bool notice_journal_old(void *ctx, const struct record_key *key, uint8_t who);
+/* Takes the old journal, which is closed, out of the way of the next life. 0 or -errno. */
+int notice_set_aside(const char *journal_path);
 
 /* ops.c */
 extern const struct member_ops agent_ops; /* ctx: struct agent */

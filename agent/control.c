@@ -47,7 +47,7 @@ static void add_bool(struct json_object *o, const char *name, bool value)
 
 static void add_member(struct json_object *o, const char *name, uint8_t id)
 {
-	json_object_object_add(o, name, id == ESPALIER_NOBODY ? NULL : json_object_new_int(id));
+	json_object_object_add(o, name, id >= ESPALIER_MEMBERS ? NULL : json_object_new_int(id));
 }
 
 static struct json_object *addresses(const struct config_addresses *list)
@@ -108,6 +108,7 @@ static void add_counters(struct json_object *o, const struct agent *a)
 	add_number(o, "esp_without_sa_unknown", c->misses_unknown);
 	add_number(o, "install_failed", c->install_failed);
 	add_number(o, "records_refused", c->refused);
+	add_number(o, "records_out_of_bounds", c->out_of_bounds);
 	add_number(o, "malformed", c->malformed);
 	add_number(o, "slept", c->slept);
 }
@@ -196,6 +197,20 @@ static void add_progress(struct json_object *status, const struct agent *a)
 	json_object_object_add(status, "catching_up", o);
 }
 
+static const char *const fences[FENCES] = {
+	[FENCE_JOURNAL_LOST] = "journal-lost",
+	[FENCE_JOURNAL_OLD] = "journal-old",
+	[FENCE_TWO_CREATORS] = "two-creators",
+};
+
+static void add_fenced(struct json_object *status, const struct agent *a, enum record_fence why)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "barred_%s", fences[why]);
+	add_number(status, name, member_fenced_for(a->member, why));
+}
+
 static struct json_object *status(const struct agent *a)
 {
 	const struct view *view = member_view(a->member);
@@ -219,6 +234,9 @@ static struct json_object *status(const struct agent *a)
 	add_number(o, "policies", t->policies);
 	add_number(o, "missing", t->sas + t->policies - t->present);
 	add_number(o, "barred", member_fenced(a->member));
+	for (unsigned int why = FENCE_NONE + 1; why < FENCES; why++)
+		if (member_fenced_for(a->member, why))
+			add_fenced(o, a, why);
 	add_number(o, "pins", member_pins(a->member));
 	add_number(o, "local_sas", a->local.count);
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
@@ -386,6 +404,8 @@ static void add_blocks(struct json_object *o, const struct agent *a, const struc
 		add_number(o, "open_last", (r->windows[0] << a->config.block_bits) - 1);
 	}
 	add_bool(o, "barred", r->fence != FENCE_NONE);
+	if (r->fence != FENCE_NONE)
+		add_string(o, "barred_why", fences[r->fence]);
 }
 
 static struct json_object *sa_name(const struct record_key *key, uint8_t direction)

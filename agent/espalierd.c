@@ -150,8 +150,9 @@ static int wait_ms(const struct agent *a, bool busy)
 
 static bool may_stop(const struct agent *a, const struct loop *l)
 {
-	return l->stop_us && (!(member_view(a->member)->live >> a->config.id & 1) ||
-				     agent_now_us() >= l->stop_us);
+	return a->begins_anew ||
+	       (l->stop_us && (!(member_view(a->member)->live >> a->config.id & 1) ||
+				      agent_now_us() >= l->stop_us));
 }
 
 /*
@@ -267,6 +268,19 @@ static int serve(struct agent *a)
 	return r;
 }
 
+/* As if we had just been started, but for the journal. */
+static int begin_anew(const char *journal_path, char **argv)
+{
+	int r = notice_set_aside(journal_path);
+
+	if (r < 0)
+		return r;
+	(void)execv("/proc/self/exe", argv);
+	r = -errno;
+	agent_say("cannot begin anew: %s", strerror(-r));
+	return r;
+}
+
 static int detach(struct agent *a)
 {
 	struct datapath_config config = {.pin = a->config.pin_path};
@@ -301,7 +315,7 @@ int main(int argc, char **argv)
 		{0},
 	};
 	static struct agent agent;
-	char err[512];
+	char err[512], journal_path[CONFIG_PATH_SIZE];
 	int option, what = 0, r;
 
 	while ((option = getopt_long(argc, argv, "th", options, NULL)) != -1) {
@@ -323,6 +337,9 @@ int main(int argc, char **argv)
 		printf("%s: good\n", argv[optind]);
 	else
 		r = serve(&agent);
+	memcpy(journal_path, agent.config.journal_path, sizeof(journal_path));
 	agent_stop(&agent);
+	if (r == 0 && agent.begins_anew)
+		r = begin_anew(journal_path, argv);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -17,17 +17,6 @@ static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
 		a->channel, to, datagram, len); /* lost is lost: the core sends it again */
 }
 
-/* An SA for messages: never more than this of it. */
-static const char *name_of(const struct record_key *key)
-{
-	static char name[64];
-
-	if (key->kind == RECORD_POLICY)
-		return "a policy";
-	snprintf(name, sizeof(name), "the SA with SPI 0x%08x", ntohl(key->spi));
-	return name;
-}
-
 static void op_install(void *ctx, struct record_install *list, unsigned int n)
 {
 	const struct record_install *refused = NULL;
@@ -45,7 +34,7 @@ static void op_install(void *ctx, struct record_install *list, unsigned int n)
 		agent_say(
 			"the kernel refuses %u SAs or policies of other members, the last of them "
 			"%s: %s",
-			count, name_of(refused->key), strerror(-refused->result));
+			count, agent_name(refused->key), strerror(-refused->result));
 }
 
 static void op_remove(void *ctx, const struct record_key *key)
@@ -54,7 +43,7 @@ static void op_remove(void *ctx, const struct record_key *key)
 	int r = xfrm_remove(a->xfrm, key);
 
 	if (r < 0 && r != -ENOENT)
-		agent_say("cannot remove %s: %s", name_of(key), strerror(-r));
+		agent_say("cannot remove %s: %s", agent_name(key), strerror(-r));
 }
 
 static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
@@ -63,7 +52,7 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	int r = xfrm_move(a->xfrm, key, oseq);
 
 	if (r < 0)
-		agent_say("cannot move the counter of %s: %s", name_of(key), strerror(-r));
+		agent_say("cannot move the counter of %s: %s", agent_name(key), strerror(-r));
 	return r;
 }
 
@@ -79,7 +68,7 @@ static void op_expire(void *ctx, const struct record_key *key)
 	struct agent *a = ctx;
 
 	agent_say("asking for a rekey of %s: three quarters of its sequence numbers are used up",
-		name_of(key));
+		agent_name(key));
 	(void)xfrm_expire(a->xfrm, key);
 }
 
@@ -118,7 +107,7 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 	}
 	r = datapath_sa_set(a->datapath, &k, sa);
 	if (r < 0)
-		agent_say("cannot tell the guard of %s: %s", name_of(key), strerror(-r));
+		agent_say("cannot tell the guard of %s: %s", agent_name(key), strerror(-r));
 }
 
 /* Of one address, which is this machine's: that is not steered, whatever a policy says. */
@@ -153,7 +142,7 @@ static void op_pin(void *ctx, const struct record_key *key, const struct espalie
 	if (!flow)
 		(void)datapath_pin_delete(a->datapath, &k);
 	else if (datapath_pin_set(a->datapath, &k, flow) < 0)
-		agent_say("cannot pin %s: the table is full, raise MaxSAs", name_of(key));
+		agent_say("cannot pin %s: the table is full, raise MaxSAs", agent_name(key));
 }
 
 /* The addresses that one member answers for on that side. */
@@ -258,4 +247,6 @@ const struct member_ops agent_ops = {
 	.macs = op_macs,
 	.journal = op_journal,
 	.forget = op_forget,
+	.journal_old = notice_journal_old,
+	.notice = notice,
 };

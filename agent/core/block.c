@@ -58,9 +58,14 @@ bool block_need(const struct block_rule *rule, bool owner, uint64_t upto, uint64
 	return true;
 }
 
+uint64_t block_count(const struct block_rule *rule, bool esn)
+{
+	return 1ULL << ((esn ? 64 : 32) - rule->bits);
+}
+
 bool block_exists(const struct block_rule *rule, uint64_t block, bool esn)
 {
-	return block < 1ULL << ((esn ? 64 : 32) - rule->bits);
+	return block < block_count(rule, esn);
 }
 
 bool block_late(const struct block_rule *rule, uint64_t block, bool esn)

@@ -49,7 +49,8 @@ uint64_t block_own(const struct block_rule *rule, uint64_t bound);
 bool block_need(const struct block_rule *rule, bool owner, uint64_t upto, uint64_t top,
 	uint64_t seq, uint64_t *ret_block);
 
-/* Does the SA's counter reach this far? 32 bits without ESN (RFC 4303 3.3.3). */
+/* So many blocks an SA has: its counter has 32 bits without ESN (RFC 4303 3.3.3). */
+uint64_t block_count(const struct block_rule *rule, bool esn);
 bool block_exists(const struct block_rule *rule, uint64_t block, bool esn);
 
 /* Should the SA be rekeyed soon: three quarters of a 32-bit counter are used up. */

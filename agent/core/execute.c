@@ -63,7 +63,7 @@ static void installed(struct member *m, struct record *r, const struct work *w, 
 	r->installed = result == 0;
 	table_changed(&m->table, r);
 	if (result < 0) {
-		m->counters.install_failed++;
+		sequence_refused(m, r, w, result);
 		return;
 	}
 	miss_installed(m, &r->key);
@@ -71,7 +71,7 @@ static void installed(struct member *m, struct record *r, const struct work *w, 
 		sequence_installed(m, r, w);
 }
 
-/* The guard knows an SA before the kernel has it, and lets nothing of it out yet. */
+/* The guard knows an outbound SA before the kernel has it, and lets nothing of it out yet. */
 static void install(struct member *m, struct batch *b)
 {
 	struct record_install list[WORK_BATCH];
@@ -83,7 +83,7 @@ static void install(struct member *m, struct batch *b)
 
 		if (!r || !w->installs)
 			continue;
-		if (r->key.kind == RECORD_SA)
+		if (record_is_outbound_sa(r))
 			sequence_guard(m, r);
 		list[n++] = (struct record_install){
 			.key = &r->key,
@@ -111,7 +111,7 @@ bool member_work(struct member *m, uint64_t now_us)
 	install(m, &b);
 	for (unsigned int i = 0; i < b.n; i++) {
 		if (b.records[i] && !b.work[i].installs)
-			sequence_move(m, b.records[i], b.work[i].block);
+			sequence_move(m, b.records[i], &b.work[i]);
 		work_free(&b.work[i]);
 	}
 	replica_worked(m);

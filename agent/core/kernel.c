@@ -18,6 +18,12 @@ static struct record *find_or_add(struct member *m, const struct record_key *key
 	return r;
 }
 
+/* The guard of an earlier life has it. */
+static bool is_guarded(const struct record *r)
+{
+	return r->origin == RECORD_GUARD || r->origin == RECORD_OPEN;
+}
+
 /* Start. */
 
 static void entered_before(struct member *m, struct record *r, uint64_t block)
@@ -53,6 +59,7 @@ void member_guarded(struct member *m, const struct record_key *key, const struct
 	r->died_us = m->now_us;
 	if (sa->direction != ESPALIER_OUT || sa->open[0].first > sa->open[0].last)
 		return;
+	r->origin = RECORD_OPEN;
 	/* Our journal may have been lost meanwhile, and begun anew. */
 	if (!r->journaled || r->upto[m->config.self] < block + 1) {
 		m->ops->journal(m->ctx, key, sa->birth, block);
@@ -61,13 +68,17 @@ void member_guarded(struct member *m, const struct record_key *key, const struct
 	entered_before(m, r, block);
 }
 
-/* The guard of our earlier life knows an SA that our kernel lacks: it was deleted while there was
- * no agent. Who created it speaks for its end; anybody else may get it again. */
+/*
+ * The guard of our earlier life knows an SA that our kernel lacks: it was deleted while there was
+ * no agent. Who created it speaks for its end; anybody else may get it again. One that is shut may
+ * never have been in our kernel: the guard knows a copy first.
+ */
 static void went_unseen(struct member *m, struct record *r)
 {
-	if (r->creator != m->config.self) {
-		if (!table_find(&m->table, &r->key))
-			m->ops->guard(m->ctx, &r->key, NULL);
+	bool shut = record_is_outbound_sa(r) && r->origin == RECORD_GUARD;
+
+	if (r->creator != m->config.self || shut) {
+		life_shut(m, r);
 		return;
 	}
 	table_renew(r, m->config.self);
@@ -81,7 +92,7 @@ void member_started(struct member *m)
 	for (uint32_t slot = 0; slot < m->table.high; slot++) {
 		struct record *r = table_at(&m->table, slot);
 
-		if (r && r->origin == RECORD_GUARD && !r->installed)
+		if (r && is_guarded(r) && !r->installed)
 			went_unseen(m, r);
 	}
 }
@@ -116,7 +127,7 @@ static void added_policy(struct member *m, const struct member_record *record)
 static void set_origin(struct member *m, struct record *r, uint64_t oseq)
 {
 	bool first_block = r->facts.direction == ESPALIER_IN || block_of(&m->rule, oseq) == 0;
-	bool guarded = r->origin == RECORD_GUARD;
+	bool guarded = is_guarded(r);
 	bool seen = r->version != 0 || guarded || r->journaled;
 
 	if (first_block && !(guarded && r->creator != ESPALIER_NOBODY))
@@ -142,9 +153,21 @@ static void adopt_sa(struct member *m, struct record *r, const struct member_rec
 	/* The peer gave out the SPI again. */
 	while ((over = table_rival(&m->table, r)))
 		life_end(m, over);
-	sequence_fence(m, r);
+	fence_judge(m, r);
 	flow_choose(m, r);
 	sequence_adopt(m, r, record->oseq);
+	outbox_mark(m, r);
+}
+
+/* It was made here, though we know it from another member: copies never stand in block 0. */
+static void meet_creator(struct member *m, struct record *r, uint64_t oseq)
+{
+	if (r->facts.direction != ESPALIER_OUT || block_of(&m->rule, oseq) != 0 ||
+		r->creator == m->config.self || r->creator == ESPALIER_NOBODY)
+		return;
+	r->creator = RECORD_CREATOR_DISPUTED;
+	r->origin = RECORD_HERE;
+	fence_judge(m, r);
 	outbox_mark(m, r);
 }
 
@@ -164,6 +187,7 @@ static void added_sa(struct member *m, const struct member_record *record)
 		m->ops->remove(m->ctx, &r->key);
 		m->counters.refused++;
 	} else if (!r->installed) {
+		meet_creator(m, r, record->oseq);
 		sequence_adopt(m, r, record->oseq);
 	} else {
 		table_renew(r, m->config.self); /* lifetimes, encapsulation */

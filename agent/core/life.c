@@ -4,19 +4,44 @@
 
 #include "core/state.h"
 
+/*
+ * The guard knows one SA of a key. While we remember one that has ended it stays shut: in the hands
+ * of whoever makes it again, with the same keys, its numbers would begin anew.
+ */
+void life_shut(struct member *m, struct record *r)
+{
+	if (r->key.kind != RECORD_SA || table_find(&m->table, &r->key))
+		return;
+	if (record_is_outbound_sa(r))
+		sequence_guard(m, r);
+	else
+		m->ops->guard(m->ctx, &r->key, NULL);
+}
+
+void life_forget(struct member *m, struct record *r)
+{
+	bool last = !table_other(&m->table, r);
+
+	if (r->key.kind == RECORD_SA) {
+		m->ops->forget(m->ctx, &r->key, r->facts.birth);
+		if (last)
+			m->ops->guard(m->ctx, &r->key, NULL);
+	}
+	table_drop(&m->table, r);
+}
+
 void life_died(struct member *m, struct record *r)
 {
 	r->life = RECORD_DEAD;
-	sequence_reset(m, r);
+	sequence_reset(r);
+	fence_judge(m, r);
 	free(r->body);
 	r->body = NULL;
 	r->body_len = 0;
 	r->died_us = m->now_us;
 	table_changed(&m->table, r);
 	flow_steer(m, r);
-	/* The guard knows one SA of a key. */
-	if (r->key.kind == RECORD_SA && !table_find(&m->table, &r->key))
-		m->ops->guard(m->ctx, &r->key, NULL);
+	life_shut(m, r);
 }
 
 void life_end(struct member *m, struct record *r)
@@ -41,13 +66,13 @@ void life_set_aside(struct member *m, struct record *r)
  * at the latest. */
 void life_lost(struct member *m, struct record *r)
 {
-	sequence_reset(m, r);
+	sequence_reset(r);
 	r->died_us = m->now_us;
 	m->counters.missing++;
 	if (r->key.kind == RECORD_POLICY) {
 		sequence_install(m, r, NULL, 0);
 	} else {
-		sequence_fence(m, r);
+		fence_judge(m, r);
 		sequence_guard(m, r);
 	}
 	table_changed(&m->table, r);

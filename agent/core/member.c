@@ -12,6 +12,8 @@
 #include "core/state.h"
 
 #define REAP_SLOTS 1024 /* looked at in one tick */
+#define EPOCH_AHEAD (1ULL << 32) /* views that another member may be ahead of ours */
+#define EPOCH_MOST (1ULL << 63)
 
 int member_new(const struct member_config *config, const struct member_ops *ops, void *ctx,
 	uint64_t now_us, struct member **ret)
@@ -217,16 +219,6 @@ static bool is_stray(const struct record *r)
 	return r->life == RECORD_ALIVE && !r->installed && !r->work;
 }
 
-static void forget(struct member *m, struct record *r)
-{
-	if (r->key.kind == RECORD_SA) {
-		m->ops->forget(m->ctx, &r->key, r->facts.birth);
-		if (!table_find(&m->table, &r->key))
-			m->ops->guard(m->ctx, &r->key, NULL);
-	}
-	table_drop(&m->table, r);
-}
-
 /*
  * Dead records, and journal entries that nobody spoke of, are forgotten after a while, but not as
  * long as a member is away, or has not been told: it could bring the SA back, and we would not know
@@ -247,7 +239,7 @@ static void reap(struct member *m)
 		if (is_stray(r))
 			life_set_aside(m, r);
 		else if (r->life != RECORD_ALIVE)
-			forget(m, r);
+			life_forget(m, r);
 	}
 }
 
@@ -289,7 +281,9 @@ void member_tick(struct member *m, uint64_t now_us)
 	notice_sleep(m);
 	m->ticked_us = now_us;
 	start(m);
-	set_flag(m, WIRE_FENCED, m->fenced > 0);
+	set_flag(m, WIRE_FENCED, m->fenced[FENCE_JOURNAL_LOST] > 0);
+	if (m->begins_anew)
+		set_flag(m, WIRE_LEAVING, true);
 	watch(m);
 	takeover_publish(m);
 	/* After a tick that was late the second one from there is less than a heartbeat away. */
@@ -310,10 +304,24 @@ void member_flush(struct member *m, uint64_t now_us)
 
 /* Datagrams. */
 
+/* No cluster has so many views. To believe it would be the last: none could be newer. Who follows
+ * none yet has nothing to compare it with. */
+static bool is_absurd(const struct member *m, const struct view *heard)
+{
+	return heard->epoch > EPOCH_MOST ||
+	       (m->view.live && heard->epoch > m->view.epoch + EPOCH_AHEAD);
+}
+
 static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_heartbeat *h)
 {
 	struct other *o = &m->others[from];
+	const struct view before = o->heartbeat.view;
 
+	if (is_absurd(m, &h->view)) {
+		m->counters.out_of_bounds++;
+		member_notice(m, NOTICE_EPOCH, NULL, from);
+		return;
+	}
 	o->differs = h->settings != m->config.settings;
 	if (o->differs)
 		return;
@@ -332,7 +340,7 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 		m->journals[from] = h->journal;
 		m->sweep = 0;
 	}
-	takeover_adopt(m, from);
+	takeover_adopt(m, from, &before);
 }
 
 /* What comes outside the stream. */

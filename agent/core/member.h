@@ -16,6 +16,7 @@
  *   kernel.c     what our kernel holds; replica.c: records as other members tell of them
  *   compare.c    how we differ from another member; life.c: the end of records
  *   flow.c       whose an SA's flow is: remote selectors, pins
+ *   fence.c      SAs of which this member may emit nothing
  *   sequence.c   which numbers this member may emit
  *   outbox.c     what is to be sent; work.c: what is to be done in our kernel
  *   state.c      looking in
@@ -59,6 +60,17 @@ struct member_record {
 	size_t body_len;
 };
 
+/* What is refused or closed, and worth a sentence to the user. */
+enum member_notice {
+	NOTICE_OUT_OF_BOUNDS, /* a member told of blocks that there are not or are not whose it
+				 said; each member once */
+	NOTICE_EPOCH, /* a member's view is counted absurdly high; each member once */
+	NOTICE_TWO_CREATORS, /* an SA is fenced, FENCE_TWO_CREATORS */
+	NOTICE_JOURNAL_OLD, /* an SA is fenced, FENCE_JOURNAL_OLD: by what this member told */
+	NOTICE_SPENT, /* we have no block left of an SA */
+	NOTICES,
+};
+
 /* What the core wants done. None may call back into the core. */
 struct member_ops {
 	/* To another member; best effort. */
@@ -67,9 +79,10 @@ struct member_ops {
 	/* The kernel: install these, in this order. */
 	void (*install)(void *ctx, struct record_install *list, unsigned int n);
 	void (*remove)(void *ctx, const struct record_key *key);
-	/* Moves the counter forward, never back, to `oseq` at least. 0 or -errno, also if it took
-	 * so long that the kernel may have counted on past `oseq` between looking and moving; then
-	 * the block is given up. */
+	/* Moves the counter forward, never back, to `oseq` at least. -EAGAIN: it took so long that
+	 * the kernel may have counted on past `oseq` between looking and moving, and have been set
+	 * back; then the block is given up. Another -errno: the counter is below `oseq`, and it may
+	 * be tried again. So for what install() says of an SA that was there already. */
 	int (*move)(void *ctx, const struct record_key *key, uint64_t oseq);
 	int (*read)(void *ctx, const struct record_key *key, void *body,
 		size_t size); /* its length or -errno */
@@ -91,6 +104,16 @@ struct member_ops {
 	 */
 	void (*journal)(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block);
 	void (*forget)(void *ctx, const struct record_key *key, uint64_t birth);
+
+	/*
+	 * `who` knows of blocks of this SA that we entered and our journal does not: it is an old
+	 * one. Once in a life. True: we begin anew, with a new journal, and nothing of ours is let
+	 * out until then. False: not now; what is found in this way is fenced, an SA at a time.
+	 */
+	bool (*journal_old)(void *ctx, const struct record_key *key, uint8_t who);
+	/* key: the SA, or NULL; who: the member that it comes from, we if it is nobody else. */
+	void (*notice)(
+		void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who);
 };
 
 #define MEMBER_DEAD_LEAST 3 /* heartbeats: with fewer a lease ends before the next heartbeat */
@@ -173,6 +196,7 @@ struct member_counters {
 	uint64_t repaired; /* records sent because a comparison found a difference */
 	uint64_t install_failed; /* the kernel refused an SA or policy */
 	uint64_t refused; /* records not taken: the table is full */
+	uint64_t out_of_bounds; /* records and heartbeats not taken: no honest member says that */
 	uint64_t missing; /* records that the kernel lacked without a word */
 	uint64_t misses; /* SAs that ESP came for and the kernel lacked; found at another member, or
 			  * not */
@@ -199,7 +223,8 @@ uint8_t member_owner(const struct member *m, uint16_t bucket);
  * view, else its bucket's owner. */
 uint8_t member_flow_owner(const struct member *m, const struct record *r);
 uint32_t member_pins(const struct member *m); /* inbound SAs that are pinned */
-uint32_t member_fenced(const struct member *m); /* SAs that we may not own */
+uint32_t member_fenced(const struct member *m); /* SAs that we may emit nothing of, ... */
+uint32_t member_fenced_for(const struct member *m, enum record_fence why); /* for this reason */
 uint8_t member_flags(const struct member *m);
 const struct member_counters *member_counters(const struct member *m);
 void member_other(const struct member *m, uint8_t id, struct member_other *ret);

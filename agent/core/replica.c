@@ -20,7 +20,7 @@ static void apply_policy(struct member *m, struct record *r, const struct wire_m
 static void apply_sa(
 	struct member *m, struct record *r, const struct wire_message *message, int merged)
 {
-	sequence_fence(m, r);
+	fence_judge(m, r);
 	if (r->life != RECORD_ALIVE) {
 		if (r->installed)
 			m->ops->remove(m->ctx, &r->key);
@@ -30,6 +30,43 @@ static void apply_sa(
 	} else if (r->installed && merged & TABLE_CONTENT) {
 		sequence_guard(m, r);
 	}
+}
+
+/* No block that there is not, and nobody in another's blocks. */
+static bool is_in_bounds(const struct member *m, const struct record *heard, bool esn)
+{
+	uint64_t count = block_count(&m->rule, esn);
+
+	if (heard->top > count || block_of(&m->rule, heard->seq) >= count)
+		return false;
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (heard->upto[id] > count ||
+			(heard->upto[id] > 1 && (heard->upto[id] - 1) % m->rule.modulus != id))
+			return false;
+	return true;
+}
+
+static bool check_bounds(struct member *m, uint8_t from, const struct record *heard, bool esn)
+{
+	if (heard->key.kind != RECORD_SA || is_in_bounds(m, heard, esn))
+		return true;
+	m->counters.out_of_bounds++;
+	member_notice(m, NOTICE_OUT_OF_BOUNDS, &heard->key, from);
+	return false;
+}
+
+/*
+ * Which blocks we entered our journal knows best, of an SA whose record names it; but that we have
+ * seen block 0 is not waited for. Who knows of more has it from a later life than the journal.
+ */
+static bool knows_more_of_us(
+	const struct member *m, const struct record *r, const struct record *heard)
+{
+	uint8_t self = m->config.self;
+	uint32_t named = r->journals[self] ? r->journals[self] : heard->journals[self];
+
+	return named == m->config.journal && heard->upto[self] > 1 &&
+	       heard->upto[self] > r->upto[self];
 }
 
 /*
@@ -55,7 +92,10 @@ static bool contest(struct member *m, struct record *r)
 	}
 	if (loser == r)
 		return false;
-	sequence_guard(m, r); /* shut, until it is installed */
+	if (record_is_outbound_sa(r))
+		sequence_guard(m, r); /* shut, until it is installed */
+	else
+		m->ops->guard(m->ctx, &r->key, NULL);
 	return true;
 }
 
@@ -64,8 +104,11 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	const struct record *heard = &message->record;
 	struct record *r = table_find_birth(&m->table, &heard->key, heard->facts.birth);
 	uint64_t old_pair;
+	bool doubt;
 	int merged;
 
+	if (!check_bounds(m, from, heard, heard->facts.esn))
+		return;
 	if (!r) {
 		if (heard->life != RECORD_ALIVE)
 			return;
@@ -80,6 +123,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	if (!r->installed)
 		r->died_us = m->now_us; /* somebody has it: remembered until all have heard */
 	old_pair = r->facts.pair;
+	doubt = knows_more_of_us(m, r, heard);
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)
 		outbox_mark_for(m, r, from);
@@ -87,6 +131,10 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 		flow_apply_pair(m, old_pair);
 		return;
 	}
+	if (doubt && r->life == RECORD_ALIVE)
+		fence_doubt(m, r, from);
+	if (merged & TABLE_CONTENT)
+		r->refusals = 0;
 	flow_steer(m, r);
 	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
 		apply_policy(m, r, message);
@@ -100,20 +148,24 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	sequence_look(m, r);
 }
 
-static void receive_state(struct member *m, const struct record *heard)
+static void receive_state(struct member *m, uint8_t from, const struct record *heard)
 {
 	struct record *r = table_find_birth(&m->table, &heard->key, heard->facts.birth);
 	struct record merged;
+	bool doubt;
 
-	if (!r || r->life == RECORD_HINTED)
+	if (!r || r->life == RECORD_HINTED || !check_bounds(m, from, heard, r->facts.esn))
 		return;
 	merged = *r; /* the rest of it is ours */
 	merged.top = heard->top;
 	merged.seq = heard->seq;
 	memcpy(merged.upto, heard->upto, sizeof(merged.upto));
 	memcpy(merged.journals, heard->journals, sizeof(merged.journals));
+	doubt = knows_more_of_us(m, r, heard);
 	(void)table_merge(&m->table, r, &merged);
-	sequence_fence(m, r);
+	if (doubt && r->life == RECORD_ALIVE)
+		fence_doubt(m, r, from);
+	fence_judge(m, r);
 	sequence_look(m, r);
 }
 
@@ -132,7 +184,7 @@ static void receive(struct member *m, uint8_t from, const struct wire_message *m
 		receive_record(m, from, message);
 		break;
 	case WIRE_STATE:
-		receive_state(m, &message->record);
+		receive_state(m, from, &message->record);
 		break;
 	case WIRE_POSITION:
 		receive_position(m, message->position.name, message->position.seq);

@@ -13,7 +13,7 @@
  *
  * Block 0 is the creator's without being entered: a new SA emits from it before we have seen it.
  */
-#include <string.h>
+#include <errno.h>
 
 #include "core/state.h"
 
@@ -21,7 +21,9 @@
  * down. */
 #define JUMP_EVERY_US 1000000
 
-#define RETRY_US 50000 /* after the kernel did not move a counter */
+/* Our kernel has refused: when to try again. That doubles each time, up to 51 s. */
+#define RETRY_US 50000
+#define RETRY_DOUBLES 10
 
 #define SWEEP_SLOTS 2048 /* looked at in one call */
 
@@ -30,33 +32,38 @@ static bool is_owner(const struct member *m, const struct record *r)
 	return member_flow_owner(m, r) == m->config.self;
 }
 
+/*
+ * Does it keep ahead of its need, as an owner does? Before this life's first view that of the life
+ * before is in force: who emits then is an owner, too. A reserve above what it emits itself would
+ * be one that it runs after.
+ */
+static bool keeps_ahead(const struct member *m, const struct record *r)
+{
+	return is_owner(m, r) || !m->view.live;
+}
+
 static uint64_t max(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
 }
 
-void sequence_fence(struct member *m, struct record *r)
+void sequence_reset(struct record *r)
 {
-	bool lost = record_is_outbound_sa(r) && r->life == RECORD_ALIVE && !r->journaled &&
-		    r->journals[m->config.self] != m->config.journal;
-	enum record_fence fence = lost ? FENCE_JOURNAL_LOST : FENCE_NONE;
-
-	m->fenced += fence != FENCE_NONE;
-	m->fenced -= r->fence != FENCE_NONE;
-	r->fence = fence;
+	r->installed = r->expire_asked = r->unused = false;
+	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = 0;
+	r->refusals = 0;
 }
 
-void sequence_reset(struct member *m, struct record *r)
+void sequence_shut(struct member *m, struct record *r)
 {
-	m->fenced -= r->fence != FENCE_NONE;
-	r->fence = FENCE_NONE;
-	r->installed = r->expire_asked = false;
-	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = r->retry_us = 0;
+	r->work = r->windows[0] = r->windows[1] = 0;
+	sequence_guard(m, r);
+	sequence_consider(m, r);
 }
 
 static struct espalier_window window(const struct member *m, uint64_t block_plus_one)
 {
-	if (block_plus_one == 0)
+	if (block_plus_one == 0 || m->begins_anew)
 		return (struct espalier_window){.first = 1, .last = 0};
 	return (struct espalier_window){
 		.first = block_first(&m->rule, block_plus_one - 1),
@@ -79,18 +86,60 @@ void sequence_guard(struct member *m, const struct record *r)
 	m->ops->guard(m->ctx, &r->key, &sa);
 }
 
+static void spend(struct member *m, struct record *r)
+{
+	if (!r->spent)
+		m->ops->notice(m->ctx, NOTICE_SPENT, &r->key, m->config.self);
+	r->spent = true;
+}
+
+/*
+ * The block to be entered: that which was entered in vain, if it will do; else one with a round to
+ * spare, which nobody's kernel has had. An owner whose counter has passed it goes on from there.
+ */
+static uint64_t next_block(const struct member *m, const struct record *r)
+{
+	uint64_t upto = r->upto[m->config.self], reserve = r->top + m->rule.modulus;
+	uint64_t beyond = block_of(&m->rule, r->position) + 1;
+	bool ahead = keeps_ahead(m, r) && upto >= r->top;
+
+	if (r->unused && upto > beyond && (ahead || upto > reserve))
+		return upto - 1;
+	return block_own(&m->rule, max(max(upto, beyond), r->unused && ahead ? 0 : reserve));
+}
+
+/* Before then our kernel is not asked again. What it refused it may take when other buckets are
+ * ours. */
+static uint64_t retry_at(const struct member *m, struct record *r)
+{
+	unsigned int doubles;
+
+	if (m->flipped_us > r->refused_us)
+		r->refusals = 0;
+	if (!r->refusals)
+		return 0;
+	doubles = r->refusals <= RETRY_DOUBLES ? r->refusals - 1U : RETRY_DOUBLES;
+	return r->refused_us + ((uint64_t)RETRY_US << doubles);
+}
+
 static void enter(
 	struct member *m, struct record *r, uint64_t block, const void *body, size_t body_len)
 {
+	bool again = r->unused && block + 1 == r->upto[m->config.self];
 	struct work *w;
 
-	if (!block_exists(&m->rule, block, r->facts.esn))
+	if (!block_exists(&m->rule, block, r->facts.esn)) {
+		spend(m, r);
 		return;
+	}
 	w = work_add(m, r, block, body, body_len);
 	if (!w)
 		return;
 	w->enters = true;
 	w->installs = body != NULL;
+	r->unused = false;
+	if (again)
+		return; /* it is durable, and announced */
 	w->ticket = ++m->tickets;
 	m->ops->journal(m->ctx, &r->key, r->facts.birth, block);
 }
@@ -101,17 +150,46 @@ static void sweep_at(struct member *m, uint64_t us)
 		m->sweep_due_us = us;
 }
 
+/* Its numbers come to their end, or it is shut: who owns it, or made it, has an IKE daemon that can
+ * rekey it. */
+static void ask_for_rekey(struct member *m, struct record *r)
+{
+	uint64_t upto = max(r->upto[m->config.self], r->top);
+	bool late = upto && block_late(&m->rule, upto - 1, r->facts.esn);
+	bool shut = r->fence == FENCE_TWO_CREATORS || r->fence == FENCE_JOURNAL_OLD;
+
+	if (!is_owner(m, r) && !(shut && r->origin == RECORD_HERE)) {
+		r->expire_asked = false;
+	} else if ((late || shut) && !r->expire_asked) {
+		r->expire_asked = true;
+		m->ops->expire(m->ctx, &r->key);
+	}
+}
+
+static bool need(const struct member *m, const struct record *r, bool owner, uint64_t *ret_block)
+{
+	if (!r->unused)
+		return block_need(
+			&m->rule, owner, r->upto[m->config.self], r->top, r->position, ret_block);
+	*ret_block = next_block(m, r); /* it could not be moved to */
+	return true;
+}
+
 void sequence_consider(struct member *m, struct record *r)
 {
-	bool owner = is_owner(m, r), jump = owner && r->upto[m->config.self] < r->top;
-	uint64_t block;
+	bool owner = keeps_ahead(m, r), jump = owner && r->upto[m->config.self] < r->top;
+	uint64_t block, wait_us;
 
-	if (!record_is_outbound_sa(r) || r->life != RECORD_ALIVE || !r->installed || r->work ||
-		r->fence != FENCE_NONE || m->now_us < r->retry_us ||
-		(jump && m->now_us < r->jump_us))
+	if (!record_is_outbound_sa(r) || r->life != RECORD_ALIVE || !r->installed)
 		return;
-	if (!block_need(&m->rule, owner, r->upto[m->config.self], r->top, r->position, &block))
+	ask_for_rekey(m, r);
+	if (r->work || r->fence || m->begins_anew || !need(m, r, owner, &block))
 		return;
+	wait_us = max(retry_at(m, r), jump ? r->jump_us : 0);
+	if (m->now_us < wait_us) {
+		sweep_at(m, wait_us);
+		return;
+	}
 	if (!owner && work_busy(m)) {
 		sweep_at(m, m->now_us + RETRY_US);
 		return;
@@ -125,19 +203,21 @@ void sequence_consider(struct member *m, struct record *r)
 
 void sequence_install(struct member *m, struct record *r, const void *body, size_t body_len)
 {
-	uint64_t upto = r->upto[m->config.self];
+	bool out = record_is_outbound_sa(r);
+	uint64_t block = next_block(m, r);
 	struct work *w;
 
-	if (record_is_outbound_sa(r) && r->fence == FENCE_NONE) {
-		/* Always a new block: a copy that is installed again must not start where it
-		 * started before. */
-		enter(m, r, block_own(&m->rule, max(upto, r->top + m->rule.modulus)), body,
-			body_len);
+	if (m->begins_anew || m->now_us < retry_at(m, r))
+		return;
+	if (out && r->fence == FENCE_NONE && block_exists(&m->rule, block, r->facts.esn)) {
+		/* Always a block that no kernel has had: a copy that is installed again must not
+		 * start where it started before. */
+		enter(m, r, block, body, body_len);
 		return;
 	}
-	/* A fenced one is shut in the guard; not in block 0, where it would be taken for new after
-	 * a restart. */
-	w = work_add(m, r, r->fence == FENCE_NONE ? 0 : 1, body, body_len);
+	/* One that is fenced, or has no block for us any more, is shut in the guard; not in block
+	 * 0, where it would be taken for new after a restart. */
+	w = work_add(m, r, out ? 1 : 0, body, body_len);
 	if (w)
 		w->installs = true;
 }
@@ -145,6 +225,7 @@ void sequence_install(struct member *m, struct record *r, const void *body, size
 void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 {
 	uint64_t block = block_of(&m->rule, oseq), *upto = &r->upto[m->config.self];
+	bool seen_before = m->starting && block == 0 && r->origin != RECORD_HERE;
 
 	r->installed = true;
 	r->position = oseq;
@@ -159,11 +240,14 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 	}
 	if (r->facts.direction == ESPALIER_IN || r->fence != FENCE_NONE) {
 		sequence_guard(m, r);
-	} else if (r->journaled && *upto == block + 1) {
+		sequence_consider(m, r);
+	} else if (r->journaled && *upto == block + 1 && !seen_before) {
 		r->windows[0] = *upto;
 		sequence_guard(m, r);
 		sequence_consider(m, r);
 	} else {
+		/* Block 0 that an earlier life has seen may be another one's by now: of an SA that
+		 * was made again, with the same keys, while there was no agent. */
 		sequence_guard(m, r);
 		enter(m, r, block_own(&m->rule, max(max(*upto, block + 1), r->top)), NULL, 0);
 	}
@@ -174,13 +258,13 @@ void sequence_announce(struct member *m, struct record *r, uint64_t block)
 {
 	uint64_t *upto = &r->upto[m->config.self];
 
+	m->counters.entered += block >= *upto;
 	*upto = max(*upto, block + 1);
 	if (is_owner(m, r))
 		r->top = max(r->top, *upto);
 	r->journaled = true;
 	table_changed(&m->table, r);
 	outbox_mark_state(m, r);
-	m->counters.entered++;
 }
 
 static void open_block(struct member *m, struct record *r, uint64_t block)
@@ -194,36 +278,51 @@ static void open_block(struct member *m, struct record *r, uint64_t block)
 static void entered(struct member *m, struct record *r, uint64_t block)
 {
 	open_block(m, r, block);
-	if (is_owner(m, r) && block_late(&m->rule, block, r->facts.esn) && !r->expire_asked) {
-		r->expire_asked = true;
-		m->ops->expire(m->ctx, &r->key);
-	}
+	r->expire_asked = false; /* each block is one more that a rekey is late */
 	sequence_consider(m, r);
 }
 
 void sequence_installed(struct member *m, struct record *r, const struct work *w)
 {
 	r->position = block_first(&m->rule, w->block);
+	r->refusals = 0;
 	if (w->enters)
 		entered(m, r, w->block);
+	else
+		sequence_guard(m, r);
 }
 
-void sequence_move(struct member *m, struct record *r, uint64_t block)
+/* What it was to enter is open nowhere and may still be had: unless the kernel may count there, and
+ * has been set back. Such a block is given up; as if it were behind us, so that another one is
+ * entered. */
+void sequence_refused(struct member *m, struct record *r, const struct work *w, int error)
 {
-	uint64_t oseq = block_first(&m->rule, block);
+	m->counters.install_failed++;
+	r->refused_us = m->now_us;
+	r->refusals += r->refusals < UINT8_MAX;
+	if (!w->enters)
+		return;
+	r->unused = error != -EAGAIN && w->block + 1 == r->upto[m->config.self];
+	if (error == -EAGAIN)
+		r->position = block_first(&m->rule, w->block + 1);
+	sequence_consider(m, r);
+}
+
+void sequence_move(struct member *m, struct record *r, const struct work *w)
+{
+	uint64_t oseq = block_first(&m->rule, w->block);
+	int error;
 
 	if (!r->installed)
 		return;
-	if (m->ops->move(m->ctx, &r->key, oseq) == 0) {
-		r->position = max(r->position, oseq);
-		entered(m, r, block);
+	error = m->ops->move(m->ctx, &r->key, oseq);
+	if (error < 0) {
+		sequence_refused(m, r, w, error);
 		return;
 	}
-	/* Given up; as if it were behind us, so that another one is entered. */
-	m->counters.install_failed++;
-	r->position = block_first(&m->rule, block + 1);
-	r->retry_us = m->now_us + RETRY_US;
-	sweep_at(m, r->retry_us);
+	r->position = max(r->position, oseq);
+	r->refusals = 0;
+	entered(m, r, w->block);
 }
 
 static void raise_top(struct member *m, struct record *r, uint64_t top)

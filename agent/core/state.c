@@ -37,7 +37,16 @@ uint32_t member_pins(const struct member *m)
 
 uint32_t member_fenced(const struct member *m)
 {
-	return m->fenced;
+	uint32_t sum = 0;
+
+	for (unsigned int why = FENCE_NONE + 1; why < FENCES; why++)
+		sum += m->fenced[why];
+	return sum;
+}
+
+uint32_t member_fenced_for(const struct member *m, enum record_fence why)
+{
+	return m->fenced[why];
 }
 
 uint8_t member_flags(const struct member *m)

@@ -107,7 +107,11 @@ struct member {
 				  none does */
 	uint8_t flags;
 	uint32_t journals[ESPALIER_MEMBERS]; /* as last heard */
-	uint32_t fenced, pins;
+	uint32_t fenced[FENCES], pins;
+	bool doubted; /* member_ops.journal_old has been called, ... */
+	bool begins_anew; /* and has said that nothing is ours until the next life */
+	uint16_t noticed[NOTICES]; /* members of whom it has been told */
+	uint64_t flipped_us; /* when buckets last changed hands */
 
 	struct work *work; /* ring; its size is a power of two */
 	uint32_t work_size, work_head, work_count;
@@ -132,6 +136,16 @@ static inline bool member_is_other(const struct member *m, unsigned int id)
 	return id < ESPALIER_MEMBERS && id != m->config.self && (m->config.members >> id & 1);
 }
 
+/* Says it of each member once. */
+static inline void member_notice(
+	struct member *m, enum member_notice notice, const struct record_key *key, uint8_t who)
+{
+	if (m->noticed[notice] & member_bit(who))
+		return;
+	m->noticed[notice] |= member_bit(who);
+	m->ops->notice(m->ctx, notice, key, who);
+}
+
 static inline bool record_is_outbound_sa(const struct record *r)
 {
 	return r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_OUT;
@@ -144,7 +158,8 @@ static inline bool record_is_outbound_sa(const struct record *r)
 
 /* takeover.c */
 void takeover_publish(struct member *m);
-void takeover_adopt(struct member *m, uint8_t from); /* the view that it told */
+/* The view that it told; before: what it had told before. */
+void takeover_adopt(struct member *m, uint8_t from, const struct view *before);
 void takeover_step_out(struct member *m, uint16_t members); /* of our view, at once */
 
 /* miss.c */
@@ -166,6 +181,8 @@ void compare_heard(struct member *m, uint8_t from, const struct wire_message *me
 void compare_worked(struct member *m, uint8_t with);
 
 /* life.c */
+void life_shut(struct member *m, struct record *r); /* in the guard, if its key has no other SA */
+void life_forget(struct member *m, struct record *r); /* that it ever was */
 void life_died(struct member *m, struct record *r); /* by what another member says */
 void life_end(struct member *m, struct record *r); /* because we say so */
 void life_lost(struct member *m, struct record *r); /* our kernel lacks it, others need not */
@@ -181,6 +198,11 @@ struct record *flow_pair_sa(
 void flow_apply_pair(struct member *m, uint64_t pair); /* flows of policies follow their SAs' */
 void flow_steer(struct member *m, struct record *r); /* it has, or has no more, a pin */
 
+/* fence.c */
+void fence_judge(struct member *m, struct record *r); /* sets or lifts `fence` */
+/* Our journal lacks what `from` knows of our blocks of this SA. */
+void fence_doubt(struct member *m, struct record *r, uint8_t from);
+
 /* sequence.c */
 void sequence_consider(struct member *m, struct record *r); /* enter a block if one is needed */
 void sequence_look(struct member *m, struct record *r); /* what is known of it, or who owns it, has
@@ -189,12 +211,13 @@ void sequence_install(struct member *m, struct record *r, const void *body, size
 void sequence_name(struct member *m, struct record *r); /* the journals that we know of by now */
 void sequence_announce(struct member *m, struct record *r, uint64_t block);
 void sequence_installed(struct member *m, struct record *r, const struct work *w);
-void sequence_move(struct member *m, struct record *r, uint64_t block);
+void sequence_refused(struct member *m, struct record *r, const struct work *w, int error);
+void sequence_move(struct member *m, struct record *r, const struct work *w);
 void sequence_adopt(
 	struct member *m, struct record *r, uint64_t oseq); /* it is in our kernel already */
 void sequence_guard(struct member *m, const struct record *r);
-void sequence_fence(struct member *m, struct record *r); /* sets or lifts `fence` */
-void sequence_reset(struct member *m, struct record *r);
+void sequence_reset(struct record *r); /* it is not in our kernel any more */
+void sequence_shut(struct member *m, struct record *r); /* also what is about to open is void */
 void sequence_tick(struct member *m);
 
 /* outbox.c */

@@ -108,6 +108,14 @@ struct record *table_rival(const struct table *t, const struct record *r)
 	return NULL;
 }
 
+const struct record *table_other(const struct table *t, const struct record *r)
+{
+	for (struct record *other = first_of(t, &r->key); other; other = next_of(t, other))
+		if (other != r && same_key(other, &r->key))
+			return other;
+	return NULL;
+}
+
 struct record *table_find_birth(const struct table *t, const struct record_key *key, uint64_t birth)
 {
 	for (struct record *r = first_of(t, key); r; r = next_of(t, r))
@@ -437,15 +445,26 @@ static int merge_state(struct record *r, const struct record *heard)
 	return changed ? TABLE_STATE : 0;
 }
 
+/* A known creator wins over an unknown one. Two are one too many for the numbers of an outbound SA;
+ * an inbound one has none. */
+static uint8_t merge_creator(const struct record *r, uint8_t heard)
+{
+	if (r->creator == ESPALIER_NOBODY)
+		return heard;
+	if (r->facts.direction == ESPALIER_OUT)
+		return RECORD_CREATOR_DISPUTED;
+	return heard < r->creator ? heard : r->creator;
+}
+
 static int merge_origin(struct record *r, const struct record *heard)
 {
 	int changed = 0;
 
-	/* A known creator wins over an unknown one; two that differ cannot be, the lower is kept.
-	 */
-	if (heard->creator < r->creator) {
-		r->creator = heard->creator;
-		changed = TABLE_CONTENT;
+	if (heard->creator != r->creator && heard->creator != ESPALIER_NOBODY) {
+		uint8_t was = r->creator;
+
+		r->creator = merge_creator(r, heard->creator);
+		changed = r->creator != was ? TABLE_CONTENT : 0;
 	}
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++) {
 		uint32_t ours = r->journals[i], theirs = heard->journals[i];

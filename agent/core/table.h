@@ -41,15 +41,22 @@ enum record_life {
 /* How this life of this agent met an SA. */
 enum record_origin {
 	RECORD_OTHERS, /* of other members, of the journal, or it was in the kernel before */
-	RECORD_GUARD, /* at the start the guard of an earlier life had it */
+	RECORD_GUARD, /* at the start the guard of an earlier life had it, shut, ... */
+	RECORD_OPEN, /* or, outbound, with a block open */
 	RECORD_HERE, /* it was made here: we may say `journals` of members that we learn of */
 };
 
-/* Why this member may not enter a block of an SA. */
+/* Why this member may emit nothing of an SA until it is rekeyed. */
 enum record_fence {
 	FENCE_NONE,
 	FENCE_JOURNAL_LOST, /* the journal that could tell what we entered is lost */
+	FENCE_JOURNAL_OLD, /* others know of blocks of ours that our journal does not */
+	FENCE_TWO_CREATORS,
+	FENCES,
 };
+
+/* record.creator: two members made it, each with numbers of its own in block 0 */
+#define RECORD_CREATOR_DISPUTED 0xfe
 
 struct record {
 	struct record_key key;
@@ -60,7 +67,7 @@ struct record {
 			     author) is the newer */
 	uint8_t author;
 	enum record_life life; /* ALIVE or DEAD; HINTED is of this member alone */
-	uint8_t creator; /* of an SA, or ESPALIER_NOBODY: not known */
+	uint8_t creator; /* of an SA; or ESPALIER_NOBODY: not known; or RECORD_CREATOR_DISPUTED */
 	uint8_t pinned; /* with `bucket`: struct espalier_flow. Both SAs of a Child SA have the same
 			   of both */
 	uint16_t bucket;
@@ -77,6 +84,9 @@ struct record {
 	enum record_origin origin;
 	enum record_fence fence;
 	bool journaled; /* our journal or our guard tells what we entered: we may enter more */
+	bool unused; /* the block below our `upto` is open nowhere: the kernel refused what it was
+			entered for */
+	bool spent; /* there is no block left for us, and that has been told */
 	bool linked; /* stands in its pair's chain */
 	bool expire_asked; /* XFRM_MSG_EXPIRE has been sent */
 	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
@@ -87,7 +97,8 @@ struct record {
 	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
 	uint64_t position; /* outbound: where this member's counter is known to be */
 	uint64_t jump_us; /* do not get above another owner again before */
-	uint64_t retry_us; /* do not enter another block before: the kernel refused */
+	uint64_t refused_us; /* when our kernel last refused to install or to move it, ... */
+	uint8_t refusals; /* and how often since it was otherwise */
 	uint64_t died_us; /* or, of one that our kernel lacks: when another member last had it */
 	uint16_t dirty; /* members that must be sent all of it */
 	uint16_t dirty_state; /* members that must be sent top, seq, upto and journals */
@@ -123,6 +134,8 @@ void table_free(struct table *t);
 struct record *table_find(const struct table *t, const struct record_key *key);
 /* Another one of the same key that is alive. */
 struct record *table_rival(const struct table *t, const struct record *r);
+/* Another one of the same key, whatever is known of it. */
+const struct record *table_other(const struct table *t, const struct record *r);
 /* The record of this SA or, whatever its birth, of this policy, dead ones too. */
 struct record *table_find_birth(
 	const struct table *t, const struct record_key *key, uint64_t birth);

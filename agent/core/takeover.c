@@ -112,6 +112,7 @@ static void flip(struct member *m, const struct view *view)
 		return;
 	for (unsigned int bucket = 0; bucket < ESPALIER_BUCKETS; bucket++)
 		m->owner[bucket] = view_owner(view->live, m->config.mode, (uint16_t)bucket);
+	m->flipped_us = m->now_us;
 	m->ops->publish(m->ctx, &m->view, view_lowest(view->live), m->owner);
 	if (gone & (uint16_t)~member_bit(m->config.self))
 		m->counters.takeovers++;
@@ -171,12 +172,22 @@ void takeover_publish(struct member *m)
 	flip(m, &view);
 }
 
-void takeover_adopt(struct member *m, uint8_t from)
+/* The same view, but for those in it; and its publisher has said otherwise before. (What differs
+ * from the first is our own suspicion of a member, which he may not share yet.) */
+static bool has_changed(
+	const struct view *heard, const struct view *before, const struct view *present)
+{
+	return heard->epoch == present->epoch && heard->publisher == present->publisher &&
+	       before->epoch == heard->epoch && before->live != heard->live &&
+	       present->live != heard->live;
+}
+
+void takeover_adopt(struct member *m, uint8_t from, const struct view *before)
 {
 	const struct view *heard = &m->others[from].heartbeat.view;
 
-	if (heard->publisher != from || !view_newer(heard, &m->view) || !heard->live ||
-		heard->live & ~m->config.members)
+	if (heard->publisher != from || !heard->live || heard->live & ~m->config.members ||
+		!(view_newer(heard, &m->view) || has_changed(heard, before, &m->view)))
 		return;
 	if (from == publisher(m) || !(m->view.live & alive(m)))
 		flip(m, heard);

@@ -275,7 +275,8 @@ static void get_rest(struct reader *r, struct wire_message *m)
 	if (m->body_len > RECORD_BODY_MAX || ret->bucket >= ESPALIER_BUCKETS ||
 		ret->pinned > ESPALIER_MEMBERS || ret->version == 0 ||
 		ret->author >= ESPALIER_MEMBERS ||
-		(ret->creator >= ESPALIER_MEMBERS && ret->creator != ESPALIER_NOBODY) ||
+		(ret->creator >= ESPALIER_MEMBERS && ret->creator != ESPALIER_NOBODY &&
+			ret->creator != RECORD_CREATOR_DISPUTED) ||
 		(ret->facts.direction != ESPALIER_IN && ret->facts.direction != ESPALIER_OUT))
 		r->failed = true;
 }

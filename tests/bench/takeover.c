@@ -138,6 +138,18 @@ static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
 	(void)ctx, (void)key, (void)birth;
 }
 
+static bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
+{
+	(void)ctx, (void)key, (void)who;
+	return false;
+}
+
+static void op_notice(
+	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
+{
+	(void)ctx, (void)notice, (void)key, (void)who;
+}
+
 static const struct member_ops ops = {
 	.send = op_send,
 	.install = op_install,
@@ -152,6 +164,8 @@ static const struct member_ops ops = {
 	.macs = op_macs,
 	.journal = op_journal,
 	.forget = op_forget,
+	.journal_old = op_journal_old,
+	.notice = op_notice,
 };
 
 static struct espalier_view *map_view(void)

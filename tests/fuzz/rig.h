@@ -229,6 +229,22 @@ static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
 	REQUIRE(key->kind == RECORD_SA);
 }
 
+static bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
+{
+	const struct rig *rig = ctx;
+
+	REQUIRE(key->kind == RECORD_SA && OTHERS(who));
+	return false;
+}
+
+static void op_notice(
+	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
+{
+	(void)ctx;
+	REQUIRE(notice < NOTICES && who < MEMBERS);
+	REQUIRE(notice == NOTICE_EPOCH ? key == NULL : key->kind == RECORD_SA);
+}
+
 static const struct member_ops ops = {
 	.send = op_send,
 	.install = op_install,
@@ -243,6 +259,8 @@ static const struct member_ops ops = {
 	.macs = op_macs,
 	.journal = op_journal,
 	.forget = op_forget,
+	.journal_old = op_journal_old,
+	.notice = op_notice,
 };
 
 #endif

@@ -286,11 +286,14 @@ void doubts_refused(struct world *w, unsigned int id, uint64_t until_us)
 {
 	struct machine *machine = &w->machines[id];
 
-	if (w->now_us < machine->refuses_until_us)
+	/* Not for long, and with a pause: it is tried again as much later as it was refused. */
+	if (w->now_us < machine->refuses_until_us + 2 * REFUSES_US)
 		return;
 	world_say(w, "the kernel of %u refuses SAs", id);
 	machine->refuses = doubts_random(w, 4) ? doubts_random(w, UINT64_MAX) : UINT64_MAX;
-	machine->refuses_until_us = until_us;
+	machine->refuses_until_us =
+		until_us < w->now_us + REFUSES_US ? until_us : w->now_us + REFUSES_US;
+	w->retried_us = machine->refuses_until_us + REFUSES_US;
 }
 
 /* Restarts without end. */

@@ -437,6 +437,8 @@ void judge_restarts(struct world *w, unsigned int id)
 {
 	unsigned int restarts = w->machines[id].restarts;
 
+	if (w->loss > 50)
+		return; /* views come and go, and cost blocks, too */
 	for (unsigned int child = 1; child < w->n_children; child += 2) {
 		struct judged *j = judged(&w->children[child]);
 		uint64_t used = highest_upto(j) - j->upto_before;

@@ -95,6 +95,9 @@ static void end_pair(struct world *w, unsigned int out, unsigned int by)
 		if (machine->agent || !machine->sas[i].present || !machine->sas[i].guarded ||
 			machine->sas[i].guard.creator != by)
 			continue;
+		if (i == out &&
+			machine->sas[i].guard.open[0].first > machine->sas[i].guard.open[0].last)
+			continue; /* as if it had never come into the kernel */
 		/* With its agent dead: the next life sees it by the pins. */
 		w->children[i].ended_by = (uint8_t)by;
 		w->children[i].ended_boots = machine->boots + 1;

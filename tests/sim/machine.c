@@ -392,6 +392,13 @@ void machine_run(struct world *w, unsigned int id)
 	while (member_work(machine->agent, w->now_us))
 		;
 	member_flush(machine->agent, w->now_us);
+	if (machine->begins_anew) {
+		machine->begins_anew = false;
+		machine_kill_agent(w, id);
+		machine_lose_journal(w, id);
+		machine->back_us = w->now_us + 5000;
+		return;
+	}
 	if (machine->ops_left == 1) {
 		world_say(w, "agent %u dies in the middle of something", id);
 		machine_kill_agent(w, id);

@@ -295,6 +295,39 @@ static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
 			machine->journal[i].birth = 0; /* compacted away */
 }
 
+/* As the agent: everything is shut, and a new life begins with a new journal; but not again and
+ * again. */
+static bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
+{
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+
+	(void)key;
+	world_say(c->world, "member %u takes its journal for an old one, by the word of %u", c->id,
+		who);
+	if (!faults_doubtful(c->world))
+		world_fail(c->world, "member %u takes its journal for an old one", c->id);
+	if (machine->anew)
+		return false;
+	for (unsigned int i = 0; i < SAS; i++)
+		machine->sas[i].guard.open[0] = machine->sas[i].guard.open[1] =
+			(struct espalier_window){.first = 1, .last = 0};
+	machine->anew = machine->begins_anew = true;
+	return true;
+}
+
+static void op_notice(
+	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
+{
+	struct machine_context *c = ctx;
+
+	(void)key;
+	world_say(c->world, "member %u: notice %u about %u", c->id, notice, who);
+	if (!faults_doubtful(c->world))
+		world_fail(c->world, "member %u refuses what is right: notice %u about %u", c->id,
+			notice, who);
+}
+
 const struct member_ops machine_ops = {
 	.send = op_send,
 	.install = op_install,
@@ -309,4 +342,6 @@ const struct member_ops machine_ops = {
 	.macs = op_macs,
 	.journal = op_journal,
 	.forget = op_forget,
+	.journal_old = op_journal_old,
+	.notice = op_notice,
 };

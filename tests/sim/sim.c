@@ -194,6 +194,7 @@ static void check_rounds(struct world *w)
 {
 	uint64_t from_us = w->settled_us > w->quiet_us ? w->settled_us : w->quiet_us;
 
+	from_us = w->retried_us > from_us ? w->retried_us : from_us;
 	for (unsigned int i = 0; i < w->n_children; i++)
 		if (judge_is_spent(w, i))
 			return; /* not everybody can have it any more */
@@ -345,7 +346,7 @@ static void describe(struct world *w)
 			continue;
 		world_say(w, "member %u: view %llu of %u, live %x, flags %x, synced %x, barred %u",
 			id, (unsigned long long)m->view.epoch, m->view.publisher, m->view.live,
-			m->flags, m->synced, m->fenced);
+			m->flags, m->synced, member_fenced(m));
 		for (unsigned int other = 0; other < w->members; other++)
 			if (other != id)
 				world_say(w, "  of %u: %s asked %u serving %d queued %u unacked %u",

@@ -21,6 +21,7 @@
 #define DEAD 3
 #define DEAD_US (DEAD * HEARTBEAT_US)
 #define SILENCE_US 100000 /* so long nothing comes through that loses half of it */
+#define REFUSES_US 1000000 /* a kernel, at most */
 #define REPAIR_US 200000 /* a round of comparisons */
 
 /* A set of numbers (numbers.c): a hash of pages, and the page used last. */
@@ -124,6 +125,7 @@ struct machine {
 	uint64_t missed_us; /* when ESP without an SA woke the agent last */
 	bool link_up;
 	struct hole hole;
+	bool begins_anew, anew; /* its journal is an old one: is to be, and has been done */
 	bool prohibited; /* a rule in the kernel: nothing is emitted */
 	uint64_t doubted_us; /* when it was set back, or cloned; 0: never */
 	uint64_t known_us[SAS]; /* since when somebody it hears knows that it entered more */
@@ -192,6 +194,7 @@ struct world {
 	unsigned int fault_every_ms; /* on average */
 	uint64_t doubts_random; /* so that the rest of the world does not change with them */
 	uint64_t fault_us, previous_fault_us; /* the last two */
+	uint64_t retried_us; /* what a kernel has refused is tried again by then */
 	uint64_t quiet_us; /* IKE makes and ends no more */
 	uint64_t settled_us; /* since when all members hear each other */
 	uint64_t agreed_us; /* since when all have the same records; 0: they do not */
@@ -291,6 +294,7 @@ void load_traffic(struct world *w);
 /* faults.c */
 bool faults_read(const char *list, uint32_t *ret_kinds); /* false: there is no such fault */
 void faults_begin(struct world *w, uint32_t kinds, bool chosen); /* which of them this world has */
+bool faults_doubtful(const struct world *w); /* does it have any of doubts.c? */
 void faults_note(struct world *w); /* one happens now */
 void faults_happen(struct world *w);
 void faults_end(struct world *w, unsigned int id); /* if it is time for it to come back */

@@ -60,7 +60,13 @@ struct gateway {
 	uint64_t queued, durable, entries_size;
 	bool disk_stuck;
 	unsigned int work_calls; /* of member_work() in a step, at most */
-	unsigned int refuse; /* installs that the kernel is to refuse */
+	unsigned int refuse; /* installs that the kernel is to refuse, by this error: */
+	int refusal;
+	unsigned int stick; /* moves that are to fail, by this error: */
+	int stuck;
+	unsigned int installs, moves, expires; /* tried, asked for */
+	unsigned int notices[NOTICES], journals_old;
+	bool begins_anew; /* as told that the journal is old */
 	unsigned int kernel_ops; /* install, remove, move, guard */
 	unsigned int slow_ops; /* of which install and move */
 	unsigned int most_work; /* slow_ops in one call of member_work() */
@@ -94,8 +100,10 @@ static unsigned int n_flying;
 static struct traffic traffic[MEMBERS][MEMBERS];
 static unsigned int loss; /* of 1000 datagrams */
 static uint64_t now_us = 1000000, random_state;
+static uint64_t start_us;
 static enum view_mode mode;
-static unsigned int n_sas, members;
+static unsigned int n_sas, members, block_bits;
+static bool short_numbers; /* no ESN */
 static size_t body_len; /* of an SA */
 static bool pairs; /* SAs of even number are the inbound ones of those after them */
 
@@ -138,7 +146,7 @@ static inline struct record_facts sa_facts(unsigned int sa, uint64_t birth)
 		.birth = birth,
 		.pair = pairs ? sa / 2 + 1 : sa + 1,
 		.direction = pairs && sa % 2 == 0 ? ESPALIER_IN : ESPALIER_OUT,
-		.esn = true,
+		.esn = !short_numbers,
 	};
 }
 
@@ -187,8 +195,8 @@ static inline void op_send(void *ctx, uint8_t to, const void *bytes, size_t len)
 /* No number may be within reach before its block is durable. */
 static inline void check_durable(const struct sa *sa, uint64_t oseq)
 {
-	if (oseq >> BITS)
-		assert_true(sa->journaled > oseq >> BITS);
+	if (oseq >> block_bits)
+		assert_true(sa->journaled > oseq >> block_bits);
 }
 
 static inline int install(struct gateway *g, const struct record_install *r)
@@ -197,9 +205,10 @@ static inline int install(struct gateway *g, const struct record_install *r)
 	struct sa *sa;
 
 	note(g, 'i');
+	g->installs++;
 	if (g->refuse) {
 		g->refuse--;
-		return -ENOMEM;
+		return g->refusal;
 	}
 	if (r->key->kind == RECORD_POLICY) {
 		g->policies[r->key->addr[0]] = true;
@@ -239,9 +248,15 @@ static inline void op_remove(void *ctx, const struct record_key *key)
 static inline int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 {
 	struct sa *sa = sa_of(ctx, key);
+	struct gateway *g = ctx;
 
 	note(ctx, 'm');
+	g->moves++;
 	check_durable(sa, oseq);
+	if (g->stick) {
+		g->stick--;
+		return g->stuck;
+	}
 	if (!sa->present)
 		return -ENOENT;
 	assert_true(oseq > sa->oseq);
@@ -264,8 +279,18 @@ static inline int op_read(void *ctx, const struct record_key *key, void *body, s
 
 static inline void op_expire(void *ctx, const struct record_key *key)
 {
+	struct gateway *g = ctx;
+
 	(void)key;
 	note(ctx, 'e');
+	g->expires++;
+}
+
+/* The guard knows it and lets nothing of it out. */
+static inline bool is_shut(const struct sa *sa)
+{
+	return sa->guarded && sa->guard.open[0].first > sa->guard.open[0].last &&
+	       sa->guard.open[1].first > sa->guard.open[1].last;
 }
 
 static inline void op_guard(
@@ -353,10 +378,67 @@ static inline void op_forget(void *ctx, const struct record_key *key, uint64_t b
 	(void)key;
 }
 
+static inline bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
+{
+	struct gateway *g = ctx;
+
+	(void)key;
+	(void)who;
+	g->journals_old++;
+	return g->begins_anew;
+}
+
+static inline void op_notice(
+	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
+{
+	struct gateway *g = ctx;
+
+	(void)key;
+	(void)who;
+	g->notices[notice]++;
+}
+
 static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_read, op_expire,
-	op_guard, op_selector, op_pin, op_publish, op_macs, op_journal, op_forget};
+	op_guard, op_selector, op_pin, op_publish, op_macs, op_journal, op_forget, op_journal_old,
+	op_notice};
 
 /* The world. */
+
+static inline void tell_kernel(struct gateway *g, unsigned int sa)
+{
+	uint8_t body[RECORD_BODY_MAX];
+	struct member_record record = {
+		.key = sa_key(sa),
+		.facts = sa_facts(sa, g->sas[sa].birth),
+		.oseq = g->sas[sa].oseq,
+		.body = body,
+		.body_len = body_len,
+	};
+
+	make_body(g->sas[sa].birth, body);
+	member_added(g->m, &record);
+}
+
+/* What journal, pinned guard and kernel hold. */
+static inline void start_sas(struct gateway *g)
+{
+	for (unsigned int sa = 0; sa < n_sas; sa++) {
+		struct record_key key = sa_key(sa);
+
+		if (g->sas[sa].journaled)
+			member_restore(g->m, &key, g->sas[sa].birth, g->sas[sa].journaled - 1);
+	}
+	for (unsigned int sa = 0; sa < n_sas; sa++) {
+		struct espalier_sa guard = g->sas[sa].guard;
+		struct record_key key = sa_key(sa);
+
+		if (g->sas[sa].guarded)
+			member_guarded(g->m, &key, &guard);
+	}
+	for (unsigned int sa = 0; sa < n_sas; sa++)
+		if (g->sas[sa].present)
+			tell_kernel(g, sa);
+}
 
 static inline void start_with(unsigned int id, uint64_t settings)
 {
@@ -366,10 +448,11 @@ static inline void start_with(unsigned int id, uint64_t settings)
 		.members = (uint16_t)((1U << members) - 1),
 		.settings = settings,
 		.mode = mode,
-		.block_bits = BITS,
+		.block_bits = (uint8_t)block_bits,
 		.heartbeat_us = HEARTBEAT_US,
 		.dead = DEAD,
 		.repair_us = REPAIR_US,
+		.start_us = start_us,
 		.tombstone_us = TOMBSTONE_US,
 		.capacity = n_sas + 64,
 		.journal = g->journal,
@@ -378,14 +461,8 @@ static inline void start_with(unsigned int id, uint64_t settings)
 	};
 
 	g->queued = g->durable = 0;
-	memset(g->owner, ESPALIER_NOBODY, sizeof(g->owner));
 	assert_int_equal(member_new(&config, &ops, g, now_us, &g->m), 0);
-	for (unsigned int sa = 0; sa < n_sas; sa++) {
-		struct record_key key = sa_key(sa);
-
-		if (g->sas[sa].journaled)
-			member_restore(g->m, &key, g->sas[sa].birth, g->sas[sa].journaled - 1);
-	}
+	start_sas(g);
 	member_started(g->m);
 }
 
@@ -394,12 +471,19 @@ static inline void start(unsigned int id)
 	start_with(id, 1);
 }
 
+/* Kernel and pinned maps go on. */
+static inline void kill_agent(unsigned int id)
+{
+	member_free(gateways[id].m);
+	gateways[id].m = NULL;
+}
+
 static inline void power_off(unsigned int id)
 {
 	struct gateway *g = &gateways[id];
 
-	member_free(g->m);
-	g->m = NULL;
+	kill_agent(id);
+	memset(g->owner, ESPALIER_NOBODY, sizeof(g->owner));
 	for (unsigned int sa = 0; sa < n_sas; sa++) {
 		g->sas[sa].present = g->sas[sa].guarded = false;
 		g->sas[sa].pin = 0;
@@ -459,20 +543,11 @@ static inline void run(unsigned int ms)
 
 static inline void create(unsigned int id, unsigned int sa, uint64_t birth)
 {
-	uint8_t body[RECORD_BODY_MAX];
-	struct member_record record = {
-		.key = sa_key(sa),
-		.facts = sa_facts(sa, birth),
-		.body = body,
-		.body_len = body_len,
-	};
-
-	make_body(birth, body);
 	gateways[id].sas[sa].present = true;
 	gateways[id].sas[sa].birth = birth;
 	gateways[id].sas[sa].oseq = 0;
 	gateways[id].sas[sa].journaled = 0; /* speaks of this SA from now on */
-	member_added(gateways[id].m, &record);
+	tell_kernel(&gateways[id], sa);
 }
 
 static inline void setup_sas(unsigned int sas)
@@ -483,6 +558,9 @@ static inline void setup_sas(unsigned int sas)
 	random_state = 1;
 	mode = VIEW_LOAD_SHARING;
 	members = MEMBERS;
+	block_bits = BITS;
+	start_us = 0;
+	short_numbers = false;
 	body_len = 8;
 	pairs = false;
 	now_us = 1000000;
@@ -491,6 +569,9 @@ static inline void setup_sas(unsigned int sas)
 	for (unsigned int id = 0; id < MEMBERS; id++) {
 		gateways[id].journal = 100 + id;
 		gateways[id].work_calls = UINT32_MAX;
+		gateways[id].refusal = -ENOMEM;
+		gateways[id].stuck = -EAGAIN;
+		memset(gateways[id].owner, ESPALIER_NOBODY, sizeof(gateways[id].owner));
 		gateways[id].sas = calloc(sas, sizeof(*gateways[id].sas));
 		assert_non_null(gateways[id].sas);
 	}

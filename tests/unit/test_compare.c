@@ -208,7 +208,7 @@ static void test_deleted(void **state)
 	assert_true(gateways[1].sas[sa].present);
 	run(2 * ROUND_MS);
 	assert_false(gateways[1].sas[sa].present);
-	assert_false(gateways[1].sas[sa].guarded);
+	assert_true(is_shut(&gateways[1].sas[sa]));
 	/* Longer than the dead are remembered, too. */
 	for (unsigned int round = 0; round < 3 + TOMBSTONE_US / REPAIR_US; round++) {
 		run(ROUND_MS);

@@ -280,7 +280,7 @@ static void test_end(void **state)
 	run(100);
 	for (unsigned int id = 0; id < MEMBERS; id++) {
 		assert_false(gateways[id].sas[0].present);
-		assert_false(gateways[id].sas[0].guarded);
+		assert_true(is_shut(&gateways[id].sas[0]));
 	}
 	/* Its keys must not be used again. */
 	create(0, 0, 77);

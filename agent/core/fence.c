@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fence.c - SAs of which this member may emit nothing until they are rekeyed, since nobody can tell
+ * any more which numbers are out.
+ */
+#include "core/state.h"
+
+static bool is_journal_lost(const struct member *m, const struct record *r)
+{
+	return !r->journaled && r->journals[m->config.self] != m->config.journal;
+}
+
+static enum record_fence judge(const struct member *m, const struct record *r)
+{
+	if (!record_is_outbound_sa(r) || r->life != RECORD_ALIVE)
+		return FENCE_NONE;
+	if (r->creator == RECORD_CREATOR_DISPUTED)
+		return FENCE_TWO_CREATORS;
+	if (r->fence == FENCE_JOURNAL_OLD)
+		return FENCE_JOURNAL_OLD;
+	return is_journal_lost(m, r) ? FENCE_JOURNAL_LOST : FENCE_NONE;
+}
+
+static void set(struct member *m, struct record *r, enum record_fence fence)
+{
+	if (fence == r->fence)
+		return;
+	if (r->fence != FENCE_NONE)
+		m->fenced[r->fence]--;
+	if (fence != FENCE_NONE)
+		m->fenced[fence]++;
+	r->fence = fence;
+}
+
+void fence_judge(struct member *m, struct record *r)
+{
+	enum record_fence fence = judge(m, r);
+
+	if (fence == r->fence)
+		return;
+	set(m, r, fence);
+	if (fence != FENCE_TWO_CREATORS)
+		return;
+	m->ops->notice(m->ctx, NOTICE_TWO_CREATORS, &r->key, m->config.self);
+	sequence_shut(m, r);
+}
+
+void fence_doubt(struct member *m, struct record *r, uint8_t from)
+{
+	if (!m->doubted) {
+		m->doubted = true;
+		m->begins_anew = m->ops->journal_old(m->ctx, &r->key, from);
+	}
+	if (r->fence == FENCE_TWO_CREATORS || r->fence == FENCE_JOURNAL_OLD)
+		return;
+	set(m, r, FENCE_JOURNAL_OLD);
+	m->ops->notice(m->ctx, NOTICE_JOURNAL_OLD, &r->key, from);
+	sequence_shut(m, r);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * notice.c - what the core refuses or shuts, in a sentence; and what is done about a journal that
+ * is an old copy: put back from a backup, or of a machine that was rolled back to a snapshot.
+ *
+ * Then nothing that it says of any SA can be relied on. Everything is shut, at once, and the agent
+ * begins anew with a new journal. The older SAs are those of a lost journal from then on.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "agent.h"
+
+#define ANEW_EVERY_S 600 /* at most: a member that lies must not keep us busy */
+
+#define OLD_SIZE (CONFIG_PATH_SIZE + 4)
+
+void notice(void *ctx, enum member_notice what, const struct record_key *key, uint8_t who)
+{
+	(void)ctx;
+	switch (what) {
+	case NOTICE_OUT_OF_BOUNDS:
+		agent_say(
+			"member %u tells of numbers that %s cannot have: what it says of them is "
+			"refused (records_out_of_bounds in espalierctl status), and not said again",
+			who, agent_name(key));
+		break;
+	case NOTICE_EPOCH:
+		agent_say("member %u counts its views absurdly high: it is not heard until it has "
+			  "been started again",
+			who);
+		break;
+	case NOTICE_TWO_CREATORS:
+		agent_say("%s was made on two members, each with numbers of its own from 1 on: it "
+			  "is shut on all members until it is rekeyed",
+			agent_name(key));
+		break;
+	case NOTICE_JOURNAL_OLD:
+		agent_say("member %u knows of sequence blocks of ours, of %s, that our journal "
+			  "does not: this SA is shut here until it is rekeyed",
+			who, agent_name(key));
+		break;
+	case NOTICE_SPENT:
+		agent_say("%s has no sequence numbers left for us: rekey it", agent_name(key));
+		break;
+	case NOTICES:
+		break;
+	}
+}
+
+static void old_path(const char *journal_path, char ret[OLD_SIZE])
+{
+	snprintf(ret, OLD_SIZE, "%s.old", journal_path);
+}
+
+static bool was_just_now(const char *journal_path)
+{
+	char old[OLD_SIZE];
+	struct stat st;
+
+	old_path(journal_path, old);
+	return stat(old, &st) == 0 && labs((long)(time(NULL) - st.st_mtime)) < ANEW_EVERY_S;
+}
+
+/* For the next life, too: an open block in the guard tells it what was entered. */
+static int shut_all(const struct agent *a)
+{
+	const struct espalier_window none = {.first = 1, .last = 0};
+	struct espalier_sa_key key;
+	struct espalier_sa sa;
+	int r, set = 0;
+
+	for (r = datapath_sa_next(a->datapath, NULL, &key, &sa); r > 0 && set == 0;
+		r = datapath_sa_next(a->datapath, &key, &key, &sa)) {
+		sa.open[0] = sa.open[1] = none;
+		set = datapath_sa_set(a->datapath, &key, &sa);
+	}
+	return set < 0 ? set : r;
+}
+
+bool notice_journal_old(void *ctx, const struct record_key *key, uint8_t who)
+{
+	struct agent *a = ctx;
+	const char *path = a->config.journal_path;
+	int r;
+
+	if (was_just_now(path))
+		return false;
+	r = shut_all(a);
+	if (r < 0) {
+		agent_say("cannot shut all SAs in the guard: %s", strerror(-r));
+		return false;
+	}
+	a->begins_anew = true;
+	agent_say(
+		"member %u knows of sequence blocks of ours, of %s, that the journal %s does not: "
+		"it is an old copy (put back, or of a machine rolled back to a snapshot). All SAs "
+		"are shut here and a new journal is begun; the old one is %s.old",
+		who, agent_name(key), path, path);
+	return true;
+}
+
+int notice_set_aside(const char *journal_path)
+{
+	char old[OLD_SIZE];
+	int r = 0;
+
+	old_path(journal_path, old);
+	if (rename(journal_path, old) < 0 || utimensat(AT_FDCWD, old, NULL, 0) < 0) {
+		r = -errno;
+		agent_say(
+			"cannot rename the journal %s to %s: %s", journal_path, old, strerror(-r));
+	}
+	return r;
+}
