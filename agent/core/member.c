@@ -379,6 +379,8 @@ void member_datagram(
 	case STREAM_NEW_LIFE:
 		o->told = o->knows_us = false;
 		set_macs(m, from);
+		/* fallthrough */
+	case STREAM_LOST:
 		outbox_forget(m, from);
 		/* fallthrough */
 	case STREAM_NEW:

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BEHIND 16 /* more than a network puts out of order */
+
 #define BACK_OFF                                                                                   \
 	8 /* the longest wait, in first waits: a member that does not answer is soon held for dead \
 	     anyway */
@@ -50,7 +52,7 @@ void stream_restart(struct stream *s)
 	drop_all(s->sending);
 	s->id++;
 	s->next = 1;
-	s->acked = 0;
+	s->acked = s->behind = 0;
 }
 
 bool stream_room(const struct stream *s)
@@ -131,8 +133,13 @@ static void acknowledged(struct stream *s, const struct wire_header *h)
 {
 	uint64_t latest_us = 0;
 
-	if (h->ack_stream != s->id || h->ack - s->acked >= s->next - s->acked)
+	if (h->ack_stream != s->id)
 		return;
+	if (h->ack - s->acked >= s->next - s->acked) {
+		s->behind++;
+		return;
+	}
+	s->behind = 0;
 	while (s->acked != h->ack)
 		drop(&s->sending[++s->acked % STREAM_WINDOW]);
 	for (unsigned int i = 0; i + 2 <= STREAM_WINDOW; i++) {
@@ -167,6 +174,8 @@ enum stream_heard stream_hear(struct stream *s, const struct wire_header *h)
 		drop_all(s->early);
 	}
 	acknowledged(s, h);
+	if (heard == STREAM_GOES_ON && s->behind > BEHIND)
+		return STREAM_LOST;
 	return heard;
 }
 

@@ -27,6 +27,7 @@ struct stream {
 	struct segment sending[STREAM_WINDOW];
 	uint64_t resend_us; /* first wait */
 	uint64_t resent; /* counter */
+	unsigned int behind; /* headers in a row that acknowledge less than one before did */
 
 	/* Receiving: the other's stream, what has arrived in order, what has arrived early. */
 	uint64_t heard_id;
@@ -63,6 +64,8 @@ enum stream_heard {
 	STREAM_NEW, /* the other end began anew; ours goes on */
 	STREAM_NEW_LIFE, /* the other's agent restarted: it knows nothing of our stream */
 	STREAM_OLD, /* left over from before: to be ignored */
+	STREAM_LOST, /* the other end knows nothing of ours any more: it has heard another life of
+			our id since, that of a clone */
 };
 
 enum stream_heard stream_hear(struct stream *s, const struct wire_header *h);

@@ -124,11 +124,9 @@ static void flip_link(struct world *w, unsigned int id, uint64_t back_us)
  * Those of a weight happen in every world. Of the others, which make it doubtful what numbers are
  * out (doubts.c), a world has one or two, or none, so that one can tell what comes of which.
  *
- * Not by default, since the core does not mend it yet (a seed that shows it):
+ * Not by default, since it is not mended yet (a seed that shows it):
  * - guard, second-way, passed-by: when the guard is back nobody is told what got past it of an SA
- * that is fenced or has another owner by then (40, if these are on by default);
- * - clone: a stream that another life of the same member came between does not go on (2), and what
- *   both have entered comes twice after they are heard by one member (9).
+ *   that is fenced or has another owner by then (40 of commit 10b7cde).
  */
 static const struct fault {
 	const char *name;
@@ -149,7 +147,7 @@ static const struct fault {
 	{"passed-by", 0, false, doubts_passed_by},
 	{"old-journal", 0, true, doubts_old_journal},
 	{"rollback", 0, true, doubts_rollback},
-	{"clone", 0, false, doubts_clone},
+	{"clone", 0, true, doubts_clone},
 	{"two-creators", 0, true, doubts_two_creators},
 	{"made-again", 0, true, doubts_made_again},
 	{"refused", 0, true, doubts_refused},

@@ -319,6 +319,33 @@ static void test_restarts(void **state)
 	stream_free(&s);
 }
 
+/* A clone of ours spoke to the other end, and is gone: that has forgotten how far we were. */
+static void test_forgotten(void **state)
+{
+	struct wire_header h = {.stream = 2ULL << 32 | 1, .ack_stream = 1ULL << 32 | 1, .ack = 2};
+	enum stream_heard heard = STREAM_GOES_ON;
+	struct stream s;
+
+	(void)state;
+	stream_init(&s, 1ULL << 32 | 1, RESEND_US);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(stream_push(&s, "x", 1), 0);
+	assert_int_equal(stream_hear(&s, &h), STREAM_NEW_LIFE);
+	/* Overtaken ones may say less, between others. */
+	for (unsigned int i = 0; i < 100; i++) {
+		h.ack = i % 2 ? 2 : 0;
+		assert_int_equal(stream_hear(&s, &h), STREAM_GOES_ON);
+	}
+	h.ack = 0;
+	for (unsigned int i = 0; i < 100 && heard == STREAM_GOES_ON; i++)
+		heard = stream_hear(&s, &h);
+	assert_int_equal(heard, STREAM_LOST);
+	stream_restart(&s);
+	h.ack_stream = s.id;
+	assert_int_equal(stream_hear(&s, &h), STREAM_GOES_ON);
+	stream_free(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -330,6 +357,7 @@ int main(void)
 		cmocka_unit_test(test_false_acks),
 		cmocka_unit_test(test_overtaken),
 		cmocka_unit_test(test_restarts),
+		cmocka_unit_test(test_forgotten),
 	};
 
 	return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
