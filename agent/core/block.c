@@ -46,7 +46,9 @@ bool block_need(const struct block_rule *rule, bool owner, uint64_t upto, uint64
 	uint64_t reserve = top + rule->modulus, bound = upto;
 
 	if (!owner) {
-		if (upto > reserve && seq <= block_last(rule, upto - 1))
+		bool ours = upto && upto == top; /* others take us for the owner */
+
+		if ((upto > reserve || ours) && seq <= block_last(rule, upto - 1))
 			return false;
 		bound = reserve;
 	} else if (upto < top || upto == 0) {

@@ -41,7 +41,9 @@ uint64_t block_own(const struct block_rule *rule, uint64_t bound);
  *
  * The owner keeps ahead of its need by half a block, and goes above `top` with a round (M blocks)
  * to spare when somebody else has got above it. A standby keeps a reserve above `top` with a round
- * to spare, so that one lost announcement does not put it behind the peer's replay window. Either
+ * to spare, so that one lost announcement does not put it behind the peer's replay window; but not
+ * above itself: whose view has it for the owner raises `top` to its reserve, and so on without end.
+ * Either
  * leaves a block that its counter has run out of: packets that the guard drops count, too.
  *
  * Returns false if none is needed.

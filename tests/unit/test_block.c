@@ -109,6 +109,19 @@ static void test_standby(void **state)
 	}
 }
 
+/* Another member's view has us for the owner: our own reserve is the top then. */
+static void test_not_above_itself(void **state)
+{
+	struct block_rule rule = {.self = 2, .modulus = 4, .bits = 4};
+	uint64_t block;
+
+	(void)state;
+	assert_false(block_need(&rule, false, 15, 15, block_first(&rule, 14), &block));
+	assert_true(block_need(&rule, false, 15, 15, block_first(&rule, 15), &block));
+	assert_true(block_need(&rule, false, 15, 16, block_first(&rule, 14), &block));
+	assert_true(block_need(&rule, false, 0, 0, 0, &block));
+}
+
 /* A counter runs on while packets are dropped: it must not stay outside of all blocks. */
 static void test_run_out(void **state)
 {
@@ -146,6 +159,7 @@ int main(void)
 		cmocka_unit_test(test_disjoint),
 		cmocka_unit_test(test_owner),
 		cmocka_unit_test(test_standby),
+		cmocka_unit_test(test_not_above_itself),
 		cmocka_unit_test(test_run_out),
 		cmocka_unit_test(test_end),
 	};
