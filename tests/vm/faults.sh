@@ -74,12 +74,12 @@ give_up()
 	finish
 }
 
-# streams_judge up|down
+# streams_judge up|down [PAIR...]
 streams_judge()
 {
 	local sent received duplicates silent unended gap
 
-	read -r sent received duplicates silent unended gap < <(streams_report "$1" |
+	read -r sent received duplicates silent unended gap < <(streams_report "$@" |
 		jq -r '"\(.sent) \(.received) \(.duplicates) \(.silent) \(.unended) \(.gap_ms)"')
 	echo "# $1: $sent sent, $received received, longest outage $gap ms"
 	expect "$1: streams of which nothing arrived" "$silent" 0
