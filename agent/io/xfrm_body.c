@@ -131,23 +131,23 @@ static int refuse(const void *data, size_t len)
 /* What is not here (statistics, per-CPU, thresholds of async events) is local to a kernel. */
 static const struct rule sa_rules[XFRM_BODY_ATTRS] = {
 	/* The kernel tells the authentication twice; XFRMA_ALG_AUTH lacks the truncation. */
-	[XFRMA_ALG_AUTH_TRUNC] = {sizeof(struct xfrm_algo_auth), false, check_auth},
-	[XFRMA_ALG_CRYPT] = {sizeof(struct xfrm_algo), false, check_crypt},
-	[XFRMA_ALG_AEAD] = {sizeof(struct xfrm_algo_aead), false, check_aead},
+	[XFRMA_ALG_AUTH_TRUNC] = {sizeof(struct xfrm_algo_auth), false, check_auth, NULL},
+	[XFRMA_ALG_CRYPT] = {sizeof(struct xfrm_algo), false, check_crypt, NULL},
+	[XFRMA_ALG_AEAD] = {sizeof(struct xfrm_algo_aead), false, check_aead, NULL},
 	[XFRMA_ENCAP] = {sizeof(struct xfrm_encap_tmpl), false, check_encap, "it is not in UDP"},
-	[XFRMA_REPLAY_ESN_VAL] = {sizeof(struct xfrm_replay_state_esn), false, check_esn},
-	[XFRMA_REPLAY_VAL] = {sizeof(struct xfrm_replay_state), true, NULL},
-	[XFRMA_LTIME_VAL] = {sizeof(struct xfrm_lifetime_cur), true, NULL},
-	[XFRMA_COADDR] = {sizeof(xfrm_address_t), false, NULL},
-	[XFRMA_TFCPAD] = {sizeof(uint32_t), false, NULL},
-	[XFRMA_MARK] = {sizeof(struct xfrm_mark), false, NULL},
-	[XFRMA_SET_MARK] = {sizeof(uint32_t), false, NULL},
-	[XFRMA_SET_MARK_MASK] = {sizeof(uint32_t), false, NULL},
-	[XFRMA_SA_EXTRA_FLAGS] = {sizeof(uint32_t), false, NULL},
-	[XFRMA_IF_ID] = {sizeof(uint32_t), false, NULL},
-	[XFRMA_MTIMER_THRESH] = {sizeof(uint32_t), false, NULL},
-	[XFRM_BODY_NAT_KEEPALIVE] = {sizeof(uint32_t), false, NULL},
-	[XFRM_BODY_SA_DIR] = {sizeof(uint8_t), false, check_direction},
+	[XFRMA_REPLAY_ESN_VAL] = {sizeof(struct xfrm_replay_state_esn), false, check_esn, NULL},
+	[XFRMA_REPLAY_VAL] = {sizeof(struct xfrm_replay_state), true, NULL, NULL},
+	[XFRMA_LTIME_VAL] = {sizeof(struct xfrm_lifetime_cur), true, NULL, NULL},
+	[XFRMA_COADDR] = {sizeof(xfrm_address_t), false, NULL, NULL},
+	[XFRMA_TFCPAD] = {sizeof(uint32_t), false, NULL, NULL},
+	[XFRMA_MARK] = {sizeof(struct xfrm_mark), false, NULL, NULL},
+	[XFRMA_SET_MARK] = {sizeof(uint32_t), false, NULL, NULL},
+	[XFRMA_SET_MARK_MASK] = {sizeof(uint32_t), false, NULL, NULL},
+	[XFRMA_SA_EXTRA_FLAGS] = {sizeof(uint32_t), false, NULL, NULL},
+	[XFRMA_IF_ID] = {sizeof(uint32_t), false, NULL, NULL},
+	[XFRMA_MTIMER_THRESH] = {sizeof(uint32_t), false, NULL, NULL},
+	[XFRM_BODY_NAT_KEEPALIVE] = {sizeof(uint32_t), false, NULL, NULL},
+	[XFRM_BODY_SA_DIR] = {sizeof(uint8_t), false, check_direction, NULL},
 	[XFRMA_OFFLOAD_DEV] = {sizeof(struct xfrm_user_offload), true, check_offload,
 		"its device makes its numbers (packet offload)"},
 	[XFRMA_SEC_CTX] = {sizeof(struct xfrm_user_sec_ctx), true, refuse,
@@ -155,12 +155,12 @@ static const struct rule sa_rules[XFRM_BODY_ATTRS] = {
 };
 
 static const struct rule policy_rules[XFRM_BODY_ATTRS] = {
-	[XFRMA_TMPL] = {sizeof(struct xfrm_user_tmpl), false, check_templates},
-	[XFRMA_POLICY_TYPE] = {sizeof(struct xfrm_userpolicy_type), false, check_type},
-	[XFRMA_MARK] = {sizeof(struct xfrm_mark), false, NULL},
-	[XFRMA_IF_ID] = {sizeof(uint32_t), false, NULL},
-	[XFRMA_SEC_CTX] = {sizeof(struct xfrm_user_sec_ctx), true, refuse},
-	[XFRMA_POLICY] = {sizeof(struct xfrm_userpolicy_info), true, NULL},
+	[XFRMA_TMPL] = {sizeof(struct xfrm_user_tmpl), false, check_templates, NULL},
+	[XFRMA_POLICY_TYPE] = {sizeof(struct xfrm_userpolicy_type), false, check_type, NULL},
+	[XFRMA_MARK] = {sizeof(struct xfrm_mark), false, NULL, NULL},
+	[XFRMA_IF_ID] = {sizeof(uint32_t), false, NULL, NULL},
+	[XFRMA_SEC_CTX] = {sizeof(struct xfrm_user_sec_ctx), true, refuse, NULL},
+	[XFRMA_POLICY] = {sizeof(struct xfrm_userpolicy_info), true, NULL, NULL},
 };
 
 static const struct rule *rules(enum record_kind kind)

@@ -110,7 +110,7 @@ static void take(struct net *net, unsigned int id)
 	}
 }
 
-/* As a member does (replica_forget()): who restarted has lost what we sent. */
+/* As a member does (outbox_forget()): who restarted has lost what we sent. */
 static void begin_stream(struct end *e)
 {
 	stream_restart(&e->s);
@@ -125,6 +125,7 @@ static void hear(struct net *net, const struct datagram *d)
 	case STREAM_OLD:
 		return;
 	case STREAM_NEW_LIFE:
+	case STREAM_LOST:
 		begin_stream(e);
 		break;
 	case STREAM_NEW:
