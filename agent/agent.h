@@ -41,6 +41,8 @@ struct audit {
 	uint64_t due_us; /* when to begin the next one */
 	bool events_lost; /* begin at once */
 	bool after_loss; /* none has been completed since they were lost */
+	bool gap; /* the guard was not there for a while: begin at once, ... */
+	bool unguarded; /* and tell what may be out */
 	bool reading; /* the adapter tells what is there, not what happens */
 	uint64_t *seen; /* a bit a slot: the kernel has it */
 	uint32_t cursor; /* next slot to judge */
@@ -60,7 +62,7 @@ struct watch {
 	int changes, end; /* what the thread waits for */
 	int news; /* an event: call events_watch() */
 	atomic_bool good; /* all is where it has to be */
-	atomic_bool put_back; /* something was not, for a while */
+	atomic_bool gap; /* the guard is not, or was not for a while */
 	enum { WATCH_RULES_UNKNOWN, WATCH_RULES_NONE, WATCH_RULES_SET } rules;
 	bool rules_failed;
 };

@@ -18,7 +18,7 @@
 
 static bool is_due(struct audit *audit, uint64_t now_us)
 {
-	return audit->events_lost || now_us >= audit->due_us;
+	return audit->events_lost || audit->gap || now_us >= audit->due_us;
 }
 
 static void end(struct agent *a, uint64_t now_us)
@@ -33,7 +33,7 @@ static void fail(struct agent *a, uint64_t now_us, int r)
 {
 	agent_say("cannot compare the kernel's SAs and policies with ours: %s", strerror(-r));
 	end(a, now_us);
-	if (a->audit.after_loss)
+	if (a->audit.after_loss || a->audit.unguarded)
 		a->audit.due_us = now_us + AGAIN_US; /* and what is missing may still be deleted */
 }
 
@@ -46,6 +46,8 @@ static void begin(struct agent *a, uint64_t now_us)
 	audit->cursor = 0;
 	audit->after_loss |= audit->events_lost;
 	audit->events_lost = false;
+	audit->unguarded |= audit->gap;
+	audit->gap = false;
 	audit->seen =
 		calloc(member_table(a->member)->capacity / AUDIT_BITS + 1, sizeof(*audit->seen));
 	audit->phase = AUDIT_READING;
@@ -132,7 +134,7 @@ static void judge(struct agent *a, uint64_t now_us)
 	audit->cursor = slot;
 	if (slot < t->high)
 		return;
-	audit->after_loss = false;
+	audit->after_loss = audit->unguarded = false;
 	end(a, now_us);
 }
 

@@ -31,8 +31,8 @@ void events_watch(struct agent *a)
 	eventfd_t n;
 
 	(void)eventfd_read(a->watch.news, &n);
-	if (atomic_exchange(&a->watch.put_back, false))
-		a->audit.due_us = 0; /* that reads how far the kernel has counted */
+	if (atomic_exchange(&a->watch.gap, false))
+		a->audit.gap = true;
 	events_links_up(a);
 }
 

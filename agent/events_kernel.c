@@ -16,9 +16,12 @@ static struct record *find_installed(struct agent *a, const struct record_key *k
 /* What the guard has not counted, since it was not there, has been emitted all the same. */
 static void read_counter(struct agent *a, const struct record *r, uint64_t oseq)
 {
-	if (r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_OUT &&
-		member_flow_owner(a->member, r) == a->config.id &&
-		oseq > datapath_counters(a->datapath)[r->slot].seq)
+	if (r->key.kind != RECORD_SA || r->facts.direction != ESPALIER_OUT ||
+		oseq <= datapath_counters(a->datapath)[r->slot].seq)
+		return;
+	if (a->audit.unguarded)
+		member_strayed(a->member, r->slot, oseq);
+	else if (member_flow_owner(a->member, r) == a->config.id)
 		member_counter(a->member, r->slot, oseq);
 }
 

@@ -32,7 +32,7 @@ static void say(void *ctx, const struct datapath_watched *what, enum datapath_ch
 		agent_say("%s: the %s had been taken off, or something had got before it: it is "
 			  "back",
 			what->name, program);
-		atomic_store(&a->watch.put_back, true);
+		atomic_store(&a->watch.gap, true);
 		break;
 	case DATAPATH_LOST:
 		agent_say("%s: %s; %s", what->name, what->why,
@@ -41,7 +41,7 @@ static void say(void *ctx, const struct datapath_watched *what, enum datapath_ch
 		break;
 	case DATAPATH_MENDED:
 		agent_say("%s: the %s is back", what->name, program);
-		atomic_store(&a->watch.put_back, true);
+		atomic_store(&a->watch.gap, true);
 		break;
 	}
 }
@@ -80,7 +80,7 @@ static void conclude(struct agent *a)
 		guarded &= !lacking[i].guard;
 	set_rules(a, guarded);
 	atomic_store(&a->watch.good, n == 0);
-	if (told != (n == 0) || atomic_load(&a->watch.put_back))
+	if (told != (n == 0) || atomic_load(&a->watch.gap))
 		(void)eventfd_write(a->watch.news, 1);
 }
 

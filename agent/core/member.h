@@ -176,6 +176,9 @@ void member_position(struct member *m, uint32_t slot, uint64_t seq);
 /* Where the kernel's counter of an outbound SA is. To be told when the guard drops a packet of it
  * because it is in no open block: the counter goes on whether packets get out or not. */
 void member_counter(struct member *m, uint32_t slot, uint64_t oseq);
+/* Likewise, after the guard was not there for a while: whoever owns it, all up to oseq may be out.
+ */
+void member_strayed(struct member *m, uint32_t slot, uint64_t oseq);
 
 /* An authentic datagram of another member. */
 void member_datagram(

@@ -363,6 +363,16 @@ void member_counter(struct member *m, uint32_t slot, uint64_t oseq)
 	sequence_consider(m, r);
 }
 
+void member_strayed(struct member *m, uint32_t slot, uint64_t oseq)
+{
+	struct record *r = table_at(&m->table, slot);
+
+	if (!r || !record_is_outbound_sa(r) || r->life != RECORD_ALIVE || oseq <= r->position)
+		return;
+	raise_top(m, r, block_of(&m->rule, oseq) + 1);
+	member_counter(m, slot, oseq);
+}
+
 /* A creator may say which journal a member writes its entries in as soon as it knows, but only
  * once. */
 void sequence_name(struct member *m, struct record *r)

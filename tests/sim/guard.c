@@ -59,6 +59,8 @@ void guard_look(struct world *w, unsigned int id)
 		world_say(w, "%u sees that packets get past its guard", id);
 		judge_hole_seen(w, hole->number);
 		machine->prohibited = true;
+		machine->gap = true;
+		machine->audit_us = w->now_us; /* reads how far the kernel has counted */
 		machine_tell_link(w, id);
 	}
 	if (!machine->prohibited || w->now_us < hole->until_us)
@@ -66,7 +68,8 @@ void guard_look(struct world *w, unsigned int id)
 	world_say(w, "the guard of %u is back", id);
 	hole->of_1000 = 0;
 	machine->prohibited = false;
-	machine->audit_us = w->now_us; /* reads how far the kernel has counted */
+	machine->gap = true;
+	machine->audit_us = w->now_us;
 	machine_tell_link(w, id);
 }
 

@@ -273,9 +273,12 @@ static void read_counter(
 	const struct machine *machine = &w->machines[id];
 	const struct kernel_sa *sa = &machine->sas[child];
 
-	if (r->facts.direction == ESPALIER_OUT &&
-		r->facts.birth == w->children[child].facts.birth &&
-		member_flow_owner(machine->agent, r) == machine->member && sa->oseq > sa->counter)
+	if (r->facts.direction != ESPALIER_OUT ||
+		r->facts.birth != w->children[child].facts.birth || sa->oseq <= sa->counter)
+		return;
+	if (machine->gap)
+		member_strayed(machine->agent, r->slot, sa->oseq);
+	else if (member_flow_owner(machine->agent, r) == machine->member)
 		member_counter(machine->agent, r->slot, sa->oseq);
 }
 
@@ -309,6 +312,7 @@ static void audit(struct world *w, unsigned int id)
 		else
 			read_counter(w, id, i, r);
 	}
+	machine->gap = false;
 }
 
 void machine_miss(struct world *w, unsigned int id, unsigned int child)

@@ -125,6 +125,7 @@ struct machine {
 	uint64_t missed_us; /* when ESP without an SA woke the agent last */
 	bool link_up;
 	struct hole hole;
+	bool gap; /* the agent has to read how far the kernel has counted without it */
 	bool begins_anew, anew; /* its journal is an old one: is to be, and has been done */
 	bool prohibited; /* a rule in the kernel: nothing is emitted */
 	uint64_t doubted_us; /* when it was set back, or cloned; 0: never */

@@ -230,6 +230,43 @@ static void test_restart_costs_few_large_blocks(void **state)
 	assert_int_equal(emit(0, 0, 10), 10);
 }
 
+/* The guard was not there. */
+
+/* 20 blocks of it went out of a standby, which the owner must get above. */
+static void test_owner_gets_above_what_strayed(void **state)
+{
+	struct sa *copy = &gateways[1].sas[0];
+	uint64_t strayed;
+
+	(void)state;
+	create(0, 0, 77);
+	run(100);
+	strayed = copy->oseq + (20ULL << block_bits);
+	copy->oseq = strayed;
+	member_strayed(gateways[1].m, record_of(1, 0)->slot, strayed);
+	run(100);
+	assert_in_range(record_of(0, 0)->top, (strayed >> block_bits) + 1,
+		(strayed >> block_bits) + 1 + 2 * modulus(0));
+	assert_true(gateways[0].sas[0].oseq > strayed);
+	assert_int_equal(emit(0, 0, 10), 10);
+	assert_true(copy->oseq > gateways[0].sas[0].oseq);
+}
+
+/* What stands where it was put has emitted nothing. */
+static void test_copy_that_did_not_stray_costs_nothing(void **state)
+{
+	uint64_t top;
+
+	(void)state;
+	create(0, 0, 77);
+	run(100);
+	top = record_of(1, 0)->top;
+	member_strayed(gateways[1].m, record_of(1, 0)->slot, gateways[1].sas[0].oseq);
+	run(100);
+	assert_int_equal(record_of(1, 0)->top, top);
+	assert_int_equal(record_of(0, 0)->top, top);
+}
+
 /* A rekey in time. */
 
 /* Uses up blocks, half of one at a time. */
@@ -482,6 +519,8 @@ int main(void)
 		IN_CLUSTER(test_refused_block_that_was_run_past_is_left),
 		ALONE(test_restart_costs_few_blocks),
 		ALONE(test_restart_costs_few_large_blocks),
+		IN_CLUSTER(test_owner_gets_above_what_strayed),
+		IN_CLUSTER(test_copy_that_did_not_stray_costs_nothing),
 		ALONE(test_rekey_is_asked_for_at_each_late_block),
 		ALONE(test_rekey_is_asked_for_by_the_next_owner),
 		ALONE(test_rekey_is_asked_for_after_a_restart),
