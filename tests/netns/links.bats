@@ -171,7 +171,7 @@ listening()
 		member_start $member espalierd "$(TOPOLOGY_IPV6=1 member_config $member "$PACE")"
 	done
 	wait_until 10 active 0 1
-	wait_until 5 listening
+	wait_until 15 listening
 	wait_until 5 asks peer "$CLUSTER_OUTER6" outer 0 outer
 	wait_until 5 asks host "$CLUSTER_INNER6" inner 0 inner
 	[ "$(reason 0 nd-answered)" -ge 2 ]
