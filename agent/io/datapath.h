@@ -86,6 +86,7 @@ struct datapath_watched {
 	bool guard; /* else: XDP */
 	uint32_t program; /* its id */
 	int error; /* -errno: it cannot be put there; 0: it is there */
+	bool told; /* and the handler has heard of that */
 	char why[256]; /* with an error: one sentence */
 };
 

@@ -163,10 +163,12 @@ static int guard(struct datapath *d, struct datapath_watched *w)
 static void note(const struct looking *l, struct datapath_watched *watched,
 	const struct datapath_watched *now, int r, bool is_new)
 {
-	bool lacked = watched->error, lacks = now->error;
+	bool lacked = watched->told, lacks = now->error;
 
 	pthread_mutex_lock(&l->d->guards.lock);
 	*watched = *now;
+	if (l->handler)
+		watched->told = lacks;
 	pthread_mutex_unlock(&l->d->guards.lock);
 	if (!l->handler)
 		return;

@@ -10,6 +10,7 @@ first() { in_member 0 build/tests/netns/tcx first "$1"; }
 guarded() { [ "$(first "$1")" = espalier_guard ]; }
 count_guarded() { [ "$(field 0 status .guard)" = "$1 interfaces, tcx" ]; }
 says() { grep -q "$1" "$(member_state 0)/log"; }
+says_times() { [ "$(grep -c "$1" "$(member_state 0)/log")" = "$2" ]; }
 xdp_id() { in_member 0 ip -json link show "$1" | jq -r '.[0].xdp.prog.id // 0'; }
 has_xdp() { [ "$(xdp_id "$1")" != 0 ]; }
 member_buckets() { [ "$(field "$1" status .buckets)" = "$2" ]; }
@@ -105,12 +106,12 @@ answers() { in_peer arping -q -c 1 -w 1 -I outer "$CLUSTER_OUTER"; }
 	run in_member 0 ip route get "$PEER_OUTER" from "$CLUSTER_OUTER"
 	[ "$status" != 0 ]
 	in_member 0 ip route get "$PEER_OUTER"
-	[ "$(grep -c "^espalierd: second: .*nothing is emitted" "$(member_state 0)/log")" = 1 ]
+	says_times "^espalierd: second: .*nothing is emitted" 1
 	# Without the agent it stays so; the next one sees that it is as it was.
 	member_kill 0
 	has_rules 1
 	member_start 0 espalierd "$(member_state 0)/espalier.conf"
-	wait_until 5 says "second: .*nothing is emitted"
+	wait_until 5 says_times "^espalierd: second: .*nothing is emitted" 2
 	has_rules 1
 	in_member 0 build/tests/netns/tcx take-off second other
 	wait_until 5 guarded second
