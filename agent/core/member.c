@@ -219,6 +219,17 @@ static bool is_stray(const struct record *r)
 	return r->life == RECORD_ALIVE && !r->installed && !r->work;
 }
 
+/* One that we hear and that does not hear us compares nothing with us. */
+static bool are_together(const struct member *m)
+{
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (member_is_other(m, id) &&
+			!(m->synced >> id & 1 &&
+				m->others[id].heartbeat.synced >> m->config.self & 1))
+			return false;
+	return true;
+}
+
 /*
  * Dead records, and journal entries that nobody spoke of, are forgotten after a while, but not as
  * long as a member is away, or has not been told: it could bring the SA back, and we would not know
@@ -227,9 +238,12 @@ static bool is_stray(const struct record *r)
  */
 static void reap(struct member *m)
 {
-	bool all_here = (m->synced | member_bit(m->config.self)) == m->config.members;
+	uint64_t together_us = m->together_us;
 
-	for (unsigned int i = 0; all_here && i < REAP_SLOTS && i < m->table.high; i++) {
+	m->together_us = !are_together(m) ? 0 : together_us ? together_us : m->now_us;
+	if (!m->together_us || m->now_us < m->together_us + m->config.tombstone_us)
+		return;
+	for (unsigned int i = 0; i < REAP_SLOTS && i < m->table.high; i++) {
 		struct record *r;
 
 		m->reaped = m->reaped < m->table.high ? m->reaped : 0;

@@ -123,6 +123,7 @@ struct member {
 	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
 	uint64_t sweep_due_us; /* when to sweep again; 0: only if something happens */
 	uint32_t reaped; /* next slot to look at */
+	uint64_t together_us; /* since when all members have each other's records; 0: they do not */
 	struct member_counters counters;
 };
 
