@@ -19,8 +19,8 @@ faults_here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=tests/lib/cluster.sh
 . "$faults_here/../lib/cluster.sh"
 
-FAULT_SECONDS=6
-OUTAGE_MAX_MS=4500 # shorter than a fault lasts: traffic goes on in spite of it
+FAULT_SECONDS=4
+OUTAGE_MAX_MS=2500 # shorter than a fault lasts: traffic goes on in spite of it
 
 tests=0 failed_tests=0 problems=()
 
