@@ -43,7 +43,8 @@ static void check_record(const struct wire_message *m, const struct wire_message
 
 	REQUIRE(m->body_len <= RECORD_BODY_MAX && a->bucket < ESPALIER_BUCKETS);
 	REQUIRE(a->version > 0 && a->author < ESPALIER_MEMBERS);
-	REQUIRE(a->creator < ESPALIER_MEMBERS || a->creator == ESPALIER_NOBODY);
+	REQUIRE(a->creator < ESPALIER_MEMBERS || a->creator == ESPALIER_NOBODY ||
+		a->creator == RECORD_CREATOR_DISPUTED);
 	REQUIRE(a->facts.direction == ESPALIER_IN || a->facts.direction == ESPALIER_OUT);
 	REQUIRE(a->facts.remote.prefixlen <= ESPALIER_SELECTOR_BITS + 128);
 }
