@@ -13,49 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
-#include <time.h>
 #include <unistd.h>
 #include <xdp/libxdp.h>
 
-#include "clear.skel.h"
-#include "clear_tunnel.skel.h"
-#include "counters.skel.h"
-#include "guard.skel.h"
 #include "io/datapath_private.h"
-#include "miss.skel.h"
-#include "steer.skel.h"
-#include "steer_tunnel.skel.h"
-#include "sync.skel.h"
 
 #define BPFFS "/sys/fs/bpf"
 
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
-
-enum program { STEER, CLEAR, SYNC, GUARD, COUNT, MISS, PROGRAMS };
-
-static const struct {
-	const char *name; /* as in bpf/ */
-	const void *(*elf)(size_t *size);
-	const void *(*tunnel)(size_t *size); /* the same, with IP-in-IP */
-	const char *link; /* tracing: where its link is pinned, beside the maps */
-} programs[PROGRAMS] = {
-	[STEER] = {"espalier_steer", steer_bpf__elf_bytes, steer_tunnel_bpf__elf_bytes},
-	[CLEAR] = {"espalier_clear", clear_bpf__elf_bytes, clear_tunnel_bpf__elf_bytes},
-	[SYNC] = {"espalier_sync", sync_bpf__elf_bytes},
-	[GUARD] = {DATAPATH_GUARD, guard_bpf__elf_bytes},
-	[COUNT] = {"espalier_count", counters_bpf__elf_bytes, NULL, "count"},
-	[MISS] = {"espalier_miss", miss_bpf__elf_bytes, NULL, "miss"},
-};
-
 /* Where the XDP programs go. */
-static const enum program side_program[DATAPATH_SIDES] = {
-	[DATAPATH_OUTER] = STEER, [DATAPATH_INNER] = CLEAR, [DATAPATH_SYNC] = SYNC};
+static const enum datapath_program side_program[DATAPATH_SIDES] = {[DATAPATH_OUTER] = PROGRAM_STEER,
+	[DATAPATH_INNER] = PROGRAM_CLEAR,
+	[DATAPATH_SYNC] = PROGRAM_SYNC};
 const char *const datapath_side_names[DATAPATH_SIDES] = {"outer", "inner", "sync"};
 
 static const char *const map_names[] = {"view", "members", "sas", "counters", "selectors", "pins",
@@ -166,97 +137,6 @@ static int make_pin_folder(const char *pin, char *err, size_t err_size)
 		"the pin folder %s is not on a bpffs: mount one (mount -t bpf bpf " BPFFS ")", pin);
 }
 
-/* Where other members' IP-in-IP to the program comes to; NULL: it has none. */
-static const struct address *tunnel_of(const struct datapath_config *config, enum program program)
-{
-	const struct address *tunnel =
-		&config->tunnel[program == STEER ? DATAPATH_OUTER : DATAPATH_INNER];
-
-	return programs[program].tunnel && tunnel->family ? tunnel : NULL;
-}
-
-/* Of the timer that jiffies count, in ms, rounded up. */
-static uint8_t timer_tick_ms(void)
-{
-	struct timespec tick = {.tv_nsec = 10000000}; /* the longest that Linux is built with */
-
-	(void)clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
-	return (uint8_t)((tick.tv_nsec + 999999) / 1000000);
-}
-
-static void fill_settings(
-	const struct datapath_config *config, enum program program, struct espalier_settings *ret)
-{
-	const struct address *cluster = program == CLEAR ? config->inner : config->outer;
-	socklen_t size = sizeof(ret->netns_cookie);
-	const struct address *tunnel = tunnel_of(config, program);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	*ret = (struct espalier_settings){
-		.self = config->self,
-		.members = config->members,
-		.hash = config->hash,
-		.block_bits = config->block_bits,
-		.sync_address = config->sync_address.s_addr,
-		.sync_port = htons(config->sync_port),
-		.misses_per_second = config->misses_per_second,
-		.outer = config->ifindex[DATAPATH_OUTER],
-		.tick_ms = timer_tick_ms(),
-	};
-	if (program == STEER) {
-		ret->ingress_all = config->ingress_all;
-		ret->cpus = (uint8_t)config->cpus;
-	}
-	if (tunnel) {
-		ret->tunnel_family = (uint8_t)tunnel->family;
-		memcpy(ret->tunnel, tunnel->bytes, sizeof(ret->tunnel));
-	}
-	for (int i = 0; i < ESPALIER_ADDRESSES; i++)
-		if (cluster[i].family == AF_INET)
-			memcpy(&ret->cluster[i], cluster[i].bytes, sizeof(ret->cluster[i]));
-		else if (cluster[i].family == AF_INET6)
-			memcpy(ret->cluster6[i], cluster[i].bytes, sizeof(ret->cluster6[i]));
-	/* without a cookie (0) the tracing programs see nothing of anybody */
-	getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &ret->netns_cookie, &size);
-	close(fd);
-}
-
-/* Opens a program's object, ready to be loaded. NULL: out of memory, or not as built. */
-static struct bpf_object *open_object(const struct datapath_config *config, enum program program)
-{
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = programs[program].name,
-		.pin_root_path = config->pin);
-	struct espalier_settings settings;
-	struct bpf_object *object;
-	struct bpf_map *map;
-	const void *elf;
-	size_t size;
-
-	elf = tunnel_of(config, program) ? programs[program].tunnel(&size)
-					 : programs[program].elf(&size);
-	object = bpf_object__open_mem(elf, size, &opts);
-	if (!object)
-		return NULL;
-	fill_settings(config, program, &settings);
-	bpf_object__for_each_map(map, object)
-	{
-		const char *name = bpf_map__name(map);
-
-		if (bpf_map__is_internal(map)) {
-			if (bpf_map__set_initial_value(map, &settings, sizeof(settings)) < 0) {
-				bpf_object__close(object);
-				errno = EINVAL;
-				return NULL;
-			}
-		} else if (!strcmp(name, "sas") || !strcmp(name, "counters") ||
-			   !strcmp(name, "selectors") || !strcmp(name, "pins"))
-			bpf_map__set_max_entries(map, config->max_sas);
-		else if (!strcmp(name, "cpus"))
-			bpf_map__set_max_entries(map, libbpf_num_possible_cpus());
-	}
-	return object;
-}
-
 static void *map_memory(struct datapath *d, const char *name)
 {
 	struct bpf_map *map = bpf_object__find_map_by_name(d->object, name);
@@ -321,7 +201,7 @@ static int load_guard(struct datapath *d, char *err, size_t err_size)
 {
 	int r;
 
-	d->object = open_object(&d->config, GUARD);
+	d->object = datapath_program_open(&d->config, PROGRAM_GUARD);
 	if (!d->object)
 		return fail(
 			-errno, err, err_size, "cannot open the BPF programs: %s", strerror(errno));
@@ -331,7 +211,7 @@ static int load_guard(struct datapath *d, char *err, size_t err_size)
 	r = bpf_object__load(d->object);
 	if (r < 0)
 		return fail(r, err, err_size, "the kernel does not take the BPF program %s: %s",
-			programs[GUARD].name, strerror(-r));
+			datapath_program_name(PROGRAM_GUARD), strerror(-r));
 	r = open_maps(d);
 	if (r < 0)
 		return fail(r, err, err_size, "cannot use the BPF maps: %s", strerror(-r));
@@ -342,18 +222,18 @@ static int load_guard(struct datapath *d, char *err, size_t err_size)
 
 static int attach_side(struct datapath *d, enum datapath_side side, char *err, size_t err_size)
 {
-	enum program program = side_program[side];
+	enum datapath_program program = side_program[side];
 	struct bpf_object *object;
 	int r;
 
 	d->xdp_mode[side] = "none";
 	if (!d->config.ifindex[side])
 		return 0;
-	object = open_object(&d->config, program);
+	object = datapath_program_open(&d->config, program);
 	if (!object)
 		return fail(
 			-errno, err, err_size, "cannot open the BPF programs: %s", strerror(errno));
-	r = datapath_attach_xdp(object, programs[program].name, d->config.ifindex[side],
+	r = datapath_attach_xdp(object, datapath_program_name(program), d->config.ifindex[side],
 		&d->xdp[side], &d->xdp_mode[side], err, err_size);
 	bpf_object__close(object);
 	return r;
@@ -361,7 +241,7 @@ static int attach_side(struct datapath *d, enum datapath_side side, char *err, s
 
 int datapath_load_guard(struct datapath *d, struct bpf_object **ret)
 {
-	struct bpf_object *object = open_object(&d->config, GUARD);
+	struct bpf_object *object = datapath_program_open(&d->config, PROGRAM_GUARD);
 	int r = object ? bpf_object__load(object) : -errno;
 
 	if (r < 0) {
@@ -375,7 +255,7 @@ int datapath_load_guard(struct datapath *d, struct bpf_object **ret)
 int datapath_look_xdp(
 	struct datapath *d, enum datapath_side side, uint32_t *program, char *err, size_t err_size)
 {
-	const char *name = programs[side_program[side]].name;
+	const char *name = datapath_program_name(side_program[side]);
 	unsigned int ifindex = d->config.ifindex[side];
 	uint32_t there = 0;
 	int r;
@@ -399,7 +279,7 @@ int datapath_look_xdp(
 }
 
 /* A tracing program, if it is wanted. Never an error: the cluster works without; `why` says so. */
-static void attach_tracing(struct datapath *d, enum program program, bool wanted,
+static void attach_tracing(struct datapath *d, enum datapath_program program, bool wanted,
 	struct bpf_link **ret, char *why, size_t why_size)
 {
 	struct bpf_object *object;
@@ -409,11 +289,11 @@ static void attach_tracing(struct datapath *d, enum program program, bool wanted
 		snprintf(why, why_size, "not wanted");
 		return;
 	}
-	object = open_object(&d->config, program);
+	object = datapath_program_open(&d->config, program);
 	r = object ? datapath_attach_tracing(object, ret) : -errno;
 	if (r < 0)
 		snprintf(why, why_size, "the kernel refuses %s: %s",
-			program == COUNT ? "fexit" : "fentry", strerror(-r));
+			program == PROGRAM_COUNT ? "fexit" : "fentry", strerror(-r));
 	bpf_object__close(object);
 }
 
@@ -427,8 +307,9 @@ int datapath_attach(struct datapath *d, char *err, size_t err_size)
 		r = attach_side(d, side, err, err_size);
 	if (r < 0)
 		return r;
-	attach_tracing(d, COUNT, d->config.fexit, &d->tracing[0], d->no_count, sizeof(d->no_count));
-	attach_tracing(d, MISS, d->config.misses_per_second > 0, &d->tracing[1], d->no_miss,
+	attach_tracing(d, PROGRAM_COUNT, d->config.fexit, &d->tracing[0], d->no_count,
+		sizeof(d->no_count));
+	attach_tracing(d, PROGRAM_MISS, d->config.misses_per_second > 0, &d->tracing[1], d->no_miss,
 		sizeof(d->no_miss));
 	return 0;
 }
@@ -444,11 +325,11 @@ static void watch_side(struct datapath *d, enum datapath_side side)
 
 /* Where the link would be pinned, something of an earlier agent may be. */
 static void keep_tracing(
-	const struct datapath *d, enum program program, const struct bpf_link *link)
+	const struct datapath *d, enum datapath_program program, const struct bpf_link *link)
 {
 	char path[PATH_MAX];
 
-	snprintf(path, sizeof(path), "%s/%s", d->pin, programs[program].link);
+	snprintf(path, sizeof(path), "%s/%s", d->pin, datapath_program_link(program));
 	(void)unlink(path);
 	/* without a pin it ends with this process, as it should when the kernel has no room */
 	if (link)
@@ -461,15 +342,16 @@ int datapath_keep(struct datapath *d)
 
 	d->kept = true;
 	for (int side = 0; side < DATAPATH_SIDES; side++) {
-		r = d->xdp[side].id ? datapath_attach_xdp_keep(programs[side_program[side]].name,
-					      d->config.ifindex[side], &d->xdp[side])
-				    : 0;
+		r = d->xdp[side].id
+			    ? datapath_attach_xdp_keep(datapath_program_name(side_program[side]),
+				      d->config.ifindex[side], &d->xdp[side])
+			    : 0;
 		first = first ?: r;
 		watch_side(d, side);
 	}
 	datapath_look(d, 0, NULL, NULL);
-	keep_tracing(d, COUNT, d->tracing[0]);
-	keep_tracing(d, MISS, d->tracing[1]);
+	keep_tracing(d, PROGRAM_COUNT, d->tracing[0]);
+	keep_tracing(d, PROGRAM_MISS, d->tracing[1]);
 	datapath_trim_cpus(d, d->config.cpus);
 	r = datapath_pin_settings(d->object, d->pin);
 	d->view->lease_ns = d->config.lease_ns;
@@ -493,8 +375,8 @@ static int remove_pins(const char *pin)
 	int r = 0;
 
 	for (int i = 0; i < PROGRAMS; i++)
-		if (programs[i].link)
-			remove_pin(pin, programs[i].link, &r);
+		if (datapath_program_link(i))
+			remove_pin(pin, datapath_program_link(i), &r);
 	for (size_t i = 0; i < sizeof(map_names) / sizeof(map_names[0]); i++)
 		remove_pin(pin, map_names[i], &r);
 	snprintf(path, sizeof(path), "%s/xdp", pin);
@@ -508,7 +390,7 @@ static void take_back(struct datapath *d)
 {
 	for (int side = DATAPATH_SIDES - 1; side >= 0; side--)
 		if (d->xdp[side].id)
-			datapath_attach_xdp_undo(programs[side_program[side]].name,
+			datapath_attach_xdp_undo(datapath_program_name(side_program[side]),
 				d->config.ifindex[side], &d->xdp[side]);
 	datapath_guard_undo(d);
 	if (d->first)
@@ -618,8 +500,8 @@ static int detach(const struct datapath_config *config)
 
 	for (int side = 0; side < DATAPATH_SIDES; side++) {
 		r = config->ifindex[side]
-			    ? datapath_attach_xdp_remove(
-				      programs[side_program[side]].name, config->ifindex[side])
+			    ? datapath_attach_xdp_remove(datapath_program_name(side_program[side]),
+				      config->ifindex[side])
 			    : 0;
 		first = first ?: r;
 	}

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * datapath_private.h - between the files of datapath.h: datapath.c opens and closes,
- * datapath_lock.c keeps others out, datapath_attach.c and datapath_tcx.c get one program onto its
- * interface and off it again, datapath_guard.c keeps it there, datapath_earlier.c knows what an
- * earlier agent has left, datapath_maps.c reads and writes the maps.
+ * datapath_lock.c keeps others out, datapath_programs.c has the programs as they are built,
+ * datapath_attach.c and datapath_tcx.c get one onto its interface and off it again,
+ * datapath_guard.c keeps it there, datapath_earlier.c knows what an earlier agent has left,
+ * datapath_maps.c reads and writes the maps.
  */
 #ifndef DATAPATH_PRIVATE_H
 #define DATAPATH_PRIVATE_H
@@ -65,6 +66,25 @@ struct datapath {
 };
 
 extern const char *const datapath_side_names[DATAPATH_SIDES]; /* for messages */
+
+enum datapath_program {
+	PROGRAM_STEER,
+	PROGRAM_CLEAR,
+	PROGRAM_SYNC,
+	PROGRAM_GUARD,
+	PROGRAM_COUNT,
+	PROGRAM_MISS,
+	PROGRAMS
+};
+
+const char *datapath_program_name(enum datapath_program program); /* as in bpf/ */
+/* Tracing: where its link is pinned, beside the maps. Others: NULL. */
+const char *datapath_program_link(enum datapath_program program);
+
+/* Its object with its settings, ready to be loaded; the caller closes it. NULL, errno: out of
+ * memory, or not as built. */
+struct bpf_object *datapath_program_open(
+	const struct datapath_config *config, enum datapath_program program);
 
 /* Both go with datapath_unlock(), also after an error. -ENOENT: there is no such folder. */
 int datapath_lock_pin(const char *pin, struct datapath_locks *ret, char *err, size_t err_size);
