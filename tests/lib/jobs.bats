@@ -193,24 +193,36 @@ counts() { [ "$(tail -n 1 "$LOGS/said")" = "$*" ]; }
 	said '^    why'
 }
 
-@test "a machine that died of its emulation is run once more, and once" {
-	judge died tap died bash -c 'dies "int3: 0000 [#1]" 125'
+@test "what failed is told once more at the end" {
+	judge a tap a prints 'ok 1' 'not ok 2 - b'
+	judge c verdict c bash -c 'echo why; false'
+	judge d exit 3
+	[ "$(scheduler remarks | sed 's/([^)]*)/()/')" = "FAILED a () 
+not ok 2 - b
+FAILED c ()
+    why
+FAILED d: it ended () without a test" ]
+}
+
+@test "a machine whose kernel died is run once more, and once" {
+	judge died tap died bash -c 'dies "BUG: a slab
+Kernel panic" 125'
 	counts 1 0 0
-	said 'once more'
-	judge always tap always bash -c 'echo x >>"$LOGS/tries"; echo "int3: 0000 [#1]"; exit 125'
+	said 'died after .* s .BUG: a slab.: once more'
+	judge always tap always bash -c 'echo x >>"$LOGS/tries"; echo "Kernel panic"; exit 125'
 	counts 0 1 0
 	[ "$(wc -l <"$LOGS/tries")" = 2 ]
 }
 
 @test "no other death is run again, nor one after a failed test" {
-	judge panic tap panic bash -c 'dies "Kernel panic" 125'
+	judge started tap started bash -c 'dies "virtiofsd does not start" 125'
 	counts 0 1 0
 	rmdir "$LOGS/died"
-	judge status tap status bash -c 'dies "int3: 0000 [#1]" 1'
+	judge status tap status bash -c 'dies "Kernel panic" 1'
 	counts 0 1 0
 	rmdir "$LOGS/died"
 	judge before tap before bash -c 'dies "not ok 1 a
-int3: 0000 [#1]" 125'
+Kernel panic" 125'
 	counts 0 1 0
 }
 

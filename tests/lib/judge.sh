@@ -9,12 +9,15 @@
 
 passed=0 failed=0 skipped=0
 
-# Now and then QEMU's emulation runs into a breakpoint that the kernel has taken out of its code
-# already, and the machine dies of it. That says nothing of the tests; what failed before it counts.
-emulation_died()
+# Now and then QEMU's emulation corrupts the machine's kernel, which dies of it: a breakpoint that it
+# has taken out already, a slab. That says nothing of the tests; what failed before it counts.
+machine_died()
 {
-	[ "$1" = 125 ] && grep -qE 'int3: [0-9]+ \[#' "$2" && ! grep -q '^not ok' "$2"
+	[ "$1" = 125 ] && grep -q 'Kernel panic' "$2" && ! grep -q '^not ok' "$2"
 }
+
+# Of what the kernel died.
+death_of() { grep -oE 'BUG: .*|Oops: .*|int3: .*|RIP: .*' "$1" | head -n 3 | paste -sd ' '; }
 
 # Prints what comes from stdin, in one piece.
 report()
@@ -30,6 +33,9 @@ report()
 
 log_tail() { tail -n 40 | sed 's/^/    /'; }
 
+# What failed or was run once more, for the end of a run, where it is found.
+remarks() { cat "$LOGS/remarks" 2>/dev/null; }
+
 # tap NAME COMMAND...: runs what prints TAP, reports what did not pass, and counts.
 tap()
 {
@@ -38,8 +44,10 @@ tap()
 	SECONDS=0
 	"$@" >"$log" 2>&1 </dev/null
 	status=$?
-	if emulation_died $status "$log"; then
-		echo "$name: the emulated machine died of its emulation after $SECONDS s: once more" | report
+	if machine_died $status "$log"; then
+		echo "$name: the machine died after $SECONDS s ($(death_of "$log")): once more" |
+			tee -a "$LOGS/remarks" | report
+		cp "$log" "$log.died"
 		"$@" >"$log" 2>&1 </dev/null
 		status=$?
 	fi
@@ -54,6 +62,10 @@ tap()
 		if [ "$not_ok" -gt 0 ] || [ $status -ne 0 ] || [ "$ok$skips" = 0 ]; then
 			echo "FAILED $name (status $status, $SECONDS s), see $log:"
 			grep -vE '^ok' "$log" | log_tail
+			{
+				echo "FAILED $name (status $status, $SECONDS s) $(death_of "$log")"
+				grep -E '^not ok' "$log" | grep -viE '# *skip'
+			} >>"$LOGS/remarks"
 		else
 			echo "passed $name ($ok tests, $SECONDS s)"
 		fi
@@ -78,6 +90,10 @@ verdict()
 		{
 			echo "FAILED $name ($SECONDS s), see $log:"
 			log_tail <"$log"
+			{
+				echo "FAILED $name ($SECONDS s)"
+				log_tail <"$log" | tail -n 5
+			} >>"$LOGS/remarks"
 		} | report
 	fi
 }
@@ -99,7 +115,7 @@ judge_count()
 
 	if ! read -ra count < <(cat "$LOGS/$1.count" 2>/dev/null) || [ "${count[*]}" = "0 0 0" ]; then
 		count=(0 1 0)
-		echo "FAILED $1: it ended (status $2) without a test" | report
+		echo "FAILED $1: it ended (status $2) without a test" | tee -a "$LOGS/remarks" | report
 	fi
 	passed=$((passed + count[0])) failed=$((failed + count[1])) skipped=$((skipped + count[2]))
 }
