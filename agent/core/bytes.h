@@ -8,6 +8,7 @@
 #ifndef BYTES_H
 #define BYTES_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -42,13 +43,12 @@ static inline void write_bytes(struct writer *w, const void *data, size_t len)
 		memcpy(p, data, len);
 }
 
-/* `width` low bytes of `value`, most significant first. */
+/* `width` low bytes of `value`, 1 to 8, most significant first. */
 static inline void write_uint(struct writer *w, uint64_t value, unsigned int width)
 {
-	uint8_t *p = writer_take(w, width);
+	uint64_t bytes = htobe64(value << (64 - 8 * width));
 
-	for (unsigned int i = 0; p && i < width; i++)
-		p[i] = (uint8_t)(value >> (8 * (width - 1 - i)));
+	write_bytes(w, &bytes, width);
 }
 
 static inline const uint8_t *reader_take(struct reader *r, size_t len)
@@ -73,14 +73,13 @@ static inline void read_bytes(struct reader *r, void *data, size_t len)
 		memset(data, 0, len);
 }
 
+/* `width` bytes, 1 to 8. */
 static inline uint64_t read_uint(struct reader *r, unsigned int width)
 {
-	const uint8_t *p = reader_take(r, width);
-	uint64_t value = 0;
+	uint64_t bytes = 0;
 
-	for (unsigned int i = 0; p && i < width; i++)
-		value = value << 8 | p[i];
-	return value;
+	read_bytes(r, &bytes, width);
+	return be64toh(bytes) >> (64 - 8 * width);
 }
 
 #endif

@@ -206,6 +206,8 @@ static void fill(struct member *m, uint8_t to)
 	struct other *o = &m->others[to];
 	uint8_t payload[WIRE_PAYLOAD];
 
+	if (!o->queue.count)
+		return;
 	while (o->queue.count && stream_room(&o->stream)) {
 		struct writer w = {.at = payload, .end = payload + sizeof(payload)};
 

@@ -17,7 +17,8 @@ static size_t literals_at(const uint8_t *at, const uint8_t *end)
 {
 	size_t n = 0;
 
-	while (at + n < end && n < PACK_LITERALS && zeros_at(at + n, end) < 2)
+	while (at + n < end && n < PACK_LITERALS &&
+		(at[n] != 0 || at + n + 1 == end || at[n + 1] != 0))
 		n++;
 	return n;
 }

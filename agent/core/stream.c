@@ -111,7 +111,7 @@ void stream_header(struct stream *s, struct wire_header *h)
 	h->ack_stream = s->heard_id;
 	h->ack = s->heard;
 	h->sack = 0;
-	for (unsigned int i = 0; i + 2 <= STREAM_WINDOW; i++)
+	for (unsigned int i = 0; s->early_count && i + 2 <= STREAM_WINDOW; i++)
 		if (s->early[(s->heard + 2 + i) % STREAM_WINDOW].bytes)
 			h->sack |= 1ULL << i;
 	s->ack_due = false;
@@ -142,11 +142,11 @@ static void acknowledged(struct stream *s, const struct wire_header *h)
 	s->behind = 0;
 	while (s->acked != h->ack)
 		drop(&s->sending[++s->acked % STREAM_WINDOW]);
-	for (unsigned int i = 0; i + 2 <= STREAM_WINDOW; i++) {
-		uint32_t seq = s->acked + 2 + i;
+	for (uint64_t sack = h->sack; sack; sack &= sack - 1) {
+		uint32_t seq = s->acked + 2 + (uint32_t)__builtin_ctzll(sack);
 		struct segment *segment = &s->sending[seq % STREAM_WINDOW];
 
-		if (!(h->sack >> i & 1) || seq - s->acked >= s->next - s->acked)
+		if (seq - s->acked >= s->next - s->acked)
 			continue;
 		if (segment->sent_us > latest_us)
 			latest_us = segment->sent_us;
@@ -171,6 +171,7 @@ enum stream_heard stream_hear(struct stream *s, const struct wire_header *h)
 		heard = same_life(h->stream, s->heard_id) ? STREAM_NEW : STREAM_NEW_LIFE;
 		s->heard_id = h->stream;
 		s->heard = 0;
+		s->early_count = 0;
 		drop_all(s->early);
 	}
 	acknowledged(s, h);
@@ -184,9 +185,10 @@ void stream_arrived(struct stream *s, uint32_t seq, const void *payload, size_t 
 	struct segment *segment = &s->early[seq % STREAM_WINDOW];
 
 	s->ack_due = true;
-	if (seq - s->heard - 1 < STREAM_WINDOW && !segment->bytes)
-		(void)keep(
-			segment, payload, len); /* no memory: as if lost, it will be sent again */
+	if (seq - s->heard - 1 >= STREAM_WINDOW || segment->bytes)
+		return;
+	if (keep(segment, payload, len) == 0) /* no memory: as if lost, it will be sent again */
+		s->early_count++;
 }
 
 const uint8_t *stream_take(struct stream *s, size_t *ret_len)
@@ -200,6 +202,7 @@ const uint8_t *stream_take(struct stream *s, size_t *ret_len)
 void stream_taken(struct stream *s)
 {
 	s->heard++;
+	s->early_count--;
 	s->ack_due = true;
 	drop(&s->early[s->heard % STREAM_WINDOW]);
 }

@@ -33,6 +33,7 @@ struct stream {
 	uint64_t heard_id;
 	uint32_t heard;
 	struct segment early[STREAM_WINDOW];
+	unsigned int early_count;
 	bool ack_due;
 };
 
