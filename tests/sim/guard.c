@@ -14,8 +14,8 @@ static const struct espalier_sa *guard_entry(
 	const struct world *w, const struct machine *machine, unsigned int child)
 {
 	for (unsigned int i = 0; i < w->n_children; i++)
-		if (machine->sas[i].guarded && memcmp(&w->children[i].key, &w->children[child].key,
-						       sizeof(w->children[i].key)) == 0)
+		if (machine->sas[i].guarded &&
+			same_key(&w->children[i].key, &w->children[child].key))
 			return &machine->sas[i].guard;
 	return NULL;
 }

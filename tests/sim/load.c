@@ -140,13 +140,15 @@ static uint8_t owner_at(const struct world *w, unsigned int id, unsigned int chi
 	const struct machine *machine = &w->machines[id];
 	const struct child *c = &w->children[child];
 	const struct kernel_sa *sa = &machine->sas[child];
-	const struct pin *pin = machine_pin(machine, &c->key);
-	uint16_t bucket = (uint16_t)espalier_bucket(__builtin_bswap32(c->key.spi), w->hash);
+	const struct pin *pin;
 
-	if (c->facts.direction == ESPALIER_IN)
-		return machine_owner(machine, bucket, pin ? pin->flow.pinned : 0);
-	return sa->guarded ? machine_owner(machine, sa->guard.bucket, sa->guard.pinned)
-			   : machine->member;
+	if (c->facts.direction == ESPALIER_OUT)
+		return sa->guarded ? machine_owner(machine, sa->guard.bucket, sa->guard.pinned)
+				   : machine->member;
+	pin = machine_pin(machine, &c->key);
+	return machine_owner(machine,
+		(uint16_t)espalier_bucket(__builtin_bswap32(c->key.spi), w->hash),
+		pin ? pin->flow.pinned : 0);
 }
 
 /* The machine to which what is for a member comes: to it or its clone, as it happens. */

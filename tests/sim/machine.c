@@ -303,14 +303,16 @@ static void audit(struct world *w, unsigned int id)
 	}
 	for (unsigned int i = 0; i < w->n_children; i++) {
 		const struct record *r = table_find(t, &w->children[i].key);
-		struct member_record record = kernel_record(w, id, i, body);
+		struct member_record record;
 
 		if (!machine->sas[i].present)
 			continue;
-		if (!(r && r->installed))
-			member_added(machine->agent, &record);
-		else
+		if (r && r->installed) {
 			read_counter(w, id, i, r);
+			continue;
+		}
+		record = kernel_record(w, id, i, body);
+		member_added(machine->agent, &record);
 	}
 	machine->gap = false;
 }

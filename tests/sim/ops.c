@@ -10,7 +10,7 @@
 static int child_by_key(const struct world *w, const struct record_key *key, uint64_t birth)
 {
 	for (unsigned int i = 0; i < w->n_children; i++)
-		if (memcmp(&w->children[i].key, key, sizeof(*key)) == 0 &&
+		if (same_key(&w->children[i].key, key) &&
 			(w->children[i].facts.birth == birth || birth == 0))
 			return (int)i;
 	return -1;
@@ -21,7 +21,7 @@ int machine_child(
 	const struct world *w, const struct machine *machine, const struct record_key *key)
 {
 	for (unsigned int i = 0; i < w->n_children; i++)
-		if (machine->sas[i].present && memcmp(&w->children[i].key, key, sizeof(*key)) == 0)
+		if (machine->sas[i].present && same_key(&w->children[i].key, key))
 			return (int)i;
 	return -1;
 }
@@ -29,7 +29,7 @@ int machine_child(
 const struct pin *machine_pin(const struct machine *machine, const struct record_key *key)
 {
 	for (unsigned int i = 0; i < SAS; i++)
-		if (memcmp(&machine->pins[i].key, key, sizeof(*key)) == 0)
+		if (same_key(&machine->pins[i].key, key))
 			return &machine->pins[i];
 	return NULL;
 }
@@ -102,7 +102,7 @@ static int install(struct world *w, unsigned int id, const struct record_install
 	if (world_chance(w, 5))
 		return -ENOMEM;
 	for (unsigned int i = 0; i < w->n_children; i++)
-		if (i != index && memcmp(&w->children[i].key, key, sizeof(*key)) == 0)
+		if (i != index && same_key(&w->children[i].key, key))
 			machine->sas[i].present = false;
 	if (machine->sas[index].present)
 		world_fail(w, "member %u installs SA %u twice", id, index);
@@ -199,7 +199,7 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 		return;
 	/* One entry a key, as in the map. */
 	for (unsigned int i = 0; i < c->world->n_children; i++)
-		if (memcmp(&c->world->children[i].key, key, sizeof(*key)) == 0)
+		if (same_key(&c->world->children[i].key, key))
 			machine->sas[i].guarded = false;
 	if (sa) {
 		int child = child_by_key(c->world, key, sa->birth);
@@ -290,8 +290,7 @@ static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
 	if (dying(machine))
 		return;
 	for (uint32_t i = 0; i < machine->journaled + machine->queued; i++)
-		if (machine->journal[i].birth == birth &&
-			memcmp(&machine->journal[i].key, key, sizeof(*key)) == 0)
+		if (machine->journal[i].birth == birth && same_key(&machine->journal[i].key, key))
 			machine->journal[i].birth = 0; /* compacted away */
 }
 

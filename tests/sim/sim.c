@@ -161,8 +161,7 @@ static uint64_t content(const struct member *m)
 
 		if (!r || !r->digest)
 			continue;
-		h = hash_bytes(0, &r->key, sizeof(r->key));
-		h = hash_add(h, r->facts.birth);
+		h = hash_add(table_name(r), r->facts.birth);
 		h = hash_add(h, r->version << 8 | r->author);
 		sum += hash_add(h, (uint64_t)r->pinned << 24 | r->bucket << 8 | r->creator);
 	}
@@ -171,8 +170,10 @@ static uint64_t content(const struct member *m)
 
 static bool all_agree(const struct world *w)
 {
+	uint64_t first = content(w->machines[0].agent);
+
 	for (unsigned int id = 1; id < w->members; id++)
-		if (content(w->machines[id].agent) != content(w->machines[0].agent))
+		if (content(w->machines[id].agent) != first)
 			return false;
 	return true;
 }

@@ -9,6 +9,8 @@
 #ifndef WORLD_H
 #define WORLD_H
 
+#include <string.h>
+
 #include "core/member.h"
 
 #define MACHINES (ESPALIER_MEMBERS + 1)
@@ -217,6 +219,12 @@ uint64_t world_random(struct world *w, uint64_t below);
 bool world_chance(struct world *w, unsigned int of_1000);
 __attribute__((format(printf, 2, 3))) void world_fail(struct world *w, const char *format, ...);
 __attribute__((format(printf, 2, 3))) void world_say(struct world *w, const char *format, ...);
+
+/* Most differ by the SPI. */
+static inline bool same_key(const struct record_key *a, const struct record_key *b)
+{
+	return a->spi == b->spi && memcmp(a, b, sizeof(*a)) == 0;
+}
 
 /* ops.c */
 struct machine_context {
