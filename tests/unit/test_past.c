@@ -267,6 +267,49 @@ static void test_ended_key_stays_shut_over_a_restart(void **state)
 		assert_false(gateways[id].sas[0].guarded);
 }
 
+/* Nothing is forgotten unless all members were together for as long. */
+
+/* It hears the others, they do not hear it: nobody can send it again what its kernel lost. */
+static void test_unheard_member_forgets_nothing(void **state)
+{
+	const struct record_key key = sa_key(0);
+	struct gateway *g = &gateways[1];
+
+	(void)state;
+	create(0, 0, 77);
+	run(100);
+	assert_true(record_of(2, 0)->upto[1] > 0);
+	g->mute = true;
+	run(200);
+	g->sas[0].present = false;
+	member_missing(g->m, &key);
+	run(2 * TOMBSTONE_US / 1000 + 500);
+	g->mute = false;
+	run(1000);
+	assert_int_equal(g->journals_old, 0);
+	assert_int_equal(all_notices(1), 0);
+	assert_true(g->sas[0].present);
+	assert_false(is_shut(&g->sas[0]));
+	assert_int_equal(member_fenced(g->m), 0);
+}
+
+static void test_tombstones_wait_for_who_was_away(void **state)
+{
+	(void)state;
+	create(0, 0, 77);
+	run(100);
+	power_off(2);
+	end(owner_of(0) == 2 ? 0 : owner_of(0), 0);
+	run(2 * TOMBSTONE_US / 1000);
+	start(2);
+	run(TOMBSTONE_US / 1000 - 100);
+	for (unsigned int id = 0; id < 2; id++)
+		assert_true(is_shut(&gateways[id].sas[0]));
+	run(500);
+	for (unsigned int id = 0; id < 2; id++)
+		assert_false(gateways[id].sas[0].guarded);
+}
+
 /* An old journal. */
 
 static uint8_t put_old_journal_back(void)
@@ -424,6 +467,8 @@ int main(void)
 		IN_CLUSTER(test_ended_key_stays_shut),
 		IN_CLUSTER(test_ended_key_with_other_keys),
 		IN_CLUSTER(test_ended_key_stays_shut_over_a_restart),
+		IN_CLUSTER(test_unheard_member_forgets_nothing),
+		IN_CLUSTER(test_tombstones_wait_for_who_was_away),
 		IN_CLUSTER(test_old_journal_is_noticed),
 		IN_CLUSTER(test_old_journal_once_more),
 		IN_CLUSTER(test_lie_about_our_blocks),
