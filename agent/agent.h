@@ -5,7 +5,8 @@
  *
  *   espalierd.c      waits for events
  *   start.c          starts the parts
- *   control.c        answers espalierctl; control_ike.c: what an IKE daemon needs
+ *   control.c        serves espalierctl; control_answer.c: what it is told; control_ike.c: what an
+ *                    IKE daemon needs
  *   audit.c          compares the kernel with the core's records
  *   progress.c       how far a member that joins has come
  *   events.c         hands what happens to the core; events_kernel.c: what happens to SAs
@@ -212,6 +213,9 @@ int control_open(const char *path, struct control **ret, char *err, size_t err_s
 void control_close(struct control *c); /* removes the socket, and its folder if it was made */
 int control_fd(const struct control *c); /* an epoll set */
 void control_process(struct control *c, const struct agent *a);
+
+/* control_answer.c: to one request, which it changes; owned by the caller. */
+struct json_object *control_answer(const struct agent *a, char *request);
 
 /* control_ike.c: what each member's IKE daemon is to be told; owned by the caller. */
 struct json_object *control_ike_config(const struct config *c);
