@@ -60,7 +60,7 @@ struct progress {
 struct watch {
 	pthread_t thread;
 	bool open, runs;
-	int changes, end; /* what the thread waits for */
+	int begin, changes, end; /* what the thread waits for */
 	int news; /* an event: call events_watch() */
 	atomic_bool good; /* all is where it has to be */
 	atomic_bool gap; /* the guard is not, or was not for a while */
@@ -168,9 +168,9 @@ bool audit_turn(struct agent *a, uint64_t now_us);
 void progress_tick(struct agent *a, uint64_t now_us);
 bool progress_goes_on(const struct agent *a); /* what the last tick has measured still holds */
 
-/* watch.c. From its start on only its thread calls datapath_look(). */
+/* watch.c. From its beginning on only its thread calls datapath_look(). */
 int watch_open(struct agent *a, char *err, size_t err_size);
-int watch_start(struct agent *a, char *err, size_t err_size);
+void watch_begin(struct agent *a);
 void watch_close(struct agent *a);
 int watch_fd(const struct agent *a); /* readable: call events_watch() */
 bool watch_is_good(const struct agent *a);

@@ -334,9 +334,7 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 	if (r < 0)
 		agent_say("something that an earlier agent left in %s cannot be removed: %s",
 			a->config.pin_path, strerror(-r));
-	r = watch_start(a, err, err_size);
-	if (r < 0)
-		return r;
+	watch_begin(a);
 	if (journal_is_new(a->journal))
 		agent_say("%s: a new journal is begun; SAs older than it are not ours until they "
 			  "are rekeyed",

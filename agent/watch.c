@@ -89,9 +89,11 @@ static void *run(void *ctx)
 	struct agent *a = ctx;
 	struct watch *w = &a->watch;
 	struct pollfd fds[] = {
-		{.fd = w->changes, .events = POLLIN}, {.fd = w->end, .events = POLLIN}};
+		{.fd = w->begin, .events = POLLIN}, {.fd = w->end, .events = POLLIN}};
 	uint64_t all_due_us = 0;
 
+	(void)poll(fds, 2, -1);
+	fds[0].fd = w->changes;
 	for (;;) {
 		uint64_t now_us = agent_now_us();
 
@@ -128,26 +130,24 @@ int watch_open(struct agent *a, char *err, size_t err_size)
 	int r;
 
 	w->changes = change_open();
+	w->begin = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	w->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	w->end = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	w->open = true;
-	r = w->changes < 0 ? w->changes : w->news < 0 || w->end < 0 ? -errno : 0;
+	r = w->changes < 0 ? w->changes : w->begin < 0 || w->news < 0 || w->end < 0 ? -errno : 0;
+	if (r == 0)
+		r = start_thread(a);
+	w->runs = r == 0;
 	if (r < 0)
 		snprintf(err, err_size, "cannot watch over the guard: %s", strerror(-r));
 	return r;
 }
 
-int watch_start(struct agent *a, char *err, size_t err_size)
+void watch_begin(struct agent *a)
 {
-	int r;
-
 	datapath_look(a->datapath, 0, say, a);
 	conclude(a);
-	r = start_thread(a);
-	a->watch.runs = r == 0;
-	if (r < 0)
-		snprintf(err, err_size, "cannot watch over the guard: %s", strerror(-r));
-	return r;
+	(void)eventfd_write(a->watch.begin, 1);
 }
 
 void watch_close(struct agent *a)
@@ -161,6 +161,7 @@ void watch_close(struct agent *a)
 	if (!w->open)
 		return;
 	close(w->changes);
+	close(w->begin);
 	close(w->news);
 	close(w->end);
 }
