@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "config_report.h"
+#include "io/interface.h"
 
 #define KEY_FILE_MAX 4096
 
@@ -189,8 +190,13 @@ static int check_keys(struct check *check)
 
 static int check_interface(const struct check *check, enum config_key key, const char *name)
 {
-	if (name[0] == '\0' || if_nametoindex(name) > 0)
+	int index = name[0] ? interface_index(name) : 0;
+
+	if (index >= 0)
 		return 0;
+	if (index != -ENODEV)
+		return fail(check, check->config->line[key], -index,
+			"cannot look for the interface %s: %s", name, strerror(-index));
 	return fail(check, check->config->line[key], ENODEV,
 		"interface %s is not there: create it or name another", name);
 }

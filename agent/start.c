@@ -13,6 +13,7 @@
 
 #include "agent.h"
 #include "io/digest.h"
+#include "io/interface.h"
 
 #define TOMBSTONE_US 600000000ULL
 #define REPAIR_US 1000000
@@ -299,9 +300,18 @@ int agent_prepare(struct agent *a, char *err, size_t err_size)
 	};
 	int r;
 
-	for (unsigned int side = 0; side < DATAPATH_SIDES; side++)
-		a->ifindex[side] = names[side][0] ? if_nametoindex(names[side]) : 0;
 	a->groups = -1;
+	for (unsigned int side = 0; side < DATAPATH_SIDES; side++) {
+		if (!names[side][0])
+			continue;
+		r = interface_index(names[side]);
+		if (r < 0) {
+			snprintf(err, err_size, "cannot look for the interface %s: %s", names[side],
+				strerror(-r));
+			return r;
+		}
+		a->ifindex[side] = (unsigned int)r;
+	}
 	a->positions = calloc(a->config.max_sas, sizeof(*a->positions));
 	if (!a->positions)
 		return -ENOMEM;

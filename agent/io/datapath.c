@@ -20,6 +20,7 @@
 #include <xdp/libxdp.h>
 
 #include "io/datapath_private.h"
+#include "io/interface.h"
 
 #define BPFFS "/sys/fs/bpf"
 
@@ -94,10 +95,23 @@ static bool is_bpffs(const char *path)
 	return statfs(path, &s) == 0 && (unsigned long)s.f_type == BPF_FS_MAGIC;
 }
 
-static int check_machine(const struct datapath_config *config, char *err, size_t err_size)
+static int find_interface(const struct datapath_config *config, enum datapath_side side,
+	char ret_name[static IF_NAMESIZE], char *err, size_t err_size)
 {
-	char name[IF_NAMESIZE];
+	unsigned int ifindex = config->ifindex[side];
+	int r = interface_name(ifindex, ret_name);
 
+	if (r == 0)
+		return 0;
+	if (r == -ENODEV)
+		return fail(r, err, err_size, "the %s interface (index %u) is not there",
+			datapath_side_names[side], ifindex);
+	return fail(r, err, err_size, "cannot look for the %s interface (index %u): %s",
+		datapath_side_names[side], ifindex, strerror(-r));
+}
+
+static int check_machine(char *err, size_t err_size)
+{
 	if (!may_use_bpf())
 		return fail(-EPERM, err, err_size,
 			"not allowed to load BPF programs (CAP_BPF): run as root, or with "
@@ -106,13 +120,18 @@ static int check_machine(const struct datapath_config *config, char *err, size_t
 		return fail(-ENOTSUP, err, err_size,
 			"this kernel has no BTF (/sys/kernel/btf/vmlinux): use one that is built "
 			"with CONFIG_DEBUG_INFO_BTF=y");
-	for (int side = 0; side < DATAPATH_SIDES; side++)
-		if ((config->ifindex[side] || side == DATAPATH_OUTER) &&
-			!if_indextoname(config->ifindex[side], name))
-			return fail(-ENODEV, err, err_size,
-				"the %s interface (index %u) is not there",
-				datapath_side_names[side], config->ifindex[side]);
 	return 0;
+}
+
+static int find_interfaces(struct datapath *d, char *err, size_t err_size)
+{
+	int r = 0;
+
+	for (int side = 0; r == 0 && side < DATAPATH_SIDES; side++)
+		if (d->config.ifindex[side] || side == DATAPATH_OUTER)
+			r = find_interface(
+				&d->config, side, d->guards.side[side].name, err, err_size);
+	return r;
 }
 
 /* libxdp keeps its dispatchers on the machine's bpffs; a namespace may not have that. */
@@ -319,7 +338,7 @@ static void watch_side(struct datapath *d, enum datapath_side side)
 	struct datapath_watched *watched = &d->guards.side[side];
 
 	watched->ifindex = d->config.ifindex[side];
-	if (watched->ifindex && if_indextoname(watched->ifindex, watched->name))
+	if (watched->ifindex)
 		(void)bpf_xdp_query_id((int)watched->ifindex, 0, &watched->program);
 }
 
@@ -446,13 +465,15 @@ int datapath_open(
 			"%u SAs",
 			config->self, config->members, config->block_bits, config->max_sas);
 	set_print(config->debug);
-	r = check_machine(config, err, err_size);
+	r = check_machine(err, err_size);
 	if (r < 0)
 		return r;
 	d = new_datapath(config);
 	if (!d)
 		return fail(-ENOMEM, err, err_size, "out of memory");
-	r = take_locks(d, err, err_size);
+	r = find_interfaces(d, err, err_size);
+	if (r == 0)
+		r = take_locks(d, err, err_size);
 	if (r == 0) {
 		choose_dispatcher_bpffs(config->pin);
 		r = load_guard(d, err, err_size);

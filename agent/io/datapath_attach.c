@@ -10,14 +10,18 @@
 #include <unistd.h>
 #include <xdp/libxdp.h>
 
+#include "io/interface.h"
+
 #define TC_PRIORITY                                                                                \
 	1 /* the first: no other program may let a packet out before the guard sees it */
 #define TC_HANDLE 0x45737001 /* ours among the BPF programs of that priority */
 #define DISPATCHER_PROGRAMS 10 /* libxdp's limit */
 
-static const char *interface_name(unsigned int ifindex, char buf[static IF_NAMESIZE])
+static const char *name_of(unsigned int ifindex, char ret[static IF_NAMESIZE])
 {
-	return if_indextoname(ifindex, buf) ? buf : "?";
+	if (interface_name(ifindex, ret) < 0)
+		snprintf(ret, IF_NAMESIZE, "%u", ifindex);
+	return ret;
 }
 
 /* The kernel keeps 15 characters of a program's name. */
@@ -160,7 +164,7 @@ int datapath_attach_xdp(struct bpf_object *object, const char *program, unsigned
 			"%s: the XDP program \"%s\" is attached there alone, so %s cannot be "
 			"added; "
 			"remove it (ip link set dev %s xdp off) or use another interface",
-			interface_name(ifindex, name), xdp_program__name(alone), program, name);
+			name_of(ifindex, name), xdp_program__name(alone), program, name);
 		r = -EBUSY;
 		goto finish;
 	}
@@ -171,7 +175,7 @@ int datapath_attach_xdp(struct bpf_object *object, const char *program, unsigned
 			present ? xdp_multiprog__attach_mode(present) : XDP_MODE_UNSPEC, ret);
 	if (r < 0)
 		snprintf(err, err_size, "%s: cannot attach the XDP program %s: %s",
-			interface_name(ifindex, name), program, strerror(-r));
+			name_of(ifindex, name), program, strerror(-r));
 	else
 		*ret_mode = xdp_mode(ifindex);
 finish:
@@ -255,7 +259,7 @@ int datapath_attach_tc(struct bpf_object *object, unsigned int ifindex, struct d
 	snprintf(err, err_size,
 		"%s: cannot attach the guard at tc egress, priority %d: %s (is something else "
 		"there? see: tc filter show dev %s egress)",
-		interface_name(ifindex, name), TC_PRIORITY, strerror(-r), name);
+		name_of(ifindex, name), TC_PRIORITY, strerror(-r), name);
 	return r;
 }
 

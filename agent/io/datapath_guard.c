@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "io/datapath_private.h"
+#include "io/interface.h"
 
 #define LOOPBACK 1 /* ifindex, in every network namespace */
 
@@ -261,11 +262,13 @@ static void look_at(const struct looking *l, unsigned int ifindex)
 	struct datapath_guards *g = &l->d->guards;
 	struct datapath_watched *watched = find(g, ifindex);
 	char name[IF_NAMESIZE];
+	int r;
 
 	if (ifindex == LOOPBACK)
 		return;
-	if (!if_indextoname(ifindex, name)) {
-		if (watched)
+	r = interface_name(ifindex, name);
+	if (r < 0) {
+		if (watched && r == -ENODEV)
 			drop(g, watched);
 		return;
 	}
@@ -310,11 +313,11 @@ static void replace_side(const struct looking *l, enum datapath_side side, unsig
 static void look_at_side(const struct looking *l, enum datapath_side side)
 {
 	struct datapath_watched *watched = &l->d->guards.side[side], now = *watched;
-	unsigned int ifindex = watched->name[0] ? if_nametoindex(watched->name) : 0;
+	int found = watched->name[0] ? interface_index(watched->name) : 0, r;
+	unsigned int ifindex = (unsigned int)found;
 	bool is_new = ifindex != watched->ifindex;
-	int r;
 
-	if (!ifindex)
+	if (found <= 0)
 		return; /* it is not there now */
 	if (is_new) {
 		replace_side(l, side, ifindex);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "io/datapath_private.h"
+#include "io/interface.h"
 #include "io/lock.h"
 
 int datapath_lock_pin(const char *pin, struct datapath_locks *ret, char *err, size_t err_size)
@@ -37,16 +38,17 @@ int datapath_lock_interfaces(const struct datapath_config *config, struct datapa
 	char *err, size_t err_size)
 {
 	for (int side = 0; side < DATAPATH_SIDES; side++) {
-		char name[IF_NAMESIZE] = "?";
+		char name[IF_NAMESIZE];
 		int fd;
 
 		if (!config->ifindex[side] || is_locked_already(config, side))
 			continue;
+		if (interface_name(config->ifindex[side], name) < 0)
+			snprintf(name, sizeof(name), "%u", config->ifindex[side]);
 		fd = lock_interface(config->ifindex[side]);
 		ret->side[side] = fd < 0 ? -1 : fd;
 		if (fd >= 0)
 			continue;
-		if_indextoname(config->ifindex[side], name);
 		if (fd == -EBUSY)
 			snprintf(err, err_size,
 				"the %s interface %s is in use by another espalierd: stop that "

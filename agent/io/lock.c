@@ -15,6 +15,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "io/interface.h"
+
 /* Who has the flock of that file; 0: not known, as of another PID namespace. */
 static int find_holder(const struct stat *st)
 {
@@ -94,8 +96,9 @@ int lock_interface(unsigned int ifindex)
 	socklen_t size;
 	int fd, r;
 
-	if (!if_indextoname(ifindex, name))
-		return -errno;
+	r = interface_name(ifindex, name);
+	if (r < 0)
+		return r;
 	r = snprintf(
 		address.sun_path + 1, sizeof(address.sun_path) - 1, "espalier/interface/%s", name);
 	size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)r);

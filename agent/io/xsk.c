@@ -20,6 +20,7 @@
 #include <xdp/xsk.h>
 
 #include "espalier.h"
+#include "io/interface.h"
 
 #define FRAME_SIZE 2048
 #define RX_FRAMES 4096 /* of all queues together; powers of two, as the rings are that long */
@@ -286,9 +287,12 @@ int xsk_open(const struct xsk_config *config, struct xsk **ret, char *err, size_
 	struct xsk *x;
 	int r;
 
-	if (!if_indextoname(config->ifindex, name) || interface_ask(name, mac, &count) < 0) {
-		snprintf(err, err_size, "there is no interface %u", config->ifindex);
-		return -ENODEV;
+	r = interface_name(config->ifindex, name);
+	if (r == 0)
+		r = interface_ask(name, mac, &count);
+	if (r < 0) {
+		snprintf(err, err_size, "interface %u: %s", config->ifindex, strerror(-r));
+		return r;
 	}
 	x = calloc(1, sizeof(*x) + count * sizeof(x->queues[0]));
 	if (!x) {

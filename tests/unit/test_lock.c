@@ -184,7 +184,7 @@ static void test_interface(void **state)
 	(void)state;
 	assert_true(fd >= 0);
 	assert_int_equal(lock_interface(lo), -EBUSY);
-	assert_int_equal(lock_interface(999999), -ENXIO);
+	assert_int_equal(lock_interface(999999), -ENODEV);
 	child = fork();
 	if (child == 0)
 		_exit(unshare(CLONE_NEWNET) < 0 || lock_interface(lo) < 0);
