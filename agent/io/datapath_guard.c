@@ -288,7 +288,9 @@ static void look_at_all(const struct looking *l)
 	struct datapath_guards *g = &l->d->guards;
 	struct if_nameindex *all = if_nameindex();
 
-	for (struct if_nameindex *i = all; i && i->if_index; i++)
+	if (!all)
+		return; /* as above */
+	for (struct if_nameindex *i = all; i->if_index; i++)
 		look_at(l, i->if_index);
 	if_freenameindex(all);
 	for (size_t i = g->count; i-- > 0;)
@@ -394,7 +396,9 @@ int datapath_guard_remove_all(void)
 	struct if_nameindex *all = if_nameindex();
 	int first = 0;
 
-	for (struct if_nameindex *i = all; i && i->if_index; i++) {
+	if (!all)
+		return -errno;
+	for (struct if_nameindex *i = all; i->if_index; i++) {
 		int r = i->if_index == LOOPBACK ? 0 : datapath_guard_remove(i->if_index);
 
 		first = first ?: r;
