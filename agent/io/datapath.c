@@ -355,6 +355,42 @@ static void keep_tracing(
 		(void)bpf_obj_pin(bpf_link__fd(link), path);
 }
 
+static struct datapath_map_ids pinned_maps(const char *pin)
+{
+	struct datapath_map_ids maps = {0};
+
+	for (size_t i = 0; i < sizeof(map_names) / sizeof(map_names[0]); i++) {
+		struct bpf_map_info info = {};
+		__u32 size = sizeof(info);
+		char path[PATH_MAX];
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/%s", pin, map_names[i]);
+		fd = bpf_obj_get(path);
+		if (fd < 0)
+			continue;
+		if (bpf_obj_get_info_by_fd(fd, &info, &size) == 0)
+			maps.ids[maps.n++] = info.id;
+		close(fd);
+	}
+	return maps;
+}
+
+/* What an earlier agent has put on interfaces that are not ours any more; ifindex: by side. */
+static int leave_others(const char *pin, const unsigned int ifindex[DATAPATH_SIDES])
+{
+	const struct datapath_map_ids maps = pinned_maps(pin);
+	int first = 0;
+
+	for (int side = 0; side < DATAPATH_SIDES; side++) {
+		int r = datapath_attach_xdp_leave(
+			datapath_program_name(side_program[side]), &maps, ifindex[side]);
+
+		first = first ?: r;
+	}
+	return first;
+}
+
 int datapath_keep(struct datapath *d)
 {
 	int first = 0, r;
@@ -368,6 +404,8 @@ int datapath_keep(struct datapath *d)
 		first = first ?: r;
 		watch_side(d, side);
 	}
+	r = leave_others(d->pin, d->config.ifindex);
+	first = first ?: r;
 	datapath_look(d, 0, NULL, NULL);
 	keep_tracing(d, PROGRAM_COUNT, d->tracing[0]);
 	keep_tracing(d, PROGRAM_MISS, d->tracing[1]);
@@ -517,7 +555,7 @@ void datapath_close(struct datapath *d)
 
 static int detach(const struct datapath_config *config)
 {
-	int first = 0, r;
+	int first = leave_others(config->pin, config->ifindex), r;
 
 	for (int side = 0; side < DATAPATH_SIDES; side++) {
 		r = config->ifindex[side]

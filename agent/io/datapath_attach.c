@@ -16,6 +16,7 @@
 	1 /* the first: no other program may let a packet out before the guard sees it */
 #define TC_HANDLE 0x45737001 /* ours among the BPF programs of that priority */
 #define DISPATCHER_PROGRAMS 10 /* libxdp's limit */
+#define PROGRAM_MAPS 64 /* the kernel's */
 
 static const char *name_of(unsigned int ifindex, char ret[static IF_NAMESIZE])
 {
@@ -94,8 +95,38 @@ static int xdp_replace_alone(struct bpf_object *object, unsigned int ifindex,
 	return 0;
 }
 
-/* Removes programs of that name from the interface: the one with this id, or all others. */
-static int xdp_remove(const char *program, unsigned int ifindex, uint32_t id, bool others)
+/* Programs of one name on an interface. */
+struct which {
+	const char *name;
+	uint32_t id; /* this one, or ... */
+	bool others; /* ... all but it */
+	const struct datapath_map_ids
+		*maps; /* those that have one of these; NULL: whatever they have */
+};
+
+static bool has_map(int program, const struct datapath_map_ids *maps)
+{
+	uint32_t ids[PROGRAM_MAPS];
+	struct bpf_prog_info info = {.nr_map_ids = PROGRAM_MAPS, .map_ids = (uintptr_t)ids};
+	uint32_t size = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(program, &info, &size) < 0)
+		return false;
+	for (uint32_t i = 0; i < info.nr_map_ids && i < PROGRAM_MAPS; i++)
+		for (unsigned int k = 0; k < maps->n; k++)
+			if (ids[i] == maps->ids[k])
+				return true;
+	return false;
+}
+
+static bool is_meant(const struct which *which, const struct xdp_program *found)
+{
+	return is_ours(xdp_program__name(found), which->name) &&
+	       (xdp_program__id(found) == which->id) != which->others &&
+	       (!which->maps || has_map(xdp_program__fd(found), which->maps));
+}
+
+static int xdp_remove(const struct which *which, unsigned int ifindex)
 {
 	struct xdp_program *remove[DISPATCHER_PROGRAMS], *found = NULL;
 	struct xdp_multiprog *present = xdp_present(ifindex);
@@ -108,14 +139,12 @@ static int xdp_remove(const char *program, unsigned int ifindex, uint32_t id, bo
 	mode = xdp_multiprog__attach_mode(present);
 	if (xdp_multiprog__is_legacy(present)) {
 		found = xdp_multiprog__main_prog(present);
-		if (found && is_ours(xdp_program__name(found), program) &&
-			(xdp_program__id(found) == id) != others)
+		if (found && is_meant(which, found))
 			r = xdp_program__detach(found, ifindex, mode, 0);
 	} else {
 		while (n < DISPATCHER_PROGRAMS &&
 			(found = xdp_multiprog__next_prog(found, present)))
-			if (is_ours(xdp_program__name(found), program) &&
-				(xdp_program__id(found) == id) != others)
+			if (is_meant(which, found))
 				remove[n++] = found;
 		if (n > 0)
 			r = xdp_program__detach_multi(remove, n, ifindex, mode, 0);
@@ -186,7 +215,9 @@ finish:
 int datapath_attach_xdp_keep(
 	const char *program, unsigned int ifindex, const struct datapath_place *place)
 {
-	return xdp_remove(program, ifindex, place->id, true);
+	const struct which which = {.name = program, .id = place->id, .others = true};
+
+	return xdp_remove(&which, ifindex);
 }
 
 bool datapath_has_xdp(const char *program, unsigned int ifindex)
@@ -206,17 +237,38 @@ bool datapath_has_xdp(const char *program, unsigned int ifindex)
 
 int datapath_attach_xdp_remove(const char *program, unsigned int ifindex)
 {
-	return xdp_remove(program, ifindex, 0, true);
+	const struct which which = {.name = program, .others = true};
+
+	return xdp_remove(&which, ifindex);
+}
+
+int datapath_attach_xdp_leave(
+	const char *program, const struct datapath_map_ids *maps, unsigned int ifindex)
+{
+	const struct which which = {.name = program, .others = true, .maps = maps};
+	struct if_nameindex *all = if_nameindex();
+	int first = 0;
+
+	if (!all)
+		return -errno;
+	for (struct if_nameindex *i = all; i->if_index; i++) {
+		int r = i->if_index == ifindex ? 0 : xdp_remove(&which, i->if_index);
+
+		first = first ?: r;
+	}
+	if_freenameindex(all);
+	return first;
 }
 
 void datapath_attach_xdp_undo(
 	const char *program, unsigned int ifindex, const struct datapath_place *place)
 {
+	const struct which which = {.name = program, .id = place->id};
 	struct xdp_multiprog *present;
 	bool generic;
 
 	if (place->before < 0) {
-		(void)xdp_remove(program, ifindex, place->id, false);
+		(void)xdp_remove(&which, ifindex);
 		return;
 	}
 	present = xdp_present(ifindex);

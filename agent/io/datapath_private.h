@@ -120,6 +120,15 @@ int datapath_attach_xdp_keep(
 	const char *program, unsigned int ifindex, const struct datapath_place *place);
 int datapath_attach_xdp_remove(const char *program, unsigned int ifindex);
 
+struct datapath_map_ids {
+	unsigned int n;
+	uint32_t ids[16];
+};
+
+/* Removes those that have one of these maps from all interfaces but one; 0: from all. */
+int datapath_attach_xdp_leave(
+	const char *program, const struct datapath_map_ids *maps, unsigned int ifindex);
+
 /*
  * tc egress, before all others. Replaces the one that is there already in one step; where none was,
  * -EEXIST if another one has come meanwhile.
