@@ -65,13 +65,13 @@ static uint8_t timer_tick_ms(void)
 	return (uint8_t)((tick.tv_nsec + 999999) / 1000000);
 }
 
-static void fill_settings(const struct datapath_config *config, enum datapath_program program,
+static int fill_settings(const struct datapath_config *config, enum datapath_program program,
 	struct espalier_settings *ret)
 {
 	const struct address *cluster = program == PROGRAM_CLEAR ? config->inner : config->outer;
 	socklen_t size = sizeof(ret->netns_cookie);
 	const struct address *tunnel = tunnel_of(config, program);
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
 
 	*ret = (struct espalier_settings){
 		.self = config->self,
@@ -97,9 +97,13 @@ static void fill_settings(const struct datapath_config *config, enum datapath_pr
 			memcpy(&ret->cluster[i], cluster[i].bytes, sizeof(ret->cluster[i]));
 		else if (cluster[i].family == AF_INET6)
 			memcpy(ret->cluster6[i], cluster[i].bytes, sizeof(ret->cluster6[i]));
-	/* without a cookie (0) the tracing programs see nothing of anybody */
-	getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &ret->netns_cookie, &size);
-	close(fd);
+	/* without a cookie (0) the tracing programs would see nothing of anybody */
+	r = fd < 0 || getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &ret->netns_cookie, &size) < 0
+		    ? -errno
+		    : 0;
+	if (fd >= 0)
+		close(fd);
+	return r;
 }
 
 struct bpf_object *datapath_program_open(
@@ -112,13 +116,18 @@ struct bpf_object *datapath_program_open(
 	struct bpf_map *map;
 	const void *elf;
 	size_t size;
+	int r;
 
+	r = fill_settings(config, program, &settings);
+	if (r < 0) {
+		errno = -r;
+		return NULL;
+	}
 	elf = tunnel_of(config, program) ? programs[program].tunnel(&size)
 					 : programs[program].elf(&size);
 	object = bpf_object__open_mem(elf, size, &opts);
 	if (!object)
 		return NULL;
-	fill_settings(config, program, &settings);
 	bpf_object__for_each_map(map, object)
 	{
 		const char *name = bpf_map__name(map);
