@@ -277,8 +277,9 @@ static int start_xfrm(struct agent *a, char *err, size_t err_size)
 		local_end(a);
 	else
 		snprintf(err, err_size,
-			"cannot read the kernel's SAs and policies (XFRM netlink): %s",
-			strerror(-r));
+			"cannot read the kernel's SAs and policies (XFRM netlink): %s%s",
+			strerror(-r),
+			r == -EPROTONOSUPPORT ? "; load the kernel module xfrm_user" : "");
 	return r;
 }
 
@@ -313,8 +314,12 @@ int agent_prepare(struct agent *a, char *err, size_t err_size)
 		a->ifindex[side] = (unsigned int)r;
 	}
 	a->positions = calloc(a->config.max_sas, sizeof(*a->positions));
-	if (!a->positions)
+	if (!a->positions) {
+		snprintf(err, err_size,
+			"no memory for the counters of %u SAs: give it more, or lower MaxSAs",
+			a->config.max_sas);
 		return -ENOMEM;
+	}
 	if ((r = open_journal(a, err, err_size)) < 0 || (r = open_datapath(a, err, err_size)) < 0 ||
 		(r = open_channel(a, err, err_size)) < 0)
 		return r;

@@ -216,6 +216,11 @@ static bool is_pinned(const char *pin)
 	return access(path, F_OK) == 0;
 }
 
+static const char *advice(int error)
+{
+	return error == -ENOMEM ? "; give it more memory, or lower MaxSAs" : "";
+}
+
 static int load_guard(struct datapath *d, char *err, size_t err_size)
 {
 	int r;
@@ -229,11 +234,12 @@ static int load_guard(struct datapath *d, char *err, size_t err_size)
 		return r;
 	r = bpf_object__load(d->object);
 	if (r < 0)
-		return fail(r, err, err_size, "the kernel does not take the BPF program %s: %s",
-			datapath_program_name(PROGRAM_GUARD), strerror(-r));
+		return fail(r, err, err_size, "the kernel does not take the BPF program %s: %s%s",
+			datapath_program_name(PROGRAM_GUARD), strerror(-r), advice(r));
 	r = open_maps(d);
 	if (r < 0)
-		return fail(r, err, err_size, "cannot use the BPF maps: %s", strerror(-r));
+		return fail(
+			r, err, err_size, "cannot use the BPF maps: %s%s", strerror(-r), advice(r));
 	begin_view(d->view);
 	d->cpus_before = datapath_count_cpus(d);
 	return 0;

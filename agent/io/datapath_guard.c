@@ -111,6 +111,18 @@ static int put_first(struct datapath *d, unsigned int ifindex, const uint32_t *i
 	return r;
 }
 
+static void tell_tcx(int error, const char *name, char *ret, size_t size)
+{
+	if (error == -ERANGE)
+		snprintf(ret, size,
+			"cannot attach the guard at tc egress (TCX): the kernel allows no more "
+			"programs there, take one off (see: bpftool net show dev %s)",
+			name);
+	else
+		snprintf(ret, size, "cannot attach the guard at tc egress (TCX): %s",
+			strerror(-error));
+}
+
 static int guard_by_tcx(
 	struct datapath *d, struct datapath_watched *w, const uint32_t *ids, int count)
 {
@@ -120,8 +132,7 @@ static int guard_by_tcx(
 		return 0;
 	r = put_first(d, w->ifindex, ids, count);
 	if (r < 0)
-		snprintf(w->why, sizeof(w->why), "cannot attach the guard at tc egress (TCX): %s",
-			r == -ERANGE ? "the kernel allows no more programs there" : strerror(-r));
+		tell_tcx(r, w->name, w->why, sizeof(w->why));
 	return r < 0 ? r : 1;
 }
 
@@ -195,17 +206,17 @@ int datapath_guard_begin(struct datapath *d, char *err, size_t err_size)
 {
 	unsigned int ifindex = d->config.ifindex[DATAPATH_OUTER];
 	uint32_t ids[DATAPATH_TCX_MOST];
-	char name[IF_NAMESIZE] = "?";
+	const char *name = d->guards.side[DATAPATH_OUTER].name;
 	int r = datapath_tcx_query(ifindex, ids);
+	char why[200];
 
 	if (r == -EINVAL)
 		return datapath_attach_tc(d->object, ifindex, &d->guard, err, err_size);
 	if (r >= 0) /* that of an earlier agent stays behind it until datapath_keep() */
 		r = datapath_tcx_attach(ifindex, guard_fd(d));
 	if (r < 0) {
-		(void)if_indextoname(ifindex, name);
-		snprintf(err, err_size, "%s: cannot attach the guard at tc egress (TCX): %s", name,
-			strerror(-r));
+		tell_tcx(r, name, why, sizeof(why));
+		snprintf(err, err_size, "%s: %s", name, why);
 		return r;
 	}
 	d->guards.begun = true;

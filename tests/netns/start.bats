@@ -21,13 +21,16 @@ setup()
 # several share an interface, the program there is a dispatcher, which may be made anew.)
 snapshot()
 {
-	local view
+	local view map
 	view=$(bpftool -j map show pinned "$pin/view" | jq .id)
 	in_member 0 bpftool -j net show | jq -c 'del(.[].xdp[].id)'
 	bpftool -j prog show | jq -c "[.[] | select((.map_ids // []) | index($view)) | .id]"
 	bpftool -j map dump pinned "$pin/settings" | jq -c '.[0].value'
 	bpftool -j map dump pinned "$pin/view" |
 		jq '.[0].formatted.value | del(.heartbeat_ns, .lease_jiffies)' | sha256sum
+	for map in sas pins; do
+		bpftool map dump pinned "$pin/$map"
+	done
 	ls "$pin"
 }
 
@@ -59,9 +62,13 @@ refused()
 	run in_member 0 timeout 10 "$@"
 	echo "status $status: $output"
 	[ "$status" = 1 ]
+	if [ "$1" = refuse ]; then
+		[ "${lines[0]}" = "refuse: refused" ]
+		lines=("${lines[@]:1}")
+	fi
 	[ "${#lines[@]}" = 1 ]
 	# shellcheck disable=SC2053 # a pattern
-	[[ $output == espalierd:\ $sentence ]]
+	[[ ${lines[0]} == espalierd:\ $sentence ]]
 }
 
 # other SED-SCRIPT: a second configuration; what it is called.
@@ -136,18 +143,19 @@ guard_knows_one()
 	member_thaw 0
 }
 
-# fails SENTENCE [CONFIGURATION]: as a first start, which leaves nothing; as a restart, which leaves
-# what was there; and then a good one starts.
+# fails_... SENTENCE [CONFIGURATION]: as a first start, which leaves nothing; as a restart, which leaves
+# what was there. `under`: by what the agent is started.
+under=()
 fails_first()
 {
-	refused "$1" espalierd "${2:-$config}"
+	refused "$1" "${under[@]}" espalierd "${2:-$config}"
 	nothing_left
 }
 
 fails_again()
 {
 	before=$(snapshot)
-	refused "$1" espalierd "${2:-$config}"
+	refused "$1" "${under[@]}" espalierd "${2:-$config}"
 	unchanged
 }
 
@@ -243,22 +251,37 @@ time.sleep(60)' >"$state/socket"
 	start_good
 }
 
-# start_with DESCRIPTORS: true if it gets through.
-start_with()
+# steered INTERFACE...: on these and no others is an XDP program.
+steered()
 {
-	# shellcheck disable=SC2016 # for the other shell
-	member_start 0 bash -c 'ulimit -n "$1"; exec espalierd "$2"' bash "$1" "$config"
+	[ "$(in_member 0 ip -json link show | jq -r '[.[] | select(.xdp).ifname] | sort | join(" ")')" = "$*" ]
+}
+
+# limited LIMIT: true if a start under it gets through. If not, its sentence is in the log.
+limited()
+{
+	: >"$state/log"
+	member_start 0 prlimit "$1" espalierd "$config"
 	wait_until 10 ended_or_serves
 	member_runs 0
 }
 
 ended_or_serves() { member_ended 0 || grep -q "member 0 of cluster" "$state/log"; }
 
+# lacks CAUSE: one sentence that ends with it.
+lacks()
+{
+	cat "$state/log"
+	[ "$(grep -c . "$state/log")" = 1 ]
+	grep -Eq "($1)$" "$state/log"
+}
+
 @test "a start that lacks descriptors, at whatever step, changes nothing" {
+	# libbpf then takes the kernel for an old one, and libxdp the lack for its own fault
+	local none="Too many open files|the BPF program .*: Invalid argument|the XDP program .*: Bad file descriptor"
 	for ((first = 4; first < 99; first++)); do
-		: >"$state/log"
-		start_with $first && break
-		echo "descriptors: $first: $(cat "$state/log")"
+		limited --nofile=$first && break
+		lacks "$none"
 		nothing_left
 	done
 	[ $first -lt 99 ]
@@ -266,13 +289,99 @@ ended_or_serves() { member_ended 0 || grep -q "member 0 of cluster" "$state/log"
 	member_stop 0
 	before=$(snapshot)
 	for ((again = 26; again < 99; again++)); do
-		: >"$state/log"
-		start_with $again && break
-		echo "descriptors: $again: $(cat "$state/log")"
+		limited --nofile=$again && break
+		lacks "$none"
 		unchanged
 	done
 	[ $again -lt 99 ]
 	[ $again -gt 40 ]
 	member_kill 0
 	start_good
+}
+
+@test "a start that lacks memory, at whatever step, changes nothing" {
+	local lowest=$((16 << 20)) step=$((2 << 20)) none="out of memory|Resource temporarily unavailable|Cannot allocate memory.*|error while loading.*"
+	for ((first = lowest; first < 64 << 20; first += step)); do
+		limited --as=$first && break
+		lacks "$none"
+		nothing_left
+	done
+	[ $first -lt $((64 << 20)) ]
+	[ $first -gt $((lowest + 4 * step)) ]
+	member_stop 0
+	before=$(snapshot)
+	for ((again = first - 4 * step; again < 64 << 20; again += step)); do
+		limited --as=$again && break
+		lacks "$none"
+		unchanged
+	done
+	[ $again -lt $((64 << 20)) ]
+	member_stop 0
+	in_member 0 espalierd --detach "$config"
+	rm "$state/journal"
+	under=(prlimit "--as=$first")
+	fails_first "no memory for the counters of 4194304 SAs: give it more, or lower MaxSAs" \
+		"$(other 's/^Outer = outer/&\nMaxSAs = 4194304/')"
+	under=(refuse bpf:0=0 0 12) # BPF_MAP_CREATE, ENOMEM
+	fails_first "the kernel does not take the BPF program espalier_guard: Cannot allocate memory; *"
+}
+
+@test "the kernel refuses the guard" {
+	in_member 0 build/tests/netns/tcx before outer 63
+	fails_first "outer: cannot attach the guard at tc egress (TCX): the kernel allows no more programs there, *"
+	in_member 0 build/tests/netns/tcx take-off outer other
+	under=(refuse bpf:0=8 0 1) # BPF_PROG_ATTACH, EPERM
+	fails_first "outer: cannot attach the guard at tc egress (TCX): Operation not permitted"
+	start_good
+	member_stop 0
+	fails_again "outer: cannot attach the guard at tc egress (TCX): Operation not permitted"
+	under=()
+	in_member 0 build/tests/netns/tcx before outer 62
+	fails_again "outer: cannot attach the guard at tc egress (TCX): the kernel allows no more programs there, *"
+	in_member 0 build/tests/netns/tcx take-off outer other
+	start_good
+}
+
+@test "the kernel does not tell of its SAs and policies" {
+	local sentence="cannot read the kernel's SAs and policies (XFRM netlink)"
+	under=(refuse socket:0=16:2=6 0 93) # NETLINK_XFRM, EPROTONOSUPPORT
+	fails_first "$sentence: Protocol not supported; load the kernel module xfrm_user"
+	under=(refuse sendto:2=16 0 105) # the request for policies, after that for SAs; ENOBUFS
+	fails_first "$sentence: No buffer space available"
+	start_good
+	member_stop 0
+	guard_knows_one
+	fails_again "$sentence: No buffer space available"
+	start_good
+}
+
+@test "the agent lacks a capability" {
+	local sentence="not allowed to load BPF programs *: run as root, or with CAP_SYS_ADMIN and CAP_NET_ADMIN"
+	under=(setpriv --bounding-set -sys_admin)
+	fails_first "$sentence"
+	start_good
+	member_stop 0
+	fails_again "$sentence"
+	under=(setpriv --bounding-set -net_admin)
+	fails_again "$sentence"
+	start_good
+}
+
+@test "an agent that starts on other interfaces leaves the earlier ones" {
+	start_good
+	member_stop 0
+	in_member 0 ip link add extra type veth peer name extra-peer
+	in_member 0 ip link set extra-peer up
+	in_member 0 ip link set extra up
+	member_start 0 espalierd "$(other 's/^Outer = outer/Outer = extra\nTransport = udp/')"
+	wait_until 10 active 0
+	steered extra inner
+	member_stop 0
+	start_good
+	steered inner outer sync
+	member_stop 0
+	# detached by a configuration that does not name it
+	in_member 0 espalierd --detach "$state/other.conf"
+	rm "$state/journal"
+	nothing_left
 }
