@@ -114,6 +114,8 @@ void stream_header(struct stream *s, struct wire_header *h)
 	for (unsigned int i = 0; s->early_count && i + 2 <= STREAM_WINDOW; i++)
 		if (s->early[(s->heard + 2 + i) % STREAM_WINDOW].bytes)
 			h->sack |= 1ULL << i;
+	if (s->early[(s->heard + 1) % STREAM_WINDOW].bytes)
+		h->sack |= WIRE_SACK_NEXT;
 	s->ack_due = false;
 }
 
@@ -129,6 +131,13 @@ static void resend_before(struct stream *s, uint64_t sent_us)
 	}
 }
 
+/* It has acknowledged the next segment, which we have dropped, and has it no more. */
+static bool has_forgotten(const struct stream *s, const struct wire_header *h)
+{
+	return !stream_idle(s) && !s->sending[(s->acked + 1) % STREAM_WINDOW].bytes &&
+	       !(h->sack & WIRE_SACK_NEXT);
+}
+
 static void acknowledged(struct stream *s, const struct wire_header *h)
 {
 	uint64_t latest_us = 0;
@@ -139,7 +148,6 @@ static void acknowledged(struct stream *s, const struct wire_header *h)
 		s->behind++;
 		return;
 	}
-	s->behind = 0;
 	while (s->acked != h->ack)
 		drop(&s->sending[++s->acked % STREAM_WINDOW]);
 	for (uint64_t sack = h->sack; sack; sack &= sack - 1) {
@@ -152,6 +160,7 @@ static void acknowledged(struct stream *s, const struct wire_header *h)
 			latest_us = segment->sent_us;
 		drop(segment);
 	}
+	s->behind = has_forgotten(s, h) ? s->behind + 1 : 0;
 	resend_before(s, latest_us);
 }
 

@@ -27,7 +27,7 @@ struct stream {
 	struct segment sending[STREAM_WINDOW];
 	uint64_t resend_us; /* first wait */
 	uint64_t resent; /* counter */
-	unsigned int behind; /* headers in a row that acknowledge less than one before did */
+	unsigned int behind; /* headers in a row that acknowledge less than some before did */
 
 	/* Receiving: the other's stream, what has arrived in order, what has arrived early. */
 	uint64_t heard_id;

@@ -22,6 +22,7 @@
 #define WIRE_VERSION 1
 #define WIRE_MAX 1280 /* bytes of a datagram */
 #define WIRE_HEADER 36 /* bytes */
+#define WIRE_SACK_NEXT (1ULL << 63)
 #define WIRE_PAYLOAD (WIRE_MAX - WIRE_HEADER)
 #define WIRE_DIGESTS 128 /* values in one message of digests */
 #define WIRE_RECORD_MAX                                                                            \
@@ -36,7 +37,8 @@ struct wire_header {
 	bool segment; /* of the stream: its number is `seq` */
 	uint32_t seq; /* from 1 on; wraps */
 	uint32_t ack; /* all segments up to this one have arrived */
-	uint64_t sack; /* bit i: segment ack + 2 + i has arrived too */
+	uint64_t sack; /* bit i: segment ack + 2 + i has arrived too; WIRE_SACK_NEXT: ack + 1, and
+			  waits to be taken */
 };
 
 enum wire_kind {

@@ -346,6 +346,53 @@ static void test_forgotten(void **state)
 	stream_free(&s);
 }
 
+/* Likewise, of what had arrived early: nobody has it any more. */
+static void test_forgotten_early(void **state)
+{
+	struct wire_header h = {.stream = 2ULL << 32 | 1, .ack_stream = 1ULL << 32 | 1};
+	enum stream_heard heard = STREAM_GOES_ON;
+	struct stream s;
+
+	(void)state;
+	stream_init(&s, 1ULL << 32 | 1, RESEND_US);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(stream_push(&s, "x", 1), 0);
+	h.sack = 1; /* segment 2 */
+	assert_int_equal(stream_hear(&s, &h), STREAM_NEW_LIFE);
+	/* Of those in order it may take one, and the next one later. */
+	h.ack = 1;
+	h.sack = WIRE_SACK_NEXT;
+	for (unsigned int i = 0; i < 100; i++)
+		assert_int_equal(stream_hear(&s, &h), STREAM_GOES_ON);
+	h.sack = 0;
+	for (unsigned int i = 0; i < 100 && heard == STREAM_GOES_ON; i++)
+		heard = stream_hear(&s, &h);
+	assert_int_equal(heard, STREAM_LOST);
+	stream_free(&s);
+}
+
+static void test_next_is_told(void **state)
+{
+	struct wire_header h;
+	struct stream s;
+
+	(void)state;
+	stream_init(&s, 1ULL << 32 | 1, RESEND_US);
+	stream_arrived(&s, 2, "x", 1);
+	stream_header(&s, &h);
+	assert_true(h.sack == 1);
+	stream_arrived(&s, 1, "x", 1);
+	stream_header(&s, &h);
+	assert_true(h.ack == 0 && h.sack == (1 | WIRE_SACK_NEXT));
+	stream_taken(&s);
+	stream_header(&s, &h);
+	assert_true(h.ack == 1 && h.sack == WIRE_SACK_NEXT);
+	stream_taken(&s);
+	stream_header(&s, &h);
+	assert_true(h.ack == 2 && h.sack == 0);
+	stream_free(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +405,8 @@ int main(void)
 		cmocka_unit_test(test_overtaken),
 		cmocka_unit_test(test_restarts),
 		cmocka_unit_test(test_forgotten),
+		cmocka_unit_test(test_forgotten_early),
+		cmocka_unit_test(test_next_is_told),
 	};
 
 	return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
