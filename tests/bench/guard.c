@@ -16,8 +16,6 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <net/if.h>
-#include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "io/datapath_private.h"
 
 #define TURNS 301U
@@ -61,30 +60,6 @@ static struct figures {
 } figures[WAYS][SIZES];
 static char folder[] = "/tmp/espalier-guard-XXXXXX";
 static int udp;
-
-static __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...)
-{
-	va_list ap;
-
-	fputs("guard: ", stderr);
-	va_start(ap, format);
-	vfprintf(stderr, format, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	exit(EXIT_FAILURE);
-}
-
-static __attribute__((format(printf, 1, 2))) void shell(const char *format, ...)
-{
-	char command[512];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(command, sizeof(command), format, ap);
-	va_end(ap);
-	if (system(command))
-		die("this failed: %s", command);
-}
 
 /* Where a flow of a way goes: 10.ID.x.x, in host byte order. */
 static uint32_t address_of(enum way_id id, uint32_t flow)
@@ -304,19 +279,6 @@ static void turn(enum way_id id, unsigned int i)
 	}
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double values[TURNS])
-{
-	qsort(values, TURNS, sizeof(double), compare);
-	return values[TURNS / 2];
-}
-
 static void print_table(void)
 {
 	printf("%-20s %8s %10s %10s %8s\n", "CPU ns a packet", "payload", "no guard", "guard",
@@ -325,9 +287,11 @@ static void print_table(void)
 		for (unsigned int size = 0; size < SIZES; size++) {
 			struct figures *f = &figures[id][size];
 
-			printf("%-20s %8u %10.0f", ways[id].name, sizes[size], median(f->ns[0]));
+			printf("%-20s %8u %10.0f", ways[id].name, sizes[size],
+				median(f->ns[0], TURNS));
 			if (ways[id].sas)
-				printf(" %10.0f %7.1f%%", median(f->ns[1]), 100 * median(f->share));
+				printf(" %10.0f %7.1f%%", median(f->ns[1], TURNS),
+					100 * median(f->share, TURNS));
 			printf("\n");
 		}
 	printf("\nMedians of %u turns of %u packets, from the system call to the interface.\n"
@@ -340,19 +304,9 @@ static void print_json(void)
 	printf("{\"guard_share_of_esp_1k\": %.4f, \"guard_share_of_esp_1m\": %.4f, "
 	       "\"guard_share_of_esp_1k_64_bytes\": %.4f, "
 	       "\"guard_share_of_esp_1m_64_bytes\": %.4f}\n",
-		median(figures[THOUSAND][0].share), median(figures[MILLION][0].share),
-		median(figures[THOUSAND][1].share), median(figures[MILLION][1].share));
-}
-
-/* One CPU, so that nobody else's caches are measured. */
-static void stay_on_cpu(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET((size_t)sched_getcpu(), &set);
-	if (sched_setaffinity(0, sizeof(set), &set) < 0)
-		die("cannot stay on one CPU: %s", strerror(errno));
+		median(figures[THOUSAND][0].share, TURNS), median(figures[MILLION][0].share, TURNS),
+		median(figures[THOUSAND][1].share, TURNS),
+		median(figures[MILLION][1].share, TURNS));
 }
 
 int main(int argc, char **argv)

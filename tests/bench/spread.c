@@ -24,7 +24,6 @@
 #include <net/if.h>
 #include <netinet/ip.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "espalier.h"
 #include "steer.skel.h"
 
@@ -65,30 +65,6 @@ static struct frame {
 static unsigned int cpus;
 static struct sockaddr_ll far; /* the sender's end */
 static int out; /* a packet socket there */
-
-static __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...)
-{
-	va_list ap;
-
-	fputs("spread: ", stderr);
-	va_start(ap, format);
-	vfprintf(stderr, format, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	exit(EXIT_FAILURE);
-}
-
-static __attribute__((format(printf, 1, 2))) void shell(const char *format, ...)
-{
-	char command[512];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(command, sizeof(command), format, ap);
-	va_end(ap);
-	if (system(command))
-		die("this failed: %s", command);
-}
 
 static int packet_socket(const char *interface, struct sockaddr_ll *ret)
 {
@@ -310,13 +286,6 @@ static void turn(struct side *side, double pace, struct paced *ret, unsigned int
 	usleep(REST_US);
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 static double rate(const struct side *side)
 {
 	return side->best->rate[TURNS / 2];
@@ -336,7 +305,7 @@ static void choose_best(struct side *side)
 {
 	side->best = side->paced;
 	for (struct paced *p = side->paced; p < side->paced + PACES; p++) {
-		qsort(p->rate, TURNS, sizeof(double), compare);
+		qsort(p->rate, TURNS, sizeof(double), compare_doubles);
 		if (p->rate[TURNS / 2] > rate(side))
 			side->best = p;
 	}

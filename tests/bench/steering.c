@@ -19,8 +19,6 @@
 #include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
-#include <sched.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "espalier.h"
 #include "guard.skel.h"
 #include "steer.skel.h"
@@ -64,18 +63,6 @@ static struct row {
 
 static struct bpf_object *receiver; /* at the far end of the veth pair */
 static unsigned int near, far;
-
-static __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...)
-{
-	va_list ap;
-
-	fputs("steering: ", stderr);
-	va_start(ap, format);
-	vfprintf(stderr, format, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	exit(EXIT_FAILURE);
-}
 
 static void add(struct bytes *to, const void *bytes, size_t size)
 {
@@ -376,13 +363,6 @@ static double turn(enum row_id id)
 	return ns / PACKETS;
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 static void measure(void)
 {
 	for (unsigned int id = 0; id < ROWS; id++)
@@ -390,10 +370,8 @@ static void measure(void)
 	for (unsigned int i = 0; i < TURNS; i++)
 		for (unsigned int id = 0; id < ROWS; id++)
 			state[id].turns[i] = turn(id);
-	for (unsigned int id = 0; id < ROWS; id++) {
-		qsort(state[id].turns, TURNS, sizeof(double), compare);
-		state[id].ns = state[id].turns[TURNS / 2];
-	}
+	for (unsigned int id = 0; id < ROWS; id++)
+		state[id].ns = median(state[id].turns, TURNS);
 }
 
 /* What the program costs without its wrapper, in ns. */
@@ -437,17 +415,6 @@ static void print_json(void)
 	for (unsigned int i = 0; i < N_FIGURES; i++)
 		printf("%s\"%s\": %.3f", i ? ", " : "{", figures[i].name, value(&figures[i]));
 	printf("}\n");
-}
-
-/* One CPU, so that what softirqs do for live frames is done, and counted, here. */
-static void stay_on_cpu(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET((size_t)sched_getcpu(), &set);
-	if (sched_setaffinity(0, sizeof(set), &set) < 0)
-		die("cannot stay on one CPU: %s", strerror(errno));
 }
 
 int main(int argc, char **argv)
