@@ -133,6 +133,12 @@ static struct json_object *datapath_status(const struct agent *a)
 		add_string(o, "spi_misses", "not told");
 		add_string(o, "spi_misses_why", why ? why : "");
 	}
+	if (datapath_guards_nested(a->datapath, &why)) {
+		add_string(o, "nested_esp", "fexit");
+	} else {
+		add_string(o, "nested_esp", "not guarded");
+		add_string(o, "nested_esp_why", why ? why : "");
+	}
 	add_number(o, "spread_cpus", datapath_cpus(a->datapath, &why));
 	if (why && why[0])
 		add_string(o, "spread_cpus_why", why);

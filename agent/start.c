@@ -339,6 +339,17 @@ int agent_take_over(struct agent *a, char *err, size_t err_size)
 	return 0;
 }
 
+static void warn_about_nested(const struct agent *a)
+{
+	const char *why;
+
+	if (!datapath_guards_nested(a->datapath, &why))
+		agent_say(
+			"ESP inside ESP is not guarded, its inner numbers may come twice (%s): use "
+			"no policies with two ESP templates",
+			why);
+}
+
 int agent_begin(struct agent *a, char *err, size_t err_size)
 {
 	int r = journal_begin(a->journal, err, err_size);
@@ -354,6 +365,7 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 		agent_say("%s: a new journal is begun; SAs older than it are not ours until they "
 			  "are rekeyed",
 			journal_is_new(a->journal));
+	warn_about_nested(a);
 	warn_about_arp(a->config.outer_interface);
 	warn_about_arp(a->config.inner_interface);
 	ops_listen(a, DATAPATH_OUTER);

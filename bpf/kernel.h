@@ -25,8 +25,10 @@ struct net_device {
 
 struct sk_buff {
 	struct net_device *dev;
-	unsigned char *head;
+	unsigned char *head, *data;
+	unsigned int len, data_len; /* from data on: all, and what is not in one piece with it */
 	__u16 network_header; /* from head on */
+	__u16 mac_header; /* likewise */
 	char cb[48];
 };
 
@@ -43,6 +45,15 @@ struct xfrm_id {
 	xfrm_address_t daddr;
 	__be32 spi;
 	__u8 proto;
+};
+
+/* sk_buff.cb of a packet under transformation. */
+struct xfrm_skb_cb {
+	union {
+		struct {
+			__u32 low;
+		} output;
+	} seq;
 };
 
 struct xfrm_replay_state {

@@ -112,6 +112,24 @@ struct {
 	__type(value, __u32);
 } sync SEC(".maps");
 
+/* One that was forgotten is noted again before its next packet is judged. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct espalier_sa_key);
+	__type(value, __u8);
+} carriers SEC(".maps");
+
+/* More than can be between an SA and the guard, where a crypto device works on them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct espalier_proof);
+	__type(value, __u8);
+} proofs SEC(".maps");
+
 #define FAMILY_INET 2 /* AF_INET */
 #define FAMILY_INET6 10 /* AF_INET6 */
 

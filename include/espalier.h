@@ -79,6 +79,9 @@
 	X(GUARD_MALFORMED, "guard-malformed",                                                      \
 		"dropped: from a cluster address, but its headers are cut short or too many")      \
 	X(GUARD_GSO, "guard-gso", "dropped: of several segments, nobody knows how many numbers")   \
+	X(GUARD_INNER, "guard-inner",                                                              \
+		"dropped: its ESP carries ESP of the cluster that may not leave, or nobody has "   \
+		"seen what it carries")                                                            \
 	X(SYNC, "sync", "given to the sync channel (AF_XDP)")                                      \
 	X(MISS_TOLD, "miss-told",                                                                  \
 		"ESP for an SPI that the kernel does not know: the agent is told")                 \
@@ -94,10 +97,11 @@ enum espalier_reason {
 
 /* The settings of the programs, fixed at load time (.rodata). Unused addresses are zero. */
 struct espalier_settings {
-	__be32 cluster[ESPALIER_ADDRESSES]; /* outer (steer, guard, miss) or inner (clear) */
+	__be32 cluster[ESPALIER_ADDRESSES]; /* outer (steer, guard, output, miss) or inner (clear)
+					     */
 	__u8 cluster6[ESPALIER_ADDRESSES][16]; /* the IPv6 ones, network byte order */
 	__u8 tunnel[16]; /* steer, clear: the address that other members' IP-in-IP comes to */
-	__u64 netns_cookie; /* counters, miss: the network namespace that they are for */
+	__u64 netns_cookie; /* counters, miss, output: the network namespace that they are for */
 	__be32 sync_address; /* sync: this member's, and the UDP port of the channel */
 	__u32 misses_per_second; /* miss: how many the agent is told at most; not 0 */
 	__be16 sync_port;
@@ -181,6 +185,8 @@ struct espalier_view {
 	__u64 outer_macs; /* bit i: a member's MAC address ends in the six bits i */
 	__u64 inner_macs;
 	struct espalier_view_half half[2];
+	__u32 nested; /* the programs': not 0: there have been "carriers" */
+	__u8 reserved[4];
 };
 
 /*
@@ -273,7 +279,8 @@ struct espalier_sa {
 /* Map "counters" (ARRAY, mmapable), by SA slot. */
 struct espalier_counter {
 	__u64 seq; /* highest: inbound after authentication, outbound at egress */
-	__u64 packets; /* outbound: by the outer interface; GSO packets with all their segments */
+	__u64 packets; /* outbound: by the outer interface, or in ESP; GSO packets with all
+				their segments */
 };
 
 /*
@@ -296,6 +303,15 @@ struct espalier_selector {
 
 /* Map "cpus" (CPUMAP): the CPUs that local ESP is spread over, by its SPI. */
 
+/*
+ * ESP inside ESP. Map "carriers" (LRU_HASH of espalier_sa_key): SAs that have carried ESP of the
+ * cluster. Map "proofs" (LRU_HASH): packets of theirs in which all numbers may leave.
+ */
+struct espalier_proof {
+	struct espalier_sa_key key;
+	__be32 seq;
+};
+
 /* Map "reasons" (PERCPU_ARRAY of 1): packets by verdict reason, in the order of enum
  * espalier_reason. */
 struct espalier_reasons {
@@ -305,8 +321,8 @@ struct espalier_reasons {
 };
 
 /*
- * Map "wake" (RINGBUF): guard, miss -> agent. An event is lost when the ring is full; the agent's
- * regular reading of the counters finds what the guard said.
+ * Map "wake" (RINGBUF): guard, output, miss -> agent. An event is lost when the ring is full; the
+ * agent's regular reading of the counters finds what the guard said.
  */
 enum espalier_event_kind {
 	ESPALIER_BLOCK_LOW = 1, /* half of the block entered last is used up */
@@ -326,7 +342,7 @@ struct espalier_event {
 
 #ifndef __bpf__
 static_assert(sizeof(struct espalier_view_half) == 16 + ESPALIER_BUCKETS, "ABI");
-static_assert(sizeof(struct espalier_view) == 64 + 2 * (16 + ESPALIER_BUCKETS), "ABI");
+static_assert(sizeof(struct espalier_view) == 64 + 2 * (16 + ESPALIER_BUCKETS) + 8, "ABI");
 static_assert(sizeof(struct espalier_member) == 128, "ABI");
 static_assert(sizeof(struct espalier_flow) == 4, "ABI");
 static_assert(sizeof(struct espalier_hop) == 48, "ABI");

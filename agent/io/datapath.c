@@ -31,7 +31,7 @@ static const enum datapath_program side_program[DATAPATH_SIDES] = {[DATAPATH_OUT
 const char *const datapath_side_names[DATAPATH_SIDES] = {"outer", "inner", "sync"};
 
 static const char *const map_names[] = {"view", "members", "sas", "counters", "selectors", "pins",
-	"interfaces", "cpus", "reasons", "wake", "sync", DATAPATH_SETTINGS};
+	"interfaces", "cpus", "reasons", "wake", "sync", "carriers", "proofs", DATAPATH_SETTINGS};
 
 static __attribute__((format(printf, 4, 5))) int fail(
 	int r, char *err, size_t err_size, const char *format, ...)
@@ -305,20 +305,20 @@ int datapath_look_xdp(
 
 /* A tracing program, if it is wanted. Never an error: the cluster works without; `why` says so. */
 static void attach_tracing(struct datapath *d, enum datapath_program program, bool wanted,
-	struct bpf_link **ret, char *why, size_t why_size)
+	struct datapath_tracing *ret)
 {
 	struct bpf_object *object;
 	int r;
 
 	if (!wanted) {
-		snprintf(why, why_size, "not wanted");
+		snprintf(ret->why, sizeof(ret->why), "not wanted");
 		return;
 	}
 	object = datapath_program_open(&d->config, program);
-	r = object ? datapath_attach_tracing(object, ret) : -errno;
+	r = object ? datapath_attach_tracing(object, &ret->link) : -errno;
 	if (r < 0)
-		snprintf(why, why_size, "the kernel refuses %s: %s",
-			program == PROGRAM_COUNT ? "fexit" : "fentry", strerror(-r));
+		snprintf(ret->why, sizeof(ret->why), "the kernel refuses %s: %s",
+			program == PROGRAM_MISS ? "fentry" : "fexit", strerror(-r));
 	bpf_object__close(object);
 }
 
@@ -332,10 +332,9 @@ int datapath_attach(struct datapath *d, char *err, size_t err_size)
 		r = attach_side(d, side, err, err_size);
 	if (r < 0)
 		return r;
-	attach_tracing(d, PROGRAM_COUNT, d->config.fexit, &d->tracing[0], d->no_count,
-		sizeof(d->no_count));
-	attach_tracing(d, PROGRAM_MISS, d->config.misses_per_second > 0, &d->tracing[1], d->no_miss,
-		sizeof(d->no_miss));
+	attach_tracing(d, PROGRAM_COUNT, d->config.fexit, &d->count);
+	attach_tracing(d, PROGRAM_MISS, d->config.misses_per_second > 0, &d->miss);
+	attach_tracing(d, PROGRAM_OUTPUT, true, &d->output);
 	return 0;
 }
 
@@ -413,8 +412,9 @@ int datapath_keep(struct datapath *d)
 	r = leave_others(d->pin, d->config.ifindex);
 	first = first ?: r;
 	datapath_look(d, 0, NULL, NULL);
-	keep_tracing(d, PROGRAM_COUNT, d->tracing[0]);
-	keep_tracing(d, PROGRAM_MISS, d->tracing[1]);
+	keep_tracing(d, PROGRAM_COUNT, d->count.link);
+	keep_tracing(d, PROGRAM_MISS, d->miss.link);
+	keep_tracing(d, PROGRAM_OUTPUT, d->output.link);
 	datapath_trim_cpus(d, d->config.cpus);
 	r = datapath_pin_settings(d->object, d->pin);
 	d->view->lease_ns = d->config.lease_ns;
@@ -551,8 +551,9 @@ void datapath_close(struct datapath *d)
 	unmap_memory(d, "view", d->view);
 	datapath_guard_free(d);
 	bpf_object__close(d->object);
-	for (int i = 0; i < DATAPATH_TRACING; i++)
-		bpf_link__destroy(d->tracing[i]); /* a pin holds it */
+	bpf_link__destroy(d->count.link); /* a pin holds it */
+	bpf_link__destroy(d->miss.link);
+	bpf_link__destroy(d->output.link);
 	close_places(d);
 	datapath_unlock(&d->locks);
 	free(d->pin);
@@ -603,16 +604,24 @@ const char *datapath_xdp_mode(const struct datapath *d, enum datapath_side side)
 	return d->xdp_mode[side];
 }
 
-bool datapath_counts_inbound(const struct datapath *d, const char **ret_why)
+static bool is_attached(const struct datapath_tracing *tracing, const char **ret_why)
 {
 	if (ret_why)
-		*ret_why = d->no_count;
-	return !d->no_count[0];
+		*ret_why = tracing->why;
+	return !tracing->why[0];
+}
+
+bool datapath_counts_inbound(const struct datapath *d, const char **ret_why)
+{
+	return is_attached(&d->count, ret_why);
 }
 
 bool datapath_tells_misses(const struct datapath *d, const char **ret_why)
 {
-	if (ret_why)
-		*ret_why = d->no_miss;
-	return !d->no_miss[0];
+	return is_attached(&d->miss, ret_why);
+}
+
+bool datapath_guards_nested(const struct datapath *d, const char **ret_why)
+{
+	return is_attached(&d->output, ret_why);
 }

@@ -124,6 +124,12 @@ bool datapath_counts_inbound(const struct datapath *d, const char **ret_why);
  */
 bool datapath_tells_misses(const struct datapath *d, const char **ret_why);
 
+/*
+ * Is ESP inside ESP guarded where its number is made? If not, *ret_why (may be NULL) says why; the
+ * guard sees the numbers of the outer SA only, and drops what SAs send that carried some before.
+ */
+bool datapath_guards_nested(const struct datapath *d, const char **ret_why);
+
 /* Over how many CPUs local ESP is spread. If fewer than wanted, *ret_why (may be NULL) says why. */
 unsigned int datapath_cpus(const struct datapath *d, const char **ret_why);
 

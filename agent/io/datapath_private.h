@@ -14,7 +14,6 @@
 
 #include "io/datapath.h"
 
-#define DATAPATH_TRACING 2
 #define DATAPATH_GUARD "espalier_guard" /* the program's name */
 #define DATAPATH_TCX_MOST 64 /* programs that the kernel allows in a chain */
 
@@ -22,6 +21,11 @@
 struct datapath_place {
 	uint32_t id; /* of the program; 0: it was not put there */
 	int before; /* descriptor of the program whose place it took, or -1 */
+};
+
+struct datapath_tracing {
+	struct bpf_link *link;
+	char why[96]; /* it is not attached, or "" */
 };
 
 struct datapath_locks {
@@ -52,7 +56,7 @@ struct datapath {
 		sync; /* map descriptors, the object's */
 	struct datapath_locks locks;
 	struct datapath_place guard, xdp[DATAPATH_SIDES];
-	struct bpf_link *tracing[DATAPATH_TRACING];
+	struct datapath_tracing count, miss, output;
 	bool first; /* nothing was pinned before */
 	bool kept; /* what is attached stays */
 	unsigned int cpus_before; /* entries of "cpus" */
@@ -61,7 +65,6 @@ struct datapath {
 	void *wake_ctx;
 	const char *xdp_mode[DATAPATH_SIDES];
 	struct datapath_guards guards;
-	char no_count[96], no_miss[96]; /* why they are not attached, or "" */
 	char no_cpus[96]; /* why local ESP is not spread as wanted, or "" */
 };
 
@@ -74,6 +77,7 @@ enum datapath_program {
 	PROGRAM_GUARD,
 	PROGRAM_COUNT,
 	PROGRAM_MISS,
+	PROGRAM_OUTPUT,
 	PROGRAMS
 };
 

@@ -14,6 +14,7 @@
 #include "counters.skel.h"
 #include "guard.skel.h"
 #include "miss.skel.h"
+#include "output.skel.h"
 #include "steer.skel.h"
 #include "steer_tunnel.skel.h"
 #include "sync.skel.h"
@@ -34,6 +35,7 @@ static const struct {
 	[PROGRAM_GUARD] = {DATAPATH_GUARD, guard_bpf__elf_bytes},
 	[PROGRAM_COUNT] = {"espalier_count", counters_bpf__elf_bytes, NULL, "count"},
 	[PROGRAM_MISS] = {"espalier_miss", miss_bpf__elf_bytes, NULL, "miss"},
+	[PROGRAM_OUTPUT] = {"espalier_output", output_bpf__elf_bytes, NULL, "output"},
 };
 
 const char *datapath_program_name(enum datapath_program program)

@@ -82,6 +82,7 @@ static const uint16_t said_by[ESPALIER_REASON_COUNT] = {
 	[ESPALIER_EMITTED_ELSEWHERE] = IN_GUARD_FORMATS,
 	[ESPALIER_EMITTED_NEW] = IN_GUARD,
 	[ESPALIER_EMITTED_LOCAL] = IN_GUARD,
+	[ESPALIER_GUARD_INNER] = IN_GUARD,
 	[ESPALIER_GUARD_UNKNOWN] = IN_GUARD,
 	[ESPALIER_GUARD_NOT_OWNER] = IN_GUARD,
 	[ESPALIER_GUARD_BLOCK] = IN_GUARD,
@@ -229,7 +230,7 @@ static inline void program_set_view(struct program *p, uint32_t active, const ui
 
 	memset(&view, ESPALIER_NOBODY, sizeof(view));
 	view.active = active;
-	view.pins = view.interfaces = 0;
+	view.pins = view.interfaces = view.nested = 0;
 	view.outer_macs = view.inner_macs = 7; /* of members 0 to 2 */
 	memcpy(view.outer_mac, mac_outer[0], 6);
 	memcpy(view.inner_mac, mac_inner[0], 6);

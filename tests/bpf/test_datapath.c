@@ -111,6 +111,7 @@ static void test_first_start(void **state)
 	assert_int_equal(datapath_counts_inbound(d, NULL), why[0] == '\0');
 	assert_int_equal(datapath_tells_misses(d, &why), why[0] == '\0');
 	print_message("tells misses: %s\n", why[0] ? why : "fentry");
+	assert_int_equal(datapath_guards_nested(d, &why), why[0] == '\0');
 	assert_int_equal(datapath_view(d)->ingress, ESPALIER_NOBODY);
 	for (int i = 0; i < ESPALIER_BUCKETS; i++)
 		assert_int_equal(datapath_view(d)->owner[i], ESPALIER_NOBODY);

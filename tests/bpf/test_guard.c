@@ -309,6 +309,48 @@ static void test_local(void **state)
 	esp_out(SPI + 2, K, 0, TC_ACT_SHOT, ESPALIER_GUARD_UNKNOWN);
 }
 
+static void carry(const char *peer, uint32_t seq)
+{
+	struct espalier_proof proof = {
+		.key = {.spi = htonl(SPI), .family = AF_INET}, .seq = htonl(seq)};
+	uint8_t yes = 1;
+
+	assert_int_equal(inet_pton(AF_INET, peer, proof.key.daddr), 1);
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&guard, "carriers"), &proof.key, &yes, BPF_ANY), 0);
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&guard, "proofs"), &proof, &yes, BPF_ANY), 0);
+}
+
+/* An SA that has carried ESP of the cluster: each packet needs a proof, and its number may leave.
+ */
+static void test_carrier(void **state)
+{
+	struct espalier_view *view = program_view(&guard);
+	struct frame frame;
+
+	(void)state;
+	carry(PEER, K + 1);
+	carry(PEER, 2 * K);
+	sent(K, 0); /* nobody looks there */
+	view->nested = 1;
+	program_keep_view(&guard, view);
+	esp_out(SPI, K, 0, TC_ACT_SHOT, ESPALIER_GUARD_INNER);
+	sent(K + 1, 0);
+	sent(K + 1, 0); /* by another interface */
+	stopped(2 * K, 0);
+	esp_out(SPI + 1, K + 1, 0, TC_ACT_SHOT, ESPALIER_GUARD_UNKNOWN);
+	/* of an SA that is not the cluster's */
+	frame_begin(&frame, mac_peer, mac_outer[1], 0, ETH_P_IP);
+	frame_ip(&frame, "10.9.9.9", "10.8.8.8", IPPROTO_ESP, 0);
+	frame_esp(&frame, SPI, 2);
+	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
+	carry("10.8.8.8", 1);
+	out(&frame, 0, TC_ACT_SHOT, ESPALIER_GUARD_INNER);
+	carry("10.8.8.8", 2);
+	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
+}
+
 static void test_esp_in_udp(void **state)
 {
 	struct frame frame;
@@ -579,6 +621,7 @@ int main(void)
 		cmocka_unit_test_setup(test_not_owner, setup),
 		cmocka_unit_test_setup(test_unknown, setup),
 		cmocka_unit_test_setup(test_local, setup),
+		cmocka_unit_test_setup(test_carrier, setup),
 		cmocka_unit_test_setup(test_esp_in_udp, setup),
 		cmocka_unit_test_setup(test_options_and_fragments, setup),
 		cmocka_unit_test_setup(test_esp_in_ah, setup),

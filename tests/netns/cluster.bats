@@ -25,6 +25,8 @@ peer_sees_member() { [ "$(peer_sees)" = "$(member_mac "$1" outer)" ]; }
 		[ "$buckets" -gt 1200 ]
 		[ "$buckets" -lt 1500 ]
 	done
+	[ "$(field 0 status .datapath.nested_esp)" = fexit ] ||
+		[ "$(grep -c 'ESP inside ESP is not guarded' "$(member_state 0)/log")" = 1 ]
 	for spi in 0 0x7fffffff 0xffffffff; do
 		[ "$(ctl 0 owner $spi)" = "$(ctl 1 owner $spi)" ]
 		[ "$(ctl 0 owner $spi)" = "$(ctl 2 owner $spi)" ]
