@@ -28,6 +28,7 @@
 #include "config.h"
 #include "core/member.h"
 #include "io/channel.h"
+#include "io/clone.h"
 #include "io/datapath.h"
 #include "io/hop.h"
 #include "io/journal.h"
@@ -88,6 +89,8 @@ struct agent_entries; /* of the journal, while the agent starts */
 
 #define LOCAL_MAX 1024
 
+#define AGENT_DOUBLED_S 10U /* a member that is there twice owns nothing for so long after that */
+
 /* An SA that cannot be copied. */
 struct local_sa {
 	struct record_key key;
@@ -123,7 +126,12 @@ struct agent {
 	bool ingress;
 	uint64_t announce_due_us; /* the cluster addresses once more; 0: not */
 	bool journal_failed;
-	bool begins_anew; /* with a new journal: the present one is an old copy */
+	bool begins_anew; /* with a new journal: the present one is an old copy, or we are doubled
+			   */
+	struct clone *clone;
+	uint64_t clone_due_us; /* when to ask for one */
+	uint8_t clone_mac[6]; /* of the one that answered last */
+	bool doubled; /* there is one: nothing more is written to the journal */
 	struct audit audit;
 	struct local local;
 	struct progress progress;
@@ -159,6 +167,7 @@ void events_watch(struct agent *a);
 void events_own_macs(struct agent *a); /* tells what our MAC addresses are */
 void events_wake(void *ctx, const struct espalier_event *event);
 void events_journal(struct agent *a);
+void events_clone(struct agent *a);
 bool events_positions(struct agent *a); /* reads counters: what has moved is told; true: go on */
 
 /* audit.c. True: go on in the next turn. */
@@ -193,7 +202,8 @@ void local_end(struct agent *a);
 /* notice.c: struct member_ops. */
 void notice(void *ctx, enum member_notice what, const struct record_key *key, uint8_t who);
 bool notice_journal_old(void *ctx, const struct record_key *key, uint8_t who);
-/* Takes the old journal, which is closed, out of the way of the next life. 0 or -errno. */
+void notice_doubled(void *ctx, uint8_t who, bool over);
+/* Takes the journal, if it is there still, out of the way of the next life. 0 or -errno. */
 int notice_set_aside(const char *journal_path);
 
 /* ops.c */

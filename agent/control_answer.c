@@ -65,6 +65,8 @@ static const char *own_state(const struct agent *a, bool active)
 
 	if (datapath_lacking(a->datapath, &lacking, 1) > 0)
 		return lacking.guard ? "unguarded" : "unsteered";
+	if (member_doubles(a->member) >> a->config.id & 1)
+		return "doubled";
 	return state_of(member_flags(a->member), active);
 }
 
@@ -199,6 +201,16 @@ static void add_fenced(struct json_object *status, const struct agent *a, enum r
 	add_number(status, name, member_fenced_for(a->member, why));
 }
 
+/* Members that are there twice. */
+static void add_doubled(struct json_object *status, const struct agent *a)
+{
+	struct json_object *array = json_object_new_array();
+
+	for (uint16_t set = member_doubles(a->member); set; set &= (uint16_t)(set - 1))
+		json_object_array_add(array, json_object_new_int(view_lowest(set)));
+	json_object_object_add(status, "doubled", array);
+}
+
 static struct json_object *status(const struct agent *a)
 {
 	const struct view *view = member_view(a->member);
@@ -225,6 +237,7 @@ static struct json_object *status(const struct agent *a)
 	for (unsigned int why = FENCE_NONE + 1; why < FENCES; why++)
 		if (member_fenced_for(a->member, why))
 			add_fenced(o, a, why);
+	add_doubled(o, a);
 	add_number(o, "pins", member_pins(a->member));
 	add_number(o, "local_sas", a->local.count);
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
@@ -273,6 +286,7 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	add_string(o, "state",
 		other.settings_differ ? "other-settings"
 		: !other.alive        ? "dead"
+		: other.doubled       ? "doubled"
 				      : state_of(other.flags, buckets > 0));
 	add_bool(o, "synced", other.synced);
 	add_bool(o, "session", channel_connected(a->channel, id));

@@ -24,13 +24,27 @@
 #include "io/rule.h"
 
 #define POSITIONS_EVERY_US 100000
+#define CLONE_EVERY_US 1000000
 
 #define REST_EVERY_US 10000 /* of work without a pause, and then ... */
 #define REST_SHARE 8 /* ... for an eighth of it, but ... */
 #define REST_MOST_US 5000 /* ... no longer: it may have been stopped, and is behind */
 #define IDLE_US 100 /* so long without an event is a pause */
 
-enum source { TIMER, SIGNAL, XFRM, CHANNEL, LINK, ROUTE, JOURNAL, WAKE, WATCH, CONTROL, SOURCES };
+enum source {
+	TIMER,
+	SIGNAL,
+	XFRM,
+	CHANNEL,
+	LINK,
+	ROUTE,
+	JOURNAL,
+	WAKE,
+	WATCH,
+	CLONE,
+	CONTROL,
+	SOURCES
+};
 
 struct loop {
 	int epoll, timer, signal;
@@ -67,7 +81,8 @@ static int open_loop(struct agent *a, struct loop *l)
 		watch(l, link_fd(a->link), LINK) < 0 || watch(l, route_fd(a->route), ROUTE) < 0 ||
 		watch(l, journal_fd(a->journal), JOURNAL) < 0 ||
 		watch(l, datapath_wake_fd(a->datapath), WAKE) < 0 ||
-		watch(l, watch_fd(a), WATCH) < 0 || watch(l, control_fd(a->control), CONTROL) < 0)
+		watch(l, watch_fd(a), WATCH) < 0 || watch(l, clone_fd(a->clone), CLONE) < 0 ||
+		watch(l, control_fd(a->control), CONTROL) < 0)
 		return -errno;
 	return 0;
 }
@@ -86,6 +101,10 @@ static void tick(struct agent *a, struct loop *l)
 	if (now >= a->positions_due_us) {
 		a->positions_due_us = now + POSITIONS_EVERY_US;
 		a->positions_next = 0;
+	}
+	if (now >= a->clone_due_us) {
+		a->clone_due_us = now + CLONE_EVERY_US;
+		clone_ask(a->clone);
 	}
 	progress_tick(a, now);
 }
@@ -127,6 +146,9 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 		break;
 	case WATCH:
 		events_watch(a);
+		break;
+	case CLONE:
+		events_clone(a);
 		break;
 	case CONTROL:
 		control_process(a->control, a);
@@ -198,7 +220,8 @@ static int run(struct agent *a, struct loop *l)
 		busy |= events_positions(a);
 		busy |= audit_turn(a, agent_now_us());
 		member_flush(a->member, agent_now_us());
-		journal_commit(a->journal);
+		if (!a->doubled)
+			journal_commit(a->journal);
 		channel_process(a->channel, agent_now_us()); /* what was sent goes off */
 		rest(l);
 	}

@@ -168,6 +168,12 @@ bool events_positions(struct agent *a)
 	return a->positions_next < high;
 }
 
+void events_clone(struct agent *a)
+{
+	if (clone_process(a->clone, a->clone_mac))
+		member_doubled(a->member, agent_now_us());
+}
+
 void events_journal(struct agent *a)
 {
 	uint64_t done = 0;

@@ -4,7 +4,9 @@
  * is an old copy: put back from a backup, or of a machine that was rolled back to a snapshot.
  *
  * Then nothing that it says of any SA can be relied on. Everything is shut, at once, and the agent
- * begins anew with a new journal. The older SAs are those of a lost journal from then on.
+ * begins anew with a new journal. The older SAs are those of a lost journal from then on. Likewise
+ * while another machine has our id, and enters what we may enter; but then it waits until that one
+ * has gone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -47,6 +49,11 @@ void notice(void *ctx, enum member_notice what, const struct record_key *key, ui
 		break;
 	case NOTICE_SPENT:
 		agent_say("%s has no sequence numbers left for us: rekey it", agent_name(key));
+		break;
+	case NOTICE_DOUBLED:
+		agent_say("member %u is there twice: two machines have its id and key, is one of "
+			  "them a clone? It owns nothing until one has been gone for %u s",
+			who, AGENT_DOUBLED_S);
 		break;
 	case NOTICES:
 		break;
@@ -105,13 +112,42 @@ bool notice_journal_old(void *ctx, const struct record_key *key, uint8_t who)
 	return true;
 }
 
+void notice_doubled(void *ctx, uint8_t who, bool over)
+{
+	struct agent *a = ctx;
+	const uint8_t *mac = a->clone_mac;
+	char by[64];
+	int r;
+
+	if (over) {
+		agent_say("no other machine has had our id for %u s", AGENT_DOUBLED_S);
+		a->begins_anew = true;
+		return;
+	}
+	r = shut_all(a);
+	if (r < 0)
+		agent_say("cannot shut all SAs in the guard: %s", strerror(-r));
+	if (who == a->config.id)
+		snprintf(by, sizeof(by), "at MAC address %02x:%02x:%02x:%02x:%02x:%02x", mac[0],
+			mac[1], mac[2], mac[3], mac[4], mac[5]);
+	else
+		snprintf(by, sizeof(by), "by the word of member %u", who);
+	agent_say("another machine, %s, has our id and key, is one of us a clone? All SAs are shut "
+		  "on both; when one has been gone for %u s the other one begins anew, with a new "
+		  "journal (the old one is %s.old)",
+		by, AGENT_DOUBLED_S, a->config.journal_path);
+	a->doubled = true;
+	(void)notice_set_aside(a->config.journal_path);
+}
+
 int notice_set_aside(const char *journal_path)
 {
 	char old[OLD_SIZE];
 	int r = 0;
 
 	old_path(journal_path, old);
-	if (rename(journal_path, old) < 0 || utimensat(AT_FDCWD, old, NULL, 0) < 0) {
+	if ((rename(journal_path, old) < 0 && errno != ENOENT) ||
+		utimensat(AT_FDCWD, old, NULL, 0) < 0) {
 		r = -errno;
 		agent_say(
 			"cannot rename the journal %s to %s: %s", journal_path, old, strerror(-r));

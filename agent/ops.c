@@ -248,5 +248,6 @@ const struct member_ops agent_ops = {
 	.journal = op_journal,
 	.forget = op_forget,
 	.journal_old = notice_journal_old,
+	.doubled = notice_doubled,
 	.notice = notice,
 };

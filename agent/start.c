@@ -17,6 +17,7 @@
 
 #define TOMBSTONE_US 600000000ULL
 #define REPAIR_US 1000000
+#define CLONE_MS 100 /* in which one has to answer */
 #define START_US 1200000 /* a handshake of the sync channel is tried once a second */
 
 struct entry {
@@ -184,6 +185,7 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 		.repair_us = REPAIR_US,
 		.start_us = START_US + 4ULL * c->heartbeat_us * c->dead_after,
 		.tombstone_us = TOMBSTONE_US,
+		.doubled_us = AGENT_DOUBLED_S * 1000000ULL,
 		.capacity = c->max_sas,
 		.journal = journal_id(a->journal),
 		.life = 1,
@@ -262,6 +264,60 @@ static int open_channel(struct agent *a, char *err, size_t err_size)
 	return channel_open(&channel, events_datagram, a, &a->channel, err, err_size);
 }
 
+/* What a copy of this machine has, too. */
+static size_t read_secret(const struct config *c, uint8_t *ret, size_t size)
+{
+	FILE *file;
+	size_t n;
+
+	if (c->psk_size) {
+		memcpy(ret, c->psk, c->psk_size);
+		return c->psk_size;
+	}
+	file = fopen(c->key_path, "re");
+	if (!file)
+		return 0;
+	n = fread(ret, 1, size, file);
+	(void)fclose(file);
+	return n;
+}
+
+/* Asks whether there is another machine like this one; it has until all is prepared to answer. */
+static int ask_for_clone(struct agent *a, char *err, size_t err_size)
+{
+	uint8_t secret[4096];
+	struct clone_config clone = {
+		.cluster = a->config.name,
+		.self = (uint8_t)a->config.id,
+		.ifindex = a->ifindex[DATAPATH_SYNC],
+		.secret = secret,
+		.secret_len = read_secret(&a->config, secret, sizeof(secret)),
+	};
+	int r = clone.secret_len ? clone_open(&clone, &a->clone) : -EIO;
+
+	explicit_bzero(secret, sizeof(secret));
+	if (r < 0)
+		snprintf(err, err_size, "cannot look for a clone on the sync interface: %s",
+			strerror(-r));
+	else
+		clone_ask(a->clone);
+	return r;
+}
+
+static int refuse_clone(struct agent *a, char *err, size_t err_size)
+{
+	uint8_t mac[6];
+
+	if (!clone_wait(a->clone, CLONE_MS, mac))
+		return 0;
+	snprintf(err, err_size,
+		"another machine, at MAC address %02x:%02x:%02x:%02x:%02x:%02x of the sync link, "
+		"runs as member %u of cluster %s: is one of them a clone? Stop that one, or give "
+		"this one an Id and a journal of its own",
+		mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], a->config.id, a->config.name);
+	return -EADDRINUSE;
+}
+
 static int start_xfrm(struct agent *a, char *err, size_t err_size)
 {
 	struct xfrm_config xfrm = {
@@ -320,8 +376,10 @@ int agent_prepare(struct agent *a, char *err, size_t err_size)
 			a->config.max_sas);
 		return -ENOMEM;
 	}
-	if ((r = open_journal(a, err, err_size)) < 0 || (r = open_datapath(a, err, err_size)) < 0 ||
-		(r = open_channel(a, err, err_size)) < 0)
+	if ((r = open_journal(a, err, err_size)) < 0 || (r = ask_for_clone(a, err, err_size)) < 0 ||
+		(r = open_datapath(a, err, err_size)) < 0 ||
+		(r = open_channel(a, err, err_size)) < 0 ||
+		(r = refuse_clone(a, err, err_size)) < 0)
 		return r;
 	r = watch_open(a, err, err_size);
 	return r < 0 ? r : control_open(a->config.control_path, &a->control, err, err_size);
@@ -391,6 +449,7 @@ void agent_stop(struct agent *a)
 	watch_close(a);
 	control_close(a->control);
 	channel_close(a->channel);
+	clone_close(a->clone);
 	xfrm_close(a->xfrm);
 	member_free(a->member);
 	journal_close(a->journal);

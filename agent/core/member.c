@@ -132,6 +132,7 @@ static void heartbeat(struct member *m)
 		.journal = m->config.journal,
 		.records = m->table.present,
 		.synced = m->synced,
+		.doubled = clone_seen(m),
 		.flags = m->flags,
 		.view = m->view,
 		.macs = m->config.macs,
@@ -299,6 +300,7 @@ void member_tick(struct member *m, uint64_t now_us)
 	if (m->begins_anew)
 		set_flag(m, WIRE_LEAVING, true);
 	watch(m);
+	clone_look(m, m->config.self);
 	takeover_publish(m);
 	/* After a tick that was late the second one from there is less than a heartbeat away. */
 	if (++m->heartbeat_ticks >= 2 || now_us >= m->heartbeat_due_us)
@@ -354,6 +356,7 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 		m->journals[from] = h->journal;
 		m->sweep = 0;
 	}
+	clone_look(m, from);
 	takeover_adopt(m, from, &before);
 }
 
@@ -390,6 +393,9 @@ void member_datagram(
 	switch (stream_hear(&o->stream, &h)) {
 	case STREAM_OLD:
 		return;
+	case STREAM_TWO_LIVES:
+		clone_sign(m, from);
+		/* fallthrough */
 	case STREAM_NEW_LIFE:
 		o->told = o->knows_us = false;
 		set_macs(m, from);

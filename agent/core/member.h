@@ -10,7 +10,7 @@
  * These files make it up, from the top; each calls only those below it (scripts/check-layers):
  *
  *   member.c     time, heartbeats, datagrams
- *   takeover.c   views
+ *   clone.c      members that are there twice; takeover.c: views
  *   execute.c    does what waits to be done in our kernel
  *   miss.c       SAs that ESP asks for
  *   kernel.c     what our kernel holds; replica.c: records as other members tell of them
@@ -45,6 +45,8 @@ struct member_config {
 	uint64_t repair_us; /* how often records are compared with another member's */
 	uint64_t start_us; /* how long to look for members that are not heard, before being one */
 	uint64_t tombstone_us; /* how long a dead record is remembered */
+	uint64_t doubled_us; /* a member that is there twice owns nothing for so long after that was
+				seen last */
 	uint32_t capacity; /* most records */
 	uint32_t journal; /* id of our journal, not 0 */
 	uint32_t life; /* drawn at random by each start of the agent, not 0 */
@@ -68,6 +70,7 @@ enum member_notice {
 	NOTICE_TWO_CREATORS, /* an SA is fenced, FENCE_TWO_CREATORS */
 	NOTICE_JOURNAL_OLD, /* an SA is fenced, FENCE_JOURNAL_OLD: by what this member told */
 	NOTICE_SPENT, /* we have no block left of an SA */
+	NOTICE_DOUBLED, /* another member is there twice */
 	NOTICES,
 };
 
@@ -111,6 +114,13 @@ struct member_ops {
 	 * out until then. False: not now; what is found in this way is fenced, an SA at a time.
 	 */
 	bool (*journal_old)(void *ctx, const struct record_key *key, uint8_t who);
+
+	/*
+	 * There is another machine with our id: nothing of ours is let out any more. Whatever
+	 * becomes of us, the next life begins a new journal. `who` says so, or we have heard it
+	 * ourselves. over: it has not been heard for doubled_us: now we begin anew.
+	 */
+	void (*doubled)(void *ctx, uint8_t who, bool over);
 	/* key: the SA, or NULL; who: the member that it comes from, we if it is nobody else. */
 	void (*notice)(
 		void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who);
@@ -180,6 +190,9 @@ void member_counter(struct member *m, uint32_t slot, uint64_t oseq);
  */
 void member_strayed(struct member *m, uint32_t slot, uint64_t oseq);
 
+/* Another machine, that has our id and key, has been heard just now. */
+void member_doubled(struct member *m, uint64_t now_us);
+
 /* An authentic datagram of another member. */
 void member_datagram(
 	struct member *m, uint8_t from, const void *datagram, size_t len, uint64_t now_us);
@@ -209,7 +222,7 @@ struct member_counters {
 };
 
 struct member_other {
-	bool alive, synced, settings_differ;
+	bool alive, synced, settings_differ, doubled;
 	uint64_t heard_us;
 	uint8_t flags; /* enum wire_flags, as it last said */
 	uint64_t resent;
@@ -229,6 +242,7 @@ uint32_t member_pins(const struct member *m); /* inbound SAs that are pinned */
 uint32_t member_fenced(const struct member *m); /* SAs that we may emit nothing of, ... */
 uint32_t member_fenced_for(const struct member *m, enum record_fence why); /* for this reason */
 uint8_t member_flags(const struct member *m);
+uint16_t member_doubles(const struct member *m); /* members that are there twice, a bit each */
 const struct member_counters *member_counters(const struct member *m);
 void member_other(const struct member *m, uint8_t id, struct member_other *ret);
 

@@ -54,6 +54,11 @@ uint8_t member_flags(const struct member *m)
 	return m->flags;
 }
 
+uint16_t member_doubles(const struct member *m)
+{
+	return m->doubled;
+}
+
 const struct member_counters *member_counters(const struct member *m)
 {
 	return &m->counters;
@@ -67,6 +72,7 @@ void member_other(const struct member *m, uint8_t id, struct member_other *ret)
 		.alive = o->alive,
 		.synced = m->synced >> id & 1,
 		.settings_differ = o->differs,
+		.doubled = m->doubled >> id & 1,
 		.heard_us = o->heard_us,
 		.flags = o->heartbeat.flags,
 		.resent = o->stream.resent,

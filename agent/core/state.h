@@ -109,7 +109,10 @@ struct member {
 	uint32_t journals[ESPALIER_MEMBERS]; /* as last heard */
 	uint32_t fenced[FENCES], pins;
 	bool doubted; /* member_ops.journal_old has been called, ... */
-	bool begins_anew; /* and has said that nothing is ours until the next life */
+	bool begins_anew; /* and has said that nothing is ours until the next life; or we are
+			     doubled */
+	uint64_t doubled_until_us[ESPALIER_MEMBERS]; /* as we have seen ourselves */
+	uint16_t doubled; /* as anybody says: in no view */
 	uint16_t noticed[NOTICES]; /* members of whom it has been told */
 	uint64_t flipped_us; /* when buckets last changed hands */
 
@@ -156,6 +159,11 @@ static inline bool record_is_outbound_sa(const struct record *r)
  * What the files offer each other, from the top. A file calls those below it only
  * (scripts/check-layers).
  */
+
+/* clone.c */
+void clone_sign(struct member *m, unsigned int id); /* it is there twice: we have seen it now */
+void clone_look(struct member *m, uint8_t by); /* who is, by now; by: who may have said so */
+uint16_t clone_seen(const struct member *m); /* to be told to the others */
 
 /* takeover.c */
 void takeover_publish(struct member *m);

@@ -177,7 +177,12 @@ enum stream_heard stream_hear(struct stream *s, const struct wire_header *h)
 	if (h->stream != s->heard_id) {
 		if (same_life(h->stream, s->heard_id) && h->stream < s->heard_id)
 			return STREAM_OLD;
-		heard = same_life(h->stream, s->heard_id) ? STREAM_NEW : STREAM_NEW_LIFE;
+		heard = STREAM_NEW;
+		if (!same_life(h->stream, s->heard_id)) {
+			heard = h->stream >> 32 == s->earlier_life ? STREAM_TWO_LIVES
+								   : STREAM_NEW_LIFE;
+			s->earlier_life = (uint32_t)(s->heard_id >> 32);
+		}
 		s->heard_id = h->stream;
 		s->heard = 0;
 		s->early_count = 0;

@@ -31,6 +31,7 @@ struct stream {
 
 	/* Receiving: the other's stream, what has arrived in order, what has arrived early. */
 	uint64_t heard_id;
+	uint32_t earlier_life; /* the other's, before that one; 0: none */
 	uint32_t heard;
 	struct segment early[STREAM_WINDOW];
 	unsigned int early_count;
@@ -64,6 +65,8 @@ enum stream_heard {
 	STREAM_GOES_ON,
 	STREAM_NEW, /* the other end began anew; ours goes on */
 	STREAM_NEW_LIFE, /* the other's agent restarted: it knows nothing of our stream */
+	STREAM_TWO_LIVES, /* likewise; but it is an earlier life, that was heard before the last
+			     one: the other's id is there twice */
 	STREAM_OLD, /* left over from before: to be ignored */
 	STREAM_LOST, /* the other end knows nothing of ours any more: it has heard another life of
 			our id since, that of a clone */

@@ -33,7 +33,8 @@ static uint16_t eligible(const struct member *m)
 		unsigned int id = view_lowest(set);
 		uint8_t flags = flags_of(m, id);
 
-		if (!(flags & WIRE_STARTED) || flags & (WIRE_LINK_DOWN | WIRE_LEAVING))
+		if (!(flags & WIRE_STARTED) || flags & (WIRE_LINK_DOWN | WIRE_LEAVING) ||
+			m->doubled >> id & 1)
 			continue;
 		if (flags & WIRE_FENCED)
 			fenced |= member_bit(id);
@@ -54,7 +55,7 @@ static uint16_t seated(const struct member *m)
 {
 	uint16_t set = 0;
 
-	for (uint16_t all = alive(m); all; all &= (uint16_t)(all - 1)) {
+	for (uint16_t all = alive(m) & (uint16_t)~m->doubled; all; all &= (uint16_t)(all - 1)) {
 		unsigned int id = view_lowest(all);
 		const struct view *v =
 			id == m->config.self ? &m->view : &m->others[id].heartbeat.view;
@@ -68,7 +69,7 @@ static uint16_t seated(const struct member *m)
 /* Members that are on their way into a view, whether or not they have looked around yet. */
 static uint16_t coming(const struct member *m)
 {
-	uint16_t set = alive(m);
+	uint16_t set = alive(m) & (uint16_t)~m->doubled;
 
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
 		if (flags_of(m, id) & (WIRE_LINK_DOWN | WIRE_LEAVING))
@@ -125,7 +126,7 @@ void takeover_step_out(struct member *m, uint16_t members)
 	struct view view = m->view;
 
 	view.live &= (uint16_t)~members;
-	if (view.live)
+	if (view.live || m->begins_anew)
 		flip(m, &view);
 }
 

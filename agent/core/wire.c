@@ -73,6 +73,7 @@ void wire_put_heartbeat(struct writer *w, const struct wire_heartbeat *h)
 	write_uint(w, h->journal, 4);
 	write_uint(w, h->records, 4);
 	write_uint(w, h->synced, 2);
+	write_uint(w, h->doubled, 2);
 	write_uint(w, h->knows, 2);
 	write_uint(w, h->flags, 1);
 	write_uint(w, h->view.epoch, 8);
@@ -89,6 +90,7 @@ static void get_heartbeat(struct reader *r, struct wire_heartbeat *h)
 	h->journal = (uint32_t)read_uint(r, 4);
 	h->records = (uint32_t)read_uint(r, 4);
 	h->synced = (uint16_t)read_uint(r, 2);
+	h->doubled = (uint16_t)read_uint(r, 2);
 	h->knows = (uint16_t)read_uint(r, 2);
 	h->flags = (uint8_t)read_uint(r, 1);
 	h->view.epoch = read_uint(r, 8);

@@ -19,7 +19,7 @@
 #include "core/table.h"
 #include "core/view.h"
 
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 #define WIRE_MAX 1280 /* bytes of a datagram */
 #define WIRE_HEADER 36 /* bytes */
 #define WIRE_SACK_NEXT (1ULL << 63)
@@ -76,6 +76,7 @@ struct wire_heartbeat {
 	uint32_t journal; /* id of the sender's journal */
 	uint32_t records; /* alive and in the sender's kernel */
 	uint16_t synced; /* members whose records the sender has */
+	uint16_t doubled; /* members that the sender has seen to be there twice */
 	uint16_t knows; /* members whose MACs, as their present life told them, the sender has */
 	uint8_t flags; /* enum wire_flags */
 	struct view view;

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 
 /*
  * SHA-256 cannot fail but for want of memory or a broken OpenSSL; going on with another digest
@@ -14,6 +15,13 @@
 void digest_sha256(const void *data, size_t len, uint8_t out[DIGEST_SIZE])
 {
 	if (EVP_Digest(data, len, out, NULL, EVP_sha256(), NULL) != 1)
+		abort();
+}
+
+void digest_hmac(
+	const void *key, size_t key_len, const void *data, size_t len, uint8_t out[DIGEST_SIZE])
+{
+	if (!HMAC(EVP_sha256(), key, (int)key_len, data, len, out, NULL))
 		abort();
 }
 

@@ -114,6 +114,7 @@ static struct wire_heartbeat take_heartbeat(struct reader *in, uint8_t from)
 		h.view.epoch = take_number(in);
 		h.view.live = (uint16_t)read_uint(in, 2);
 		h.view.publisher = (uint8_t)read_uint(in, 1);
+		h.doubled = (uint16_t)read_uint(in, 1);
 	}
 	return h;
 }
@@ -305,6 +306,7 @@ static void begin(struct rig *rig, struct reader *in)
 		.repair_us = 10000,
 		.start_us = 10000,
 		.tombstone_us = 50000,
+		.doubled_us = 20000,
 		.capacity = CAPACITY,
 		.journal = 99,
 		.life = 9,

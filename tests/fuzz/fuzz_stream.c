@@ -125,6 +125,7 @@ static void hear(struct net *net, const struct datagram *d)
 	case STREAM_OLD:
 		return;
 	case STREAM_NEW_LIFE:
+	case STREAM_TWO_LIVES:
 	case STREAM_LOST:
 		begin_stream(e);
 		break;

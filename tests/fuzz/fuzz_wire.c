@@ -13,6 +13,7 @@ static void check_heartbeat(const struct wire_heartbeat *a, const struct wire_he
 {
 	REQUIRE(a->settings == b->settings && a->journal == b->journal && a->records == b->records);
 	REQUIRE(a->synced == b->synced && a->knows == b->knows && a->flags == b->flags);
+	REQUIRE(a->doubled == b->doubled);
 	REQUIRE(a->view.epoch == b->view.epoch && a->view.live == b->view.live);
 	REQUIRE(a->view.publisher == b->view.publisher);
 	REQUIRE(memcmp(&a->macs, &b->macs, sizeof(a->macs)) == 0);
@@ -219,7 +220,11 @@ void fuzz_seeds(void)
 		.ack = 6,
 		.sack = 1ULL << 63};
 	static const struct wire_message heartbeat = {.kind = WIRE_HEARTBEAT,
-		.heartbeat = {.settings = 7, .journal = 8, .synced = 0x102, .view = {.epoch = 9}}};
+		.heartbeat = {.settings = 7,
+			.journal = 8,
+			.synced = 0x102,
+			.doubled = 4,
+			.view = {.epoch = 9}}};
 	static const uint64_t values[] = {1, 2, 3};
 	static uint8_t bytes[WIRE_MAX], body[RECORD_BODY_MAX];
 	struct writer w = {.at = bytes, .end = bytes + sizeof(bytes)};

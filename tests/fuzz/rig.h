@@ -47,6 +47,7 @@ struct rig {
 	uint64_t restored, journaled, committed;
 	struct pin pins[CAPACITY];
 	struct selector selectors[CAPACITY];
+	bool doubled; /* it has been: nothing is open from then on */
 };
 
 static struct pin *find_pin(struct rig *rig, const struct record_key *key)
@@ -158,7 +159,7 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 
 		if (sa->open[i].first > sa->open[i].last)
 			continue;
-		REQUIRE(sa->open[i].last >> BLOCK_BITS == block);
+		REQUIRE(!rig->doubled && sa->open[i].last >> BLOCK_BITS == block);
 		if (block > 0) /* block 0 is the creator's without being entered */
 			REQUIRE(block % 4 == rig->self && in_journal(rig, key, sa->birth, block));
 	}
@@ -237,12 +238,21 @@ static bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
 	return false;
 }
 
+static void op_doubled(void *ctx, uint8_t who, bool over)
+{
+	struct rig *rig = ctx;
+
+	REQUIRE(who < MEMBERS && (rig->doubled || !over));
+	rig->doubled = true;
+}
+
 static void op_notice(
 	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
 {
 	(void)ctx;
 	REQUIRE(notice < NOTICES && who < MEMBERS);
-	REQUIRE(notice == NOTICE_EPOCH ? key == NULL : key->kind == RECORD_SA);
+	REQUIRE(notice == NOTICE_EPOCH || notice == NOTICE_DOUBLED ? key == NULL
+								   : key->kind == RECORD_SA);
 }
 
 static const struct member_ops ops = {
@@ -260,6 +270,7 @@ static const struct member_ops ops = {
 	.journal = op_journal,
 	.forget = op_forget,
 	.journal_old = op_journal_old,
+	.doubled = op_doubled,
 	.notice = op_notice,
 };
 

@@ -157,6 +157,8 @@ static void set_back(struct world *w, unsigned int id)
 
 /* The clone. */
 
+#define MEET_US 300000
+
 void doubts_clone(struct world *w, unsigned int id, uint64_t until_us)
 {
 	struct machine *machine = &w->machines[id], *clone = &w->machines[CLONE];
@@ -175,7 +177,9 @@ void doubts_clone(struct world *w, unsigned int id, uint64_t until_us)
 		w->associations[other].with_clone = false;
 		w->associations[other].next_us = w->now_us + doubts_random(w, 300000);
 	}
-	w->clone_until_us = until_us + doubts_random(w, 1000000);
+	w->clone_until_us = until_us + doubts_random(w, 4000000);
+	w->clones_meet = !alone && doubts_random(w, 2);
+	w->meet_us = w->now_us + doubts_random(w, MEET_US);
 	judge_set_back(w, CLONE);
 	machine->doubted_us = w->now_us;
 	doubt_all(w);
@@ -186,6 +190,26 @@ void doubts_clone(struct world *w, unsigned int id, uint64_t until_us)
 	clone->up = clone->link_up = true;
 	copy_kernel(clone, machine);
 	machine_start_agent(w, CLONE);
+}
+
+/* Each asks whether there is another one, and is answered. */
+static void meet(struct world *w)
+{
+	struct machine *two[] = {&w->machines[CLONE], &w->machines[w->machines[CLONE].member]};
+
+	two[1]->cloned_us = w->now_us;
+	if (!w->clones_meet || w->now_us < w->meet_us)
+		return;
+	w->meet_us += MEET_US;
+	for (unsigned int i = 0; i < 2; i++)
+		if (!two[i]->up || !two[i]->agent || two[i]->frozen)
+			return;
+	for (unsigned int i = 0; i < 2; i++) {
+		member_doubled(two[i]->agent, w->now_us);
+		if (!two[i]->doubled)
+			world_fail(w, "member %u does not mind that it is there twice",
+				two[i]->member);
+	}
 }
 
 static void end_clone(struct world *w)
@@ -425,6 +449,8 @@ void doubts_run(struct world *w)
 		if (machine->again_us && w->now_us >= machine->again_us)
 			make_pair_again(w, id);
 	}
+	if (w->machines[CLONE].up)
+		meet(w);
 	if (w->machines[CLONE].up && w->now_us >= w->clone_until_us)
 		end_clone(w);
 	if (w->cut_until_us && w->now_us >= w->cut_until_us) {

@@ -7,6 +7,7 @@
  * it, unless it got past the guard.
  * - No number is on a wire twice (I1). A few repeats nothing can stop; excuse() has all of them.
  * - After a takeover the peer accepts the first packet (I2).
+ * - Who knows that its member is there twice emits nothing; nobody says so of one that is not.
  * - A refused install costs no block; a restart costs at most two rounds of blocks; where three
  *   quarters of a counter are used up, a rekey is asked for.
  */
@@ -344,6 +345,11 @@ void judge_emitted(struct world *w, unsigned int id, unsigned int child, uint64_
 					"%u, last by member %u",
 					(unsigned long long)seq, child, id, c->last_from);
 		}
+		if (w->machines[id].doubled && !stopped && seq >> w->block_bits)
+			world_fail(w,
+				"member %u emits number %llu of SA %u, and knows that it is there "
+				"twice",
+				id, (unsigned long long)seq, child);
 		if (stopped)
 			note_stray(w, c, id, seq);
 		else if (!is_own(w, w->machines[id].member, c, seq))
@@ -356,6 +362,16 @@ void judge_emitted(struct world *w, unsigned int id, unsigned int child, uint64_
 		j->emitted++;
 	}
 	watch_rekey(w, id, child, last);
+}
+
+/* What was seen is told for as long as it counts, and who was frozen hears of it when it wakes. */
+void judge_doubled(struct world *w, unsigned int member)
+{
+	uint64_t cloned_us = w->machines[member].cloned_us;
+
+	w->doubled++;
+	if (!cloned_us || w->now_us > cloned_us + 2 * DOUBLED_US + 3000000)
+		world_fail(w, "member %u is said to be there twice", member);
 }
 
 /* How blocks are spent. */

@@ -74,6 +74,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 		.repair_us = REPAIR_US,
 		.start_us = 4 * DEAD_US,
 		.tombstone_us = w->tombstone_us,
+		.doubled_us = DOUBLED_US,
 		.capacity = 256,
 		.journal = machine->journal_id,
 		.life = draw_id(w),
@@ -85,6 +86,9 @@ void machine_start_agent(struct world *w, unsigned int id)
 	contexts[id] = (struct machine_context){.world = w, .id = id};
 	machine->boots++;
 	machine->frozen = false;
+	if (machine->doubled)
+		machine->doubted_us = 0; /* it begins anew */
+	machine->doubled = false;
 	machine->back_us = 0;
 	machine->queued = 0;
 	machine->n_events = 0;

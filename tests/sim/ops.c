@@ -265,7 +265,7 @@ static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, 
 	struct machine *machine = &c->world->machines[c->id];
 	int child = child_by_key(c->world, key, birth);
 
-	if (dying(machine))
+	if (dying(machine) || machine->doubled)
 		return;
 	if (machine->journaled + machine->queued == machine->journal_size) {
 		machine->journal_size = machine->journal_size ? 2 * machine->journal_size : 256;
@@ -315,6 +315,28 @@ static bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
 	return true;
 }
 
+/* As the agent: everything is shut, and the journal put away at once; in the end a new life begins.
+ */
+static void op_doubled(void *ctx, uint8_t who, bool over)
+{
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+
+	world_say(c->world, "machine %u: its member is %s there twice, by the word of %u", c->id,
+		over ? "no longer" : "", who);
+	judge_doubled(c->world, machine->member);
+	if (over) {
+		machine->begins_anew = true;
+		return;
+	}
+	for (unsigned int i = 0; i < SAS; i++)
+		machine->sas[i].guard.open[0] = machine->sas[i].guard.open[1] =
+			(struct espalier_window){.first = 1, .last = 0};
+	machine_lose_journal(c->world, c->id);
+	machine->queued = 0;
+	machine->doubled = true;
+}
+
 static void op_notice(
 	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
 {
@@ -322,6 +344,8 @@ static void op_notice(
 
 	(void)key;
 	world_say(c->world, "member %u: notice %u about %u", c->id, notice, who);
+	if (notice == NOTICE_DOUBLED)
+		judge_doubled(c->world, who);
 	if (!faults_doubtful(c->world))
 		world_fail(c->world, "member %u refuses what is right: notice %u about %u", c->id,
 			notice, who);
@@ -342,5 +366,6 @@ const struct member_ops machine_ops = {
 	.journal = op_journal,
 	.forget = op_forget,
 	.journal_old = op_journal_old,
+	.doubled = op_doubled,
 	.notice = op_notice,
 };

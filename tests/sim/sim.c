@@ -407,6 +407,7 @@ static bool run(uint64_t seed, const struct choice *choice, struct world *total)
 	total->pins += w->pins;
 	total->rounds = w->rounds > total->rounds ? w->rounds : total->rounds;
 	total->n_children += w->n_children;
+	total->doubled += w->doubled;
 	for (unsigned int why = 0; why < EXCUSES; why++)
 		total->excused[why] += w->excused[why];
 	doubts_end(w);
@@ -468,6 +469,7 @@ int main(int argc, char **argv)
 		(unsigned long long)total.excused[EXCUSED_SET_BACK],
 		(unsigned long long)total.excused[EXCUSED_TWO_CREATORS],
 		(unsigned long long)total.excused[EXCUSED_MADE_AGAIN]);
+	printf("clones were noticed %llu times\n", (unsigned long long)total.doubled);
 	printf("%llu passed, %llu failed\n", (unsigned long long)(seeds - failed),
 		(unsigned long long)failed);
 	return failed != 0;

@@ -24,6 +24,7 @@
 #define DEAD_US (DEAD * HEARTBEAT_US)
 #define SILENCE_US 100000 /* so long nothing comes through that loses half of it */
 #define REFUSES_US 1000000 /* a kernel, at most */
+#define DOUBLED_US 1000000 /* from the last sign of a clone */
 #define REPAIR_US 200000 /* a round of comparisons */
 
 /* A set of numbers (numbers.c): a hash of pages, and the page used last. */
@@ -130,7 +131,9 @@ struct machine {
 	bool gap; /* the agent has to read how far the kernel has counted without it */
 	bool begins_anew, anew; /* its journal is an old one: is to be, and has been done */
 	bool prohibited; /* a rule in the kernel: nothing is emitted */
+	bool doubled; /* this life knows that its member is there twice */
 	uint64_t doubted_us; /* when it was set back, or cloned; 0: never */
+	uint64_t cloned_us; /* when it was there twice last; 0: never */
 	uint64_t known_us[SAS]; /* since when somebody it hears knows that it entered more */
 	uint64_t entered_in_the_wrong[SAS]; /* + 1: a block that it did not, for long */
 	/* What is to happen to it. */
@@ -204,6 +207,8 @@ struct world {
 	bool views_changed, views_split;
 	uint64_t split_us; /* when last somebody could hold itself for an owner that is not */
 	uint64_t clone_until_us, cut_until_us; /* 0: for longer */
+	bool clones_meet; /* the two machines of one member hear each other's questions */
+	uint64_t meet_us; /* the next ones */
 	uint64_t tombstone_us;
 	bool verbose;
 
@@ -212,7 +217,7 @@ struct world {
 	struct judge *judge;
 	uint64_t emitted, blocked, unowned, accepted, rejected, delivered, hops, takeovers,
 		calm_takeovers, datagrams, faults_made, rounds, misses, pins;
-	uint64_t excused[EXCUSES];
+	uint64_t excused[EXCUSES], doubled;
 };
 
 uint64_t world_random(struct world *w, uint64_t below);
@@ -286,6 +291,7 @@ void judge_started(struct world *w, unsigned int id, bool booted);
 void judge_hole_seen(struct world *w, unsigned int number); /* and its agent knows */
 /* From now on it knows of the blocks that its machine entered what its journal says. */
 void judge_set_back(struct world *w, unsigned int id);
+void judge_doubled(struct world *w, unsigned int member); /* somebody says that it is there twice */
 void judge_restarts(struct world *w, unsigned int id); /* there were so many; how much was used up?
 							*/
 void judge_restarts_begin(struct world *w);

@@ -29,6 +29,7 @@
 #define DEAD 3
 #define REPAIR_US 200000
 #define TOMBSTONE_US 1000000
+#define DOUBLED_US 500000
 #define MEMBERS 3
 #define DATAGRAMS 8192
 #define KINDS (WIRE_LACK + 1)
@@ -68,6 +69,7 @@ struct gateway {
 	unsigned int installs, moves, expires; /* tried, asked for */
 	unsigned int notices[NOTICES], journals_old;
 	bool begins_anew; /* as told that the journal is old */
+	unsigned int doubled, doubled_over; /* as told */
 	unsigned int kernel_ops; /* install, remove, move, guard */
 	unsigned int slow_ops; /* of which install and move */
 	unsigned int most_work; /* slow_ops in one call of member_work() */
@@ -389,6 +391,18 @@ static inline bool op_journal_old(void *ctx, const struct record_key *key, uint8
 	return g->begins_anew;
 }
 
+static inline void op_doubled(void *ctx, uint8_t who, bool over)
+{
+	struct gateway *g = ctx;
+
+	(void)who;
+	g->doubled += !over;
+	g->doubled_over += over;
+	for (unsigned int sa = 0; sa < n_sas; sa++)
+		g->sas[sa].guard.open[0] = g->sas[sa].guard.open[1] =
+			(struct espalier_window){.first = 1, .last = 0};
+}
+
 static inline void op_notice(
 	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
 {
@@ -401,7 +415,7 @@ static inline void op_notice(
 
 static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_read, op_expire,
 	op_guard, op_selector, op_pin, op_publish, op_macs, op_journal, op_forget, op_journal_old,
-	op_notice};
+	op_doubled, op_notice};
 
 /* The world. */
 
@@ -455,6 +469,7 @@ static inline void start_with(unsigned int id, uint64_t settings)
 		.repair_us = REPAIR_US,
 		.start_us = start_us,
 		.tombstone_us = TOMBSTONE_US,
+		.doubled_us = DOUBLED_US,
 		.capacity = n_sas + 64,
 		.journal = g->journal,
 		.life = (uint32_t)now_us + id + 1,

@@ -312,6 +312,13 @@ static void test_restarts(void **state)
 	assert_int_equal(stream_hear(&s, &h), STREAM_OLD);
 	h.stream = 3ULL << 32 | 1;
 	assert_int_equal(stream_hear(&s, &h), STREAM_NEW_LIFE);
+	/* A life that had ended cannot come back: there are two machines. */
+	h.stream = 2ULL << 32 | 1;
+	assert_int_equal(stream_hear(&s, &h), STREAM_TWO_LIVES);
+	h.stream = 3ULL << 32 | 1;
+	assert_int_equal(stream_hear(&s, &h), STREAM_TWO_LIVES);
+	h.stream = 4ULL << 32 | 1;
+	assert_int_equal(stream_hear(&s, &h), STREAM_NEW_LIFE);
 	(void)stream_push(&s, "x", 1);
 	stream_restart(&s);
 	assert_true(stream_idle(&s));

@@ -87,6 +87,7 @@ static size_t all_kinds(uint8_t *payload, size_t size, const struct record *r, c
 		.journal = 8,
 		.records = 1000000,
 		.synced = 0x102,
+		.doubled = 0x4002,
 		.knows = 0x8001,
 		.flags = WIRE_STARTED,
 		.view = {.epoch = 9, .live = 3, .publisher = 1},
@@ -142,6 +143,7 @@ static void test_round_trip(void **state)
 		assert_int_equal(m.heartbeat.journal, 8);
 		assert_int_equal(m.heartbeat.records, 1000000);
 		assert_int_equal(m.heartbeat.synced, 0x102);
+		assert_int_equal(m.heartbeat.doubled, 0x4002);
 		assert_int_equal(m.heartbeat.knows, 0x8001);
 		assert_int_equal(m.heartbeat.flags, WIRE_STARTED);
 		assert_int_equal(m.heartbeat.view.epoch, 9);

@@ -159,6 +159,11 @@ static bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
 	return false;
 }
 
+static void op_doubled(void *ctx, uint8_t who, bool over)
+{
+	(void)ctx, (void)who, (void)over;
+}
+
 static void op_notice(
 	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
 {
@@ -180,6 +185,7 @@ static const struct member_ops ops = {
 	.journal = op_journal,
 	.forget = op_forget,
 	.journal_old = op_journal_old,
+	.doubled = op_doubled,
 	.notice = op_notice,
 };
 
