@@ -204,7 +204,7 @@ FAILED c ()
 FAILED d: it ended () without a test" ]
 }
 
-@test "a machine whose kernel died is run once more, and once" {
+@test "a machine whose kernel died is run once more, and of a breakpoint three times" {
 	judge died tap died bash -c 'dies "BUG: a slab
 Kernel panic" 125'
 	counts 1 0 0
@@ -212,6 +212,10 @@ Kernel panic" 125'
 	judge always tap always bash -c 'echo x >>"$LOGS/tries"; echo "Kernel panic"; exit 125'
 	counts 0 1 0
 	[ "$(wc -l <"$LOGS/tries")" = 2 ]
+	rm "$LOGS/tries"
+	judge int3 tap int3 bash -c 'echo x >>"$LOGS/tries"; echo "int3: 0000 [#1]"; echo "Kernel panic"; exit 125'
+	counts 0 1 0
+	[ "$(wc -l <"$LOGS/tries")" = 4 ]
 }
 
 @test "no other death is run again, nor one after a failed test" {
