@@ -204,7 +204,7 @@ FAILED c ()
 FAILED d: it ended () without a test" ]
 }
 
-@test "a machine whose kernel died is run once more, and of a breakpoint three times" {
+@test "a machine whose kernel died is run once more, and of a breakpoint seven times" {
 	judge died tap died bash -c 'dies "BUG: a slab
 Kernel panic" 125'
 	counts 1 0 0
@@ -215,7 +215,7 @@ Kernel panic" 125'
 	rm "$LOGS/tries"
 	judge int3 tap int3 bash -c 'echo x >>"$LOGS/tries"; echo "int3: 0000 [#1]"; echo "Kernel panic"; exit 125'
 	counts 0 1 0
-	[ "$(wc -l <"$LOGS/tries")" = 4 ]
+	[ "$(wc -l <"$LOGS/tries")" = 8 ]
 }
 
 @test "no other death is run again, nor one after a failed test" {

@@ -18,7 +18,7 @@ tries_after()
 	if [ "$1" != 125 ] || ! grep -q 'Kernel panic' "$2" || grep -q '^not ok' "$2"; then
 		echo 1
 	elif grep -qE 'int3: [0-9]+ \[#' "$2"; then
-		echo 4
+		echo 8
 	else
 		echo 2
 	fi

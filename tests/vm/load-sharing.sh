@@ -1,0 +1,137 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# load-sharing.sh - three members, six Child SAs, two added on each member. Source it.
+# shellcheck source=tests/vm/faults.sh
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/faults.sh"
+
+MEMBERS=3
+PAIRS=6
+
+set_up()
+{
+	local pair
+
+	cluster_up $MEMBERS || give_up "the members did not become one cluster"
+	for ((pair = 0; pair < PAIRS; pair++)); do
+		pair_add $pair $((pair % MEMBERS)) "$([ $pair -lt 3 ] || echo esn)" ||
+			give_up "a Child SA cannot be added"
+	done
+	wait_until 10 cluster_installed $MEMBERS || give_up "not all SAs are on all members"
+	wire_start all || give_up "the wire cannot be read"
+	verdict "three members are active, six Child SAs are in all their kernels"
+}
+
+test_status()
+{
+	local member
+
+	for ((member = 0; member < MEMBERS; member++)); do
+		expect "member $member, outer XDP" "$(agent_field $member outer status)" "dispatcher, native"
+		expect "member $member, inner XDP" "$(agent_field $member inner status)" "dispatcher, native"
+		expect "member $member, counters" "$(agent_field $member inbound_counters status)" fexit
+		expect "member $member, carrier" "$(agent_field $member carrier status)" "AF_XDP (copy)"
+	done
+	verdict "status: dispatcher, fexit, AF_XDP"
+}
+
+# Where the peer's counter stands is where its owner says that it has come to.
+inbound_positions()
+{
+	local pair spi sent owner
+
+	for pair in "${pairs[@]}"; do
+		spi=${pair_in[$pair]}
+		owner=$(owner_of 0 "$spi")
+		sent=$(in_peer ip xfrm state get dst "$CLUSTER_OUTER" proto esp spi "$spi" |
+			sed -n 's/.*\<oseq \(0x[0-9a-f]*\).*/\1/p')
+		expect "SPI $spi, inbound position at member $owner" \
+			"$(agent_ctl "$owner" sa | jq ".[] | select(.spi == \"$spi\").seq")" "$((sent))"
+	done
+}
+
+test_traffic()
+{
+	traffic_start
+	traffic_stop
+	inbound_positions
+	verdict "traffic goes through all Child SAs, inbound positions are counted by fexit"
+}
+
+test_events()
+{
+	local conf
+	conf=$(member_state 2)/espalier.conf
+
+	member_stop 2 || problem "member 2 does not stop"
+	sed -i 's/^\[Interface\]$/&\nCounters = events/' "$conf"
+	agent_start 2
+	wait_until 20 healed || problem "member 2 does not come back"
+	expect "member 2, counters" "$(agent_field 2 inbound_counters status)" "XFRM async events"
+	traffic_start
+	traffic_stop
+	inbound_positions
+	sed -i '/^Counters = events$/d' "$conf"
+	verdict "inbound positions are the same by XFRM async events"
+}
+
+# As an IKE daemon does: the new SAs first, then the old ones go, here and at the peer.
+rekey() # PAIR
+{
+	local pair=$1 in=${pair_in[$1]} out=${pair_out[$1]} owner
+
+	owner=$(owner_of 0 "$in")
+	pair_add "$pair" "$owner" || problem "pair $pair cannot be rekeyed"
+	pair_delete "$in" "$out" | topology_ip "m$owner" || problem "member $owner keeps the old SAs of pair $pair"
+	pair_delete "$in" "$out" | topology_ip peer || problem "the peer keeps the old SAs of pair $pair"
+}
+
+test_rekey()
+{
+	local pair
+
+	traffic_start
+	for pair in 0 4; do
+		rekey $pair
+	done
+	wait_until 10 cluster_installed $MEMBERS || problem "not all members have the new SAs alone"
+	traffic_stop
+	[ ${#problems[@]} = 0 ] || show_cluster
+	verdict "new SAs and the end of old ones follow on all members"
+}
+
+# shellcheck disable=SC2317 # called by wait_until
+waits_for_rekey() { [ "$(agent_field "$1" state status)" = waiting-for-rekey ]; }
+
+test_lost_journal()
+{
+	local pair
+
+	traffic_start
+	member_off 1
+	rm "$(member_state 1)"/journal*
+	power_on 1 || problem "member 1 cannot be powered on"
+	wait_until 15 waits_for_rekey 1 ||
+		problem "member 1 is $(agent_field 1 state status), not waiting-for-rekey"
+	sleep 2
+	owns 1 0
+	for pair in "${pairs[@]}"; do
+		rekey "$pair"
+	done
+	wait_until 20 healed || problem "member 1 did not get its buckets back"
+	traffic_stop
+	[ ${#problems[@]} = 0 ] || show_cluster
+	verdict "journal lost: a member waits until all SAs are rekeyed, no number twice"
+}
+
+# Both sides hold themselves for the cluster.
+# shellcheck disable=SC2317 # called by fault
+is_split() { sees 0 2 dead; sees 1 2 dead; owns 2 4096; }
+
+# The wire was read since set_up.
+judge_wire()
+{
+	wire_stop all || problem "packets on the wire were missed"
+	expect "numbers that came twice" "$(wire_duplicates all)" 0
+	verdict "all of it on the same SAs: $(jq .packets "$(wire_file all)") ESP packets, no number twice"
+}
