@@ -9,10 +9,9 @@
 
 passed=0 failed=0 skipped=0
 
-# tries_after STATUS LOG: how often to try a machine whose kernel died, at most. A CPU that QEMU
-# emulates runs into breakpoints that the kernel has taken out of its code already, which it does
-# where fentry and fexit programs come and go: one machine in ten dies of it. What failed before a
-# death counts.
+# tries_after STATUS LOG: how often a machine is tried, at most. An emulated CPU may run into a
+# breakpoint that the kernel has removed already, where fentry and fexit programs come and go, and
+# the kernel dies of it. A test that failed before a death counts.
 tries_after()
 {
 	if [ "$1" != 125 ] || ! grep -q 'Kernel panic' "$2" || grep -q '^not ok' "$2"; then
