@@ -286,6 +286,15 @@ static int tc_present(const struct bpf_tc_hook *hook)
 	return bpf_tc_query(hook, &opts) < 0 ? -ENOENT : bpf_prog_get_fd_by_id(opts.prog_id);
 }
 
+/* The id of the guard there; 0: there is none. */
+static uint32_t tc_id(unsigned int ifindex, enum bpf_tc_attach_point point)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = point);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
+
+	return bpf_tc_query(&hook, &opts) == 0 ? opts.prog_id : 0;
+}
+
 int datapath_attach_tc(struct bpf_object *object, unsigned int ifindex, struct datapath_place *ret,
 	char *err, size_t err_size)
 {
@@ -301,18 +310,25 @@ int datapath_attach_tc(struct bpf_object *object, unsigned int ifindex, struct d
 		opts.flags = before == -ENOENT ? 0 : BPF_TC_F_REPLACE;
 		r = before == -ENOENT || before >= 0 ? bpf_tc_attach(&hook, &opts) : before;
 	}
-	if (r == 0) {
-		*ret = (struct datapath_place){
-			.id = program_id(opts.prog_fd), .before = before < 0 ? -1 : before};
-		return 0;
+	if (r < 0) {
+		if (before >= 0)
+			close(before);
+		snprintf(err, err_size,
+			"%s: cannot attach the guard at tc egress, priority %d: %s (is something "
+			"else there? see: tc filter show dev %s egress)",
+			name_of(ifindex, name), TC_PRIORITY, strerror(-r), name);
+		return r;
 	}
-	if (before >= 0)
-		close(before);
+	*ret = (struct datapath_place){
+		.id = program_id(opts.prog_fd), .before = before < 0 ? -1 : before};
+	if (tc_id(ifindex, BPF_TC_INGRESS) != ret->id)
+		return 0;
 	snprintf(err, err_size,
-		"%s: cannot attach the guard at tc egress, priority %d: %s (is something else "
-		"there? see: tc filter show dev %s egress)",
-		name_of(ifindex, name), TC_PRIORITY, strerror(-r), name);
-	return r;
+		"%s: cannot attach the guard at tc egress: there is another qdisc where clsact has "
+		"to be; clsact takes its filters, too (tc qdisc del dev %s ingress; tc qdisc add "
+		"dev %s clsact)",
+		name_of(ifindex, name), name, name);
+	return -EBUSY;
 }
 
 void datapath_attach_tc_undo(unsigned int ifindex, const struct datapath_place *place)
@@ -337,12 +353,13 @@ int datapath_attach_tc_remove(unsigned int ifindex)
 	return r == -ENOENT || r == -EINVAL || r == -ENODEV ? 0 : r;
 }
 
+/* The qdisc ingress has clsact's place, but no egress: what is meant for egress comes among its own
+ * filters, without a word. */
 uint32_t datapath_attach_tc_id(unsigned int ifindex)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
+	uint32_t id = tc_id(ifindex, BPF_TC_EGRESS);
 
-	return bpf_tc_query(&hook, &opts) == 0 ? opts.prog_id : 0;
+	return id == tc_id(ifindex, BPF_TC_INGRESS) ? 0 : id;
 }
 
 int datapath_attach_tracing(struct bpf_object *object, struct bpf_link **ret)

@@ -138,21 +138,21 @@ static int guard_by_tcx(
 
 static int guard_by_clsact(struct datapath *d, struct datapath_watched *w)
 {
-	struct datapath_place place;
+	struct datapath_place place = {.before = -1};
 	char err[256];
 	int r;
 
 	d->guards.clsact = true;
 	if (w->program && datapath_attach_tc_id(w->ifindex) == w->program)
 		return 0;
+	/* Not undone where it is in the wrong place: that would be an event, and we would look
+	 * again. */
 	r = datapath_attach_tc(guard_object(d), w->ifindex, &place, err, sizeof(err));
-	if (r < 0) {
-		snprintf(w->why, sizeof(w->why), "%s", err);
-		return r;
-	}
 	if (place.before >= 0)
 		close(place.before);
-	return 1;
+	if (r < 0)
+		snprintf(w->why, sizeof(w->why), "%s", err);
+	return r < 0 ? r : 1;
 }
 
 /* 1: it had to be put there; 0: it was there. If neither, w->why says why. */

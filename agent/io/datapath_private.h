@@ -135,12 +135,13 @@ int datapath_attach_xdp_leave(
 
 /*
  * tc egress, before all others. Replaces the one that is there already in one step; where none was,
- * -EEXIST if another one has come meanwhile.
+ * -EEXIST if another one has come meanwhile. -EBUSY: the interface has the qdisc ingress,
+ * and the guard is among its filters, where it guards nothing: undo that, or leave it.
  */
 int datapath_attach_tc(struct bpf_object *object, unsigned int ifindex, struct datapath_place *ret,
 	char *err, size_t err_size);
 int datapath_attach_tc_remove(unsigned int ifindex);
-uint32_t datapath_attach_tc_id(unsigned int ifindex); /* of the program there, or 0 */
+uint32_t datapath_attach_tc_id(unsigned int ifindex); /* of the program at egress, or 0 */
 
 /* The chain at tc egress, from its first program on: how many there are, or -errno; -EINVAL: the
  * kernel has none. */

@@ -288,6 +288,41 @@ static void test_detach(void **state)
 	assert_int_equal(bpf_tc_detach(&hook, &other), 0);
 }
 
+/* Where there is the qdisc ingress, there is no egress. */
+static void test_ingress_qdisc(void **state)
+{
+	const char *show = "tc filter show dev inner ingress";
+	unsigned int ifindex = if_nametoindex("inner");
+	struct datapath_place place;
+	struct datapath *d = open_it();
+	struct bpf_object *object;
+
+	(void)state;
+	assert_int_equal(datapath_load_guard(d, &object), 0);
+	assert_int_equal(shell("tc qdisc add dev inner ingress"), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(
+			datapath_attach_tc(object, ifindex, &place, err, sizeof(err)), -EBUSY);
+		assert_non_null(strstr(err, "inner: cannot attach the guard at tc egress: there is "
+					    "another qdisc where clsact has to be"));
+		assert_int_equal(datapath_attach_tc_id(ifindex), 0);
+		assert_int_equal(lines_with(show, "espalier_guard"), 1);
+		assert_int_equal(place.before >= 0, i == 1);
+		if (i == 1)
+			close(place.before);
+	}
+	place.before = -1;
+	datapath_attach_tc_undo(ifindex, &place);
+	assert_int_equal(lines_with(show, "espalier_guard"), 0);
+	assert_int_equal(shell("tc qdisc del dev inner ingress"), 0);
+	assert_int_equal(datapath_attach_tc(object, ifindex, &place, err, sizeof(err)), 0);
+	assert_int_equal(place.before, -1);
+	assert_int_equal(datapath_attach_tc_id(ifindex), place.id);
+	assert_int_equal(shell("tc qdisc del dev inner clsact"), 0);
+	bpf_object__close(object);
+	datapath_close(d);
+}
+
 static void test_no_interface(void **state)
 {
 	(void)state;
@@ -632,6 +667,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_gap, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_detach, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ingress_qdisc, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_interface, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_settings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_bpffs, setup, teardown),
