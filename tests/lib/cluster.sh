@@ -253,7 +253,9 @@ streams_report()
 	}' "${files[@]}"
 }
 
-# The wire: what the cluster emits, read where the peer gets it.
+# The wire: what the cluster emits, read where the peer gets it, at these interfaces of its.
+
+CLUSTER_WIRES=${CLUSTER_WIRES:-outer}
 
 declare -A wire_pid
 
@@ -264,8 +266,9 @@ wire_start()
 	local said
 	said=$(topology_state)/wire-$1.log
 
+	# shellcheck disable=SC2086 # several
 	start_in peer "$CLUSTER_TOOLS/espwatch" --destination "$PEER_OUTER" --json "$(wire_file "$1")" \
-		outer >"$said" 2>&1
+		$CLUSTER_WIRES >"$said" 2>&1
 	wire_pid[$1]=$!
 	wait_until 5 grep -q watching "$said"
 }

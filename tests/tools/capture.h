@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * capture.h - the IPv4 ESP and UDP frames that come in at an interface, read from an AF_PACKET ring
- * (TPACKET_V3) large enough that a burst is not lost. What the kernel drops all the same is told.
+ * capture.h - the IPv4 ESP, UDP and GRE frames that come in at an interface, and all with a VLAN
+ * tag in the frame, read from an AF_PACKET ring (TPACKET_V3) large enough that a burst is not lost.
+ * What the kernel drops all the same is told.
  */
 #ifndef CAPTURE_H
 #define CAPTURE_H
@@ -23,7 +24,7 @@
 #define CAPTURE_BLOCKS 64U
 #define CAPTURE_FRAME_SIZE 2048U
 #define CAPTURE_RETIRE_MS 10 /* a block that is not full is handed over after this */
-#define CAPTURE_SNAP 160 /* bytes: Ethernet, IPv4 with options, UDP, ESP */
+#define CAPTURE_SNAP 192 /* bytes: Ethernet, two tags, twice IPv4 with options, GRE, UDP, ESP */
 
 struct capture {
 	const char *name; /* of the interface, in this network namespace */
@@ -66,10 +67,13 @@ static inline int capture_filter(int fd)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct ethhdr, h_proto)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 4),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_8021Q, 6, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_8021AD, 5, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 0, 5),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, ETH_HLEN + offsetof(struct iphdr, protocol)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ESP, 1, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_ESP, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_GRE, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, CAPTURE_SNAP),
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};

@@ -5,11 +5,12 @@
  *	espwatch [--json FILE] [--destination ADDRESS] [--megabytes N] INTERFACE...
  *
  * The interfaces (of this network namespace) are watched as one wire; a packet is counted where it
- * comes in, and not where it goes out. IPv4, ESP bare and in UDP 4500, to ADDRESS alone if given.
- *It says "watching" on stdout when it is, ends by SIGTERM or SIGINT, and then reports each SA: the
- * packets of each sender (source MAC address) with the first and last number, and the duplicates.
- * Exit status 0 means that nothing was missed: no packet dropped by the kernel, none larger than
- *the link's MTU (several in one), none that did not fit in memory.
+ * comes in, and not where it goes out. IPv4, ESP bare and in UDP 4500, to ADDRESS alone if given;
+ * also behind VLAN tags, and in GRE. It says "watching" on stdout when it is, ends by SIGTERM or
+ * SIGINT, and then reports each SA: the packets of each sender (source MAC address) with the first
+ * and last number, and the duplicates. Exit status 0 means that nothing was missed: no packet
+ * dropped by the kernel, none larger than the link's MTU (several in one), none that did not fit in
+ * memory.
  *
  * With extended sequence numbers the wire shows the low half only: a wrap looks like duplicates.
  */
@@ -28,6 +29,9 @@
 #define WATCH_SENDERS 255
 #define WATCH_DUPLICATES 16 /* reported for each SA; all are counted */
 #define WATCH_NAT_T_PORT 4500
+#define WATCH_TAGS 2
+#define WATCH_TAG 4 /* bytes */
+#define WATCH_GRE 4 /* bytes: no checksum, key or sequence number */
 
 /* Of an SA (page WATCH_THE_SA) or of one of its pages; the first field of both. */
 struct watch_key {
@@ -285,6 +289,34 @@ static uint16_t watch_load16(const uint8_t *bytes)
 	return ntohs(value);
 }
 
+/* Where the IPv4 header is, or 0: there is none. */
+static unsigned int watch_find_ip(const uint8_t *frame, unsigned int length)
+{
+	unsigned int at = ETH_HLEN;
+
+	for (unsigned int tags = 0; tags <= WATCH_TAGS && at <= length; tags++, at += WATCH_TAG) {
+		uint16_t protocol = watch_load16(frame + at - 2);
+
+		if (protocol != ETH_P_8021Q && protocol != ETH_P_8021AD)
+			return protocol == ETH_P_IP ? at : 0;
+	}
+	return 0;
+}
+
+/* Where the IPv4 header inside of this one is, counted from it; 0: this is not GRE. */
+static unsigned int watch_find_inner(const uint8_t *packet, unsigned int length)
+{
+	const struct iphdr *ip = (const struct iphdr *)packet;
+	unsigned int offset;
+
+	if (length < sizeof(*ip) || ip->protocol != IPPROTO_GRE)
+		return 0;
+	offset = ip->ihl * 4U;
+	if (length < offset + WATCH_GRE || watch_load32(packet + offset) != ETH_P_IP)
+		return 0;
+	return offset + WATCH_GRE;
+}
+
 /*
  * Where the ESP header is, counted from the IPv4 header, or 0: not ESP. Fragments but the first
  * have none; on port 4500 an SPI of 0 is the non-ESP marker (RFC 3948).
@@ -316,19 +348,21 @@ static unsigned int watch_find_esp(const uint8_t *packet, unsigned int length)
 static void watch_frame(const struct capture *capture, const uint8_t *frame, unsigned int snapped,
 	unsigned int length, uint64_t time)
 {
-	const uint8_t *packet = frame + ETH_HLEN;
-	unsigned int offset;
+	unsigned int ip = watch_find_ip(frame, snapped), tags = ip - ETH_HLEN, offset;
+	const uint8_t *packet;
 	uint32_t daddr;
 
-	if (snapped < ETH_HLEN)
+	if (!ip)
 		return;
-	offset = watch_find_esp(packet, snapped - ETH_HLEN);
+	ip += watch_find_inner(frame + ip, snapped - ip);
+	packet = frame + ip;
+	offset = watch_find_esp(packet, snapped - ip);
 	if (!offset)
 		return;
 	memcpy(&daddr, packet + offsetof(struct iphdr, daddr), sizeof(daddr));
 	if (watch.destination.s_addr && daddr != watch.destination.s_addr)
 		return;
-	if (length > capture->longest)
+	if (length - tags > capture->longest)
 		watch.oversized++;
 	watch_esp(daddr, watch_load32(packet + offset), watch_load32(packet + offset + 4),
 		frame + ETH_ALEN, time);
