@@ -123,7 +123,6 @@ static void flip_link(struct world *w, unsigned int id, uint64_t back_us)
 /*
  * Those of a weight happen in every world. Of the others, which make it doubtful what numbers are
  * out (doubts.c), a world has one or two, or none, so that one can tell what comes of which.
- * Not by default yet, since too few worlds had them: guard, second-way, passed-by.
  */
 static const struct fault {
 	const char *name;
@@ -139,9 +138,9 @@ static const struct fault {
 	{"link", 1, true, flip_link},
 	{"vanish", 2, true, vanish},
 	{"news", 1, true, lose_news},
-	{"guard", 0, false, doubts_guard},
-	{"second-way", 0, false, doubts_second_way},
-	{"passed-by", 0, false, doubts_passed_by},
+	{"guard", 0, true, doubts_guard},
+	{"second-way", 0, true, doubts_second_way},
+	{"passed-by", 0, true, doubts_passed_by},
 	{"old-journal", 0, true, doubts_old_journal},
 	{"rollback", 0, true, doubts_rollback},
 	{"clone", 0, true, doubts_clone},
