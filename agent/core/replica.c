@@ -58,6 +58,8 @@ static bool check_bounds(struct member *m, uint8_t from, const struct record *he
 /*
  * Which blocks we entered our journal knows best, of an SA whose record names it; but that we have
  * seen block 0 is not waited for. Who knows of more has it from a later life than the journal.
+ * Where all agents were stopped at once nobody knows any more which journal is named: then it is
+ * the one that has entries.
  */
 static bool knows_more_of_us(
 	const struct member *m, const struct record *r, const struct record *heard)
@@ -65,7 +67,7 @@ static bool knows_more_of_us(
 	uint8_t self = m->config.self;
 	uint32_t named = r->journals[self] ? r->journals[self] : heard->journals[self];
 
-	return named == m->config.journal && heard->upto[self] > 1 &&
+	return (named ? named == m->config.journal : r->journaled) && heard->upto[self] > 1 &&
 	       heard->upto[self] > r->upto[self];
 }
 

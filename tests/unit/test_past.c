@@ -312,21 +312,24 @@ static void test_tombstones_wait_for_who_was_away(void **state)
 
 /* An old journal. */
 
-static uint8_t put_old_journal_back(void)
+static uint8_t use_old_journal(void)
 {
-	uint64_t old;
-	uint8_t owner;
+	uint8_t owner = owner_of(0);
+	uint64_t old = gateways[owner].sas[0].journaled;
 
-	create(0, 0, 77);
-	run(100);
-	owner = owner_of(0);
-	old = gateways[owner].sas[0].journaled;
 	assert_int_equal(emit(owner, 0, 2000), 2000);
 	power_off(owner);
 	run(100);
 	assert_true(gateways[owner].sas[0].journaled > old + 4);
 	gateways[owner].sas[0].journaled = old;
 	return owner;
+}
+
+static uint8_t put_old_journal_back(void)
+{
+	create(0, 0, 77);
+	run(100);
+	return use_old_journal();
 }
 
 static void test_old_journal_is_noticed(void **state)
@@ -361,6 +364,30 @@ static void test_old_journal_is_noticed(void **state)
 	assert_true(is_shut(&g->sas[0]));
 	create(id, 1, 79);
 	run(100);
+	assert_int_equal(repeated, 0);
+}
+
+/* Who made the SA named its members' journals, but no agent of that time is left. */
+static void test_old_journal_is_noticed_after_all_restarted(void **state)
+{
+	uint8_t id;
+
+	(void)state;
+	create(0, 0, 77);
+	run(100);
+	for (id = 0; id < MEMBERS; id++)
+		kill_agent(id);
+	for (id = 0; id < MEMBERS; id++)
+		start(id);
+	run(500);
+	id = use_old_journal();
+	assert_int_equal(record_of((id + 1) % MEMBERS, 0)->journals[id], 0);
+	start(id);
+	run(1000);
+	assert_int_equal(gateways[id].journals_old, 1);
+	assert_int_equal(member_fenced_for(gateways[id].m, FENCE_JOURNAL_OLD), 1);
+	assert_true(is_shut(&gateways[id].sas[0]));
+	(void)emit(id, 0, 300);
 	assert_int_equal(repeated, 0);
 }
 
@@ -470,6 +497,7 @@ int main(void)
 		IN_CLUSTER(test_unheard_member_forgets_nothing),
 		IN_CLUSTER(test_tombstones_wait_for_who_was_away),
 		IN_CLUSTER(test_old_journal_is_noticed),
+		IN_CLUSTER(test_old_journal_is_noticed_after_all_restarted),
 		IN_CLUSTER(test_old_journal_once_more),
 		IN_CLUSTER(test_lie_about_our_blocks),
 		IN_CLUSTER(test_block_0_is_not_waited_for),
