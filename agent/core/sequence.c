@@ -225,7 +225,7 @@ void sequence_install(struct member *m, struct record *r, const void *body, size
 void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 {
 	uint64_t block = block_of(&m->rule, oseq), *upto = &r->upto[m->config.self];
-	bool seen_before = m->starting && block == 0 && r->origin != RECORD_HERE;
+	bool unsure = m->starting && block == 0;
 
 	r->installed = true;
 	r->position = oseq;
@@ -241,13 +241,13 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 	if (r->facts.direction == ESPALIER_IN || r->fence != FENCE_NONE) {
 		sequence_guard(m, r);
 		sequence_consider(m, r);
-	} else if (r->journaled && *upto == block + 1 && !seen_before) {
+	} else if (r->journaled && *upto == block + 1 && !unsure) {
 		r->windows[0] = *upto;
 		sequence_guard(m, r);
 		sequence_consider(m, r);
 	} else {
-		/* Block 0 that an earlier life has seen may be another one's by now: of an SA that
-		 * was made again, with the same keys, while there was no agent. */
+		/* Block 0 may be that of an SA that was made again, with the same keys, while there
+		 * was no agent. */
 		sequence_guard(m, r);
 		enter(m, r, block_own(&m->rule, max(max(*upto, block + 1), r->top)), NULL, 0);
 	}
