@@ -135,6 +135,7 @@ static void set_back(struct world *w, unsigned int id)
 		w, "%s %u is an old one", machine->past->whole ? "machine" : "the journal of", id);
 	if (machine->past->whole) {
 		machine_kill_agent(w, id);
+		machine->boots++; /* what its pins would have told a next life is gone */
 		judge_started(w, id, true);
 		free(machine->journal);
 		copy_journal(machine, past, past->journaled);
@@ -147,6 +148,7 @@ static void set_back(struct world *w, unsigned int id)
 			machine_power_off(w, id);
 		put_journal_back(w, id, past);
 	}
+	machine->doubled = false; /* of that it knows nothing */
 	faults_note(w);
 	machine->back_us = w->now_us + 1000 + doubts_random(w, 500000);
 	judge_set_back(w, id);

@@ -32,6 +32,7 @@ struct stray {
 
 struct judged {
 	struct numbers numbers;
+	struct numbers own[MACHINES]; /* of these, each machine's, since it was set back */
 	struct stray *strays;
 	unsigned int n_strays;
 	uint64_t upto[MACHINES]; /* one above the highest block it entered */
@@ -238,8 +239,9 @@ static bool is_stray(const struct world *w, const struct judged *j, unsigned int
 
 /* The rule. */
 
+/* `own`: it has emitted this number itself. */
 static enum excuse excuse(
-	struct world *w, unsigned int id, unsigned int child, uint64_t seq, bool stopped)
+	struct world *w, unsigned int id, unsigned int child, uint64_t seq, bool stopped, bool own)
 {
 	const struct child *c = &w->children[child];
 	const struct machine *machine = &w->machines[id];
@@ -250,11 +252,11 @@ static enum excuse excuse(
 	 * this machine. */
 	if (stopped || is_stray(w, c->judged, id, seq))
 		return EXCUSED_UNGUARDED;
-	/* In a block that it has entered, as far as it can know, only now: what it knew is an old
-	 * copy, or there is another machine with the same copy. Nobody that it hears knows better,
-	 * or did when it entered the block. */
-	if (machine->doubted_us && machine->entered_in_the_wrong[child] != block + 1 &&
-		!should_know(w, id, child))
+	/* A number that it did not emit itself, as far as it can know: what it knew is an old copy,
+	 * or there is another machine with the same copy, that it has not noticed. Nobody that it
+	 * hears knows better, or did when it entered the block. */
+	if (machine->doubted_us && !machine->doubled && !own &&
+		machine->entered_in_the_wrong[child] != block + 1 && !should_know(w, id, child))
 		return EXCUSED_SET_BACK;
 	/* In block 0 of two that made the same SA and do not hear each other. */
 	if (block == 0 && c->second_creator != ESPALIER_NOBODY &&
@@ -335,8 +337,10 @@ void judge_emitted(struct world *w, unsigned int id, unsigned int child, uint64_
 	struct judged *j = judged(c);
 
 	for (uint64_t seq = first; seq <= last; seq++) {
+		bool own = numbers_note(&j->own[id], seq);
+
 		if (numbers_note(&j->numbers, seq)) {
-			enum excuse why = excuse(w, id, child, seq, stopped);
+			enum excuse why = excuse(w, id, child, seq, stopped, own);
 
 			w->excused[why]++;
 			if (why == EXCUSED_NOT)
@@ -395,6 +399,8 @@ void judge_set_back(struct world *w, unsigned int id)
 	for (unsigned int child = 0; child < w->n_children; child++) {
 		struct judged *j = judged(&w->children[child]);
 
+		numbers_free(&j->own[id]);
+		j->own[id] = (struct numbers){0};
 		j->upto[id] = machine->entered_in_the_wrong[child] = 0;
 		machine->known_us[child] = 0;
 		for (uint32_t i = 0; i < machine->journaled; i++) {
@@ -457,7 +463,8 @@ void judge_restarts(struct world *w, unsigned int id)
 		return; /* views come and go, and cost blocks, too */
 	for (unsigned int child = 1; child < w->n_children; child += 2) {
 		struct judged *j = judged(&w->children[child]);
-		uint64_t used = highest_upto(j) - j->upto_before;
+		uint64_t upto = highest_upto(j);
+		uint64_t used = upto > j->upto_before ? upto - j->upto_before : 0;
 		uint64_t rounds = 2 * (restarts + j->changes - j->changes_before + 1) +
 				  ((j->emitted - j->emitted_before) >> (w->block_bits - 1)) + 1;
 
@@ -475,6 +482,8 @@ void judge_free(struct world *w)
 		if (!j)
 			continue;
 		numbers_free(&j->numbers);
+		for (unsigned int id = 0; id < MACHINES; id++)
+			numbers_free(&j->own[id]);
 		free(j->strays);
 		free(j);
 	}
