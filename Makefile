@@ -161,7 +161,7 @@ test: tests
 unit sanitize fuzz load bpf netns vm model bench debian13: tests
 	$(Q)tests/run $@
 load-objects: $(NEWER)
-fuzz-targets: $(FUZZ) $(B)/tests/test_config
+fuzz-targets: $(FUZZ) $(B)/tests/test_config $(B)/tests/test_config_system
 demo: tests
 	$(Q)tests/demo/demo
 

@@ -150,7 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	return 0;
 }
 
-/* The rest comes from test_config.c: see run. */
+/* The rest comes from test_config.c and test_config_system.c: see run. */
 void fuzz_seeds(void)
 {
 	static char text[8192];

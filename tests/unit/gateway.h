@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * gateway.h - made-up gateways: what members ask of them, with a kernel and a journal in memory,
+ * and a network that keeps what is sent. cluster.h puts members into them.
+ *
+ * Holds the state of a test: include it in one file a program.
+ */
+#ifndef GATEWAY_H
+#define GATEWAY_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/hash.h"
+#include "core/state.h"
+
+#define MEMBERS 3
+#define DATAGRAMS 8192
+#define KINDS (WIRE_LACK + 1)
+#define SELECTORS 8
+
+struct sa {
+	bool present;
+	bool guarded;
+	uint64_t birth, oseq;
+	struct espalier_sa guard;
+	uint64_t journaled; /* one above the highest block that is durable */
+	uint8_t pin; /* as the datapath has it; 0: none */
+};
+
+/* An entry of the clear side. */
+struct selector {
+	struct espalier_selector key; /* prefixlen 0: none */
+	struct espalier_flow flow;
+};
+
+struct gateway {
+	struct member *m; /* NULL: off */
+	uint32_t journal;
+	bool mute; /* nothing that it sends arrives */
+	struct sa *sas;
+	bool policies[256];
+	struct selector selectors[SELECTORS];
+	uint8_t owner[ESPALIER_BUCKETS];
+	struct entry *entries; /* of the journal, in this life */
+	uint64_t queued, durable, entries_size;
+	bool disk_stuck;
+	unsigned int work_calls; /* of member_work() in a step, at most */
+	unsigned int refuse; /* installs that the kernel is to refuse, by this error: */
+	int refusal;
+	unsigned int stick; /* moves that are to fail, by this error: */
+	int stuck;
+	unsigned int installs, moves, expires; /* tried, asked for */
+	unsigned int notices[NOTICES], journals_old;
+	bool begins_anew; /* as told that the journal is old */
+	unsigned int doubled, doubled_over; /* as told */
+	unsigned int kernel_ops; /* install, remove, move, guard */
+	unsigned int slow_ops; /* of which install and move */
+	unsigned int most_work; /* slow_ops in one call of member_work() */
+	unsigned int removed, reads;
+	uint64_t published_us; /* when its view last changed */
+	unsigned int ticked_ops,
+		published_ops; /* kernel_ops before the tick; at that, since then */
+	char last[64]; /* the last ops, a letter each */
+};
+
+struct entry {
+	struct sa *sa;
+	uint64_t block;
+};
+
+struct datagram {
+	uint8_t from, to;
+	size_t len;
+	uint8_t bytes[WIRE_MAX];
+};
+
+/* What was sent from one to another. */
+struct traffic {
+	uint64_t datagrams, bytes;
+	uint64_t messages[KINDS];
+};
+
+static struct gateway gateways[MEMBERS];
+static struct datagram flights[2][DATAGRAMS], *flying = flights[0];
+static unsigned int n_flying;
+static struct traffic traffic[MEMBERS][MEMBERS];
+static unsigned int loss; /* of 1000 datagrams */
+static uint64_t now_us = 1000000, random_state;
+static uint64_t start_us;
+static enum view_mode mode;
+static unsigned int n_sas, members, block_bits;
+static bool short_numbers; /* no ESN */
+static size_t body_len; /* of an SA */
+static bool pairs; /* SAs of even number are the inbound ones of those after them */
+
+static inline uint32_t draw(uint32_t below)
+{
+	random_state = random_state * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (uint32_t)(random_state >> 33) % below;
+}
+
+/* SAs. */
+
+/* Spreads them over the buckets: the low bits of the number stand above. */
+static inline struct record_key sa_key(unsigned int sa)
+{
+	struct record_key key = {.kind = RECORD_SA, .proto = 50, .family = 2};
+
+	key.spi = __builtin_bswap32((sa + 1) << 20 | (sa + 1) >> 12);
+	key.addr[0] = 10;
+	return key;
+}
+
+static inline struct sa *sa_of(struct gateway *g, const struct record_key *key)
+{
+	uint32_t spi = __builtin_bswap32(key->spi), sa = (spi >> 20 | spi << 12) - 1;
+
+	assert_in_range(sa, 0, n_sas - 1);
+	return &g->sas[sa];
+}
+
+static inline void make_body(uint64_t birth, uint8_t *body)
+{
+	memcpy(body, &birth, sizeof(birth));
+	for (size_t i = sizeof(birth); i < body_len; i++)
+		body[i] = (uint8_t)(birth * 7 + i) | 1;
+}
+
+static inline struct record_facts sa_facts(unsigned int sa, uint64_t birth)
+{
+	return (struct record_facts){
+		.birth = birth,
+		.pair = pairs ? sa / 2 + 1 : sa + 1,
+		.direction = pairs && sa % 2 == 0 ? ESPALIER_IN : ESPALIER_OUT,
+		.esn = !short_numbers,
+	};
+}
+
+/* Ops. */
+
+static inline void note(struct gateway *g, char op)
+{
+	size_t len = strlen(g->last);
+
+	g->kernel_ops += op != 's' && op != 'p';
+	g->slow_ops += op == 'i' || op == 'm';
+	if (len == sizeof(g->last) - 1)
+		memmove(g->last, g->last + 1, len--);
+	g->last[len] = op;
+	g->last[len + 1] = 0;
+}
+
+/* By the heads of the messages: kind and length. */
+static inline void count_messages(struct traffic *t, const uint8_t *bytes, size_t len)
+{
+	t->datagrams++;
+	t->bytes += len;
+	for (size_t at = WIRE_HEADER; at + 3 <= len;
+		at += 3U + (bytes[at + 1] << 8 | bytes[at + 2])) {
+		assert_in_range(bytes[at], 1, KINDS - 1);
+		t->messages[bytes[at]]++;
+	}
+}
+
+static inline void op_send(void *ctx, uint8_t to, const void *bytes, size_t len)
+{
+	struct gateway *g = ctx;
+	uint8_t from = (uint8_t)(g - gateways);
+
+	note(g, 's');
+	count_messages(&traffic[from][to], bytes, len);
+	if (g->mute || (loss && draw(1000) < loss))
+		return;
+	assert_in_range(n_flying, 0, DATAGRAMS - 1);
+	flying[n_flying].from = from;
+	flying[n_flying].to = to;
+	flying[n_flying].len = len;
+	memcpy(flying[n_flying++].bytes, bytes, len);
+}
+
+/* No number may be within reach before its block is durable. */
+static inline void check_durable(const struct sa *sa, uint64_t oseq)
+{
+	if (oseq >> block_bits)
+		assert_true(sa->journaled > oseq >> block_bits);
+}
+
+static inline int install(struct gateway *g, const struct record_install *r)
+{
+	uint8_t body[RECORD_BODY_MAX];
+	struct sa *sa;
+
+	note(g, 'i');
+	g->installs++;
+	if (g->refuse) {
+		g->refuse--;
+		return g->refusal;
+	}
+	if (r->key->kind == RECORD_POLICY) {
+		g->policies[r->key->addr[0]] = true;
+		return 0;
+	}
+	sa = sa_of(g, r->key);
+	make_body(r->facts->birth, body);
+	assert_int_equal(r->body_len, body_len);
+	assert_memory_equal(r->body, body, body_len);
+	assert_false(sa->present);
+	if (sa->guard.open[0].first <= sa->guard.open[0].last)
+		check_durable(sa, r->oseq);
+	sa->present = true;
+	sa->birth = r->facts->birth;
+	sa->oseq = r->oseq;
+	return 0;
+}
+
+static inline void op_install(void *ctx, struct record_install *list, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		list[i].result = install(ctx, &list[i]);
+}
+
+static inline void op_remove(void *ctx, const struct record_key *key)
+{
+	struct gateway *g = ctx;
+
+	note(g, 'r');
+	g->removed++;
+	if (key->kind == RECORD_POLICY)
+		g->policies[key->addr[0]] = false;
+	else
+		sa_of(g, key)->present = false;
+}
+
+static inline int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
+{
+	struct sa *sa = sa_of(ctx, key);
+	struct gateway *g = ctx;
+
+	note(ctx, 'm');
+	g->moves++;
+	check_durable(sa, oseq);
+	if (g->stick) {
+		g->stick--;
+		return g->stuck;
+	}
+	if (!sa->present)
+		return -ENOENT;
+	assert_true(oseq > sa->oseq);
+	sa->oseq = oseq;
+	return 0;
+}
+
+static inline int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
+{
+	struct gateway *g = ctx;
+	const struct sa *sa = sa_of(g, key);
+
+	g->reads++;
+	assert_true(size >= RECORD_BODY_MAX);
+	if (!sa->present)
+		return -ENOENT;
+	make_body(sa->birth, body);
+	return (int)body_len;
+}
+
+static inline void op_expire(void *ctx, const struct record_key *key)
+{
+	struct gateway *g = ctx;
+
+	(void)key;
+	note(ctx, 'e');
+	g->expires++;
+}
+
+/* The guard knows it and lets nothing of it out. */
+static inline bool is_shut(const struct sa *sa)
+{
+	return sa->guarded && sa->guard.open[0].first > sa->guard.open[0].last &&
+	       sa->guard.open[1].first > sa->guard.open[1].last;
+}
+
+static inline void op_guard(
+	void *ctx, const struct record_key *key, const struct espalier_sa *guard)
+{
+	struct sa *sa = sa_of(ctx, key);
+
+	note(ctx, 'g');
+	sa->guarded = guard != NULL;
+	sa->guard = guard ? *guard : (struct espalier_sa){.open[0].first = 1, .open[1].first = 1};
+	if (guard && guard->open[0].first <= guard->open[0].last)
+		check_durable(sa, guard->open[0].first);
+}
+
+static inline struct selector *selector_of(
+	struct gateway *g, const struct espalier_selector *selector)
+{
+	for (unsigned int i = 0; i < SELECTORS; i++)
+		if (memcmp(&g->selectors[i].key, selector, sizeof(*selector)) == 0)
+			return &g->selectors[i];
+	return NULL;
+}
+
+/* Nothing is said twice. */
+static inline void op_selector(
+	void *ctx, const struct espalier_selector *selector, const struct espalier_flow *flow)
+{
+	struct selector *s = selector_of(ctx, selector);
+
+	assert_true(s || flow);
+	assert_false(s && flow && memcmp(&s->flow, flow, sizeof(*flow)) == 0);
+	if (!s)
+		s = selector_of(ctx, &(struct espalier_selector){0});
+	assert_non_null(s);
+	*s = flow ? (struct selector){.key = *selector, .flow = *flow} : (struct selector){0};
+}
+
+static inline void op_pin(void *ctx, const struct record_key *key, const struct espalier_flow *flow)
+{
+	struct sa *sa = sa_of(ctx, key);
+
+	assert_int_not_equal(sa->pin, flow ? flow->pinned : 0);
+	sa->pin = flow ? flow->pinned : 0;
+}
+
+static inline void op_publish(
+	void *ctx, const struct view *view, uint8_t ingress, const uint8_t owner[ESPALIER_BUCKETS])
+{
+	struct gateway *g = ctx;
+
+	note(g, 'p');
+	g->published_us = now_us;
+	g->published_ops = g->kernel_ops - g->ticked_ops;
+	assert_int_equal(ingress, view_lowest(view->live));
+	memcpy(g->owner, owner, sizeof(g->owner));
+}
+
+static inline void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
+{
+	(void)ctx;
+	(void)member;
+	(void)macs;
+	(void)next_hop;
+}
+
+static inline void op_journal(
+	void *ctx, const struct record_key *key, uint64_t birth, uint64_t block)
+{
+	struct gateway *g = ctx;
+
+	(void)birth;
+	note(g, 'j');
+	if (g->queued == g->entries_size) {
+		g->entries_size = g->entries_size ? 2 * g->entries_size : 1024;
+		g->entries = realloc(g->entries, g->entries_size * sizeof(*g->entries));
+		assert_non_null(g->entries);
+	}
+	g->entries[g->queued++] = (struct entry){.sa = sa_of(g, key), .block = block};
+}
+
+static inline void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+{
+	(void)birth;
+	(void)ctx;
+	(void)key;
+}
+
+static inline bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
+{
+	struct gateway *g = ctx;
+
+	(void)key;
+	(void)who;
+	g->journals_old++;
+	return g->begins_anew;
+}
+
+static inline void op_doubled(void *ctx, uint8_t who, bool over)
+{
+	struct gateway *g = ctx;
+
+	(void)who;
+	g->doubled += !over;
+	g->doubled_over += over;
+	for (unsigned int sa = 0; sa < n_sas; sa++)
+		g->sas[sa].guard.open[0] = g->sas[sa].guard.open[1] =
+			(struct espalier_window){.first = 1, .last = 0};
+}
+
+static inline void op_notice(
+	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
+{
+	struct gateway *g = ctx;
+
+	(void)key;
+	(void)who;
+	g->notices[notice]++;
+}
+
+static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_read, op_expire,
+	op_guard, op_selector, op_pin, op_publish, op_macs, op_journal, op_forget, op_journal_old,
+	op_doubled, op_notice};
+
+#endif
