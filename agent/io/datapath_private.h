@@ -2,9 +2,9 @@
 /*
  * datapath_private.h - between the files of datapath.h: datapath.c opens and closes,
  * datapath_lock.c keeps others out, datapath_programs.c has the programs as they are built,
- * datapath_attach.c and datapath_tcx.c get one onto its interface and off it again,
- * datapath_guard.c keeps it there, datapath_earlier.c knows what an earlier agent has left,
- * datapath_maps.c reads and writes the maps.
+ * datapath_places.c puts all of them into their places, datapath_attach.c and datapath_tcx.c get
+ * one onto its interface and off it again, datapath_guard.c keeps it there, datapath_earlier.c
+ * knows what an earlier agent has left, datapath_maps.c reads and writes the maps.
  */
 #ifndef DATAPATH_PRIVATE_H
 #define DATAPATH_PRIVATE_H
@@ -89,6 +89,11 @@ const char *datapath_program_link(enum datapath_program program);
  * memory, or not as built. */
 struct bpf_object *datapath_program_open(
 	const struct datapath_config *config, enum datapath_program program);
+
+/* A start that failed: programs, pins and CPUs become what they were before. */
+void datapath_take_back(struct datapath *d);
+/* All programs and pins; the caller has the locks. */
+int datapath_remove(const struct datapath_config *config);
 
 /* Both go with datapath_unlock(), also after an error. -ENOENT: there is no such folder. */
 int datapath_lock_pin(const char *pin, struct datapath_locks *ret, char *err, size_t err_size);
