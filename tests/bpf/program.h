@@ -100,7 +100,8 @@ struct program {
 	uint64_t said[ESPALIER_REASON_COUNT];
 };
 
-struct frame {
+/* Headers are written through pointers into it. */
+struct __attribute__((may_alias)) frame {
 	uint8_t bytes[FRAME_MAX];
 	uint32_t size;
 };
