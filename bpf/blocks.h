@@ -2,9 +2,10 @@
 /*
  * blocks.h - may this ESP leave this member? And what the agent is told.
  *
- * A carrier is an SA that has carried ESP of the cluster inside its own, whose numbers the guard
- * cannot see. output.bpf.c has seen them: a carrier's packet leaves only with a proof, its own
- * number, left by that program. A proof that is lost costs a packet, never a number.
+ * A carrier is an SA that has carried ESP of the cluster inside its own. The guard cannot see the
+ * numbers inside, but output.bpf.c has seen them. That program leaves a proof, which is the
+ * carrier's own number. A carrier's packet leaves only with its proof. A lost proof costs a packet,
+ * never a number.
  */
 #ifndef BLOCKS_H
 #define BLOCKS_H
@@ -55,7 +56,7 @@ static __always_inline void tell_agent(
 }
 
 /*
- * The kernel counts on whether packets get out or not, and the agent must learn where it is. There
+ * The kernel counts on even if packets do not get out, so the agent must learn where it is. There
  * may be many such packets: one is told at a time, and read at the agent's next tick.
  */
 static __always_inline void tell_out_of_block(const struct espalier_sa *sa, __u32 seq)

@@ -2,8 +2,8 @@
 /*
  * follow.h - finds ESP behind whatever the kernel may put before it: VLAN tags, MPLS labels,
  * options, IPv6's extension headers, AH, UDP, and tunnels, which need no interface of their own
- * (routes may have an encapsulation). Where the headers of a packet that is, in any layer, from a
- * cluster address cannot be followed to their end (cut short, too many), there may be ESP.
+ * (routes may have an encapsulation). Headers may be cut short, or too many to follow to their end.
+ * Then there may be ESP, if any layer of the packet is from a cluster address.
  */
 #ifndef FOLLOW_H
 #define FOLLOW_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * output.bpf.c - ESP of the cluster inside ESP, which the guard cannot see any more. When an SA has
- * taken its number, what it is about to encrypt is in clear: if that is ESP, it is judged here as
- * the guard judges what it sees, and the guard drops what has not passed (see blocks.h).
+ * output.bpf.c - judges ESP of the cluster inside ESP, which the guard cannot see any more. It runs
+ * when an SA has taken its number and has not encrypted yet. ESP in there is judged as the guard
+ * judges what it sees. The guard drops what has not passed (see blocks.h).
  */
 #include "kernel.h"
 #include "follow.h"

@@ -2,13 +2,13 @@
 /*
  * clone.c - members that are there twice: a machine, and a copy of it with its id and its journal.
  *
- * Each of the two may enter the same blocks, so neither may own anything. What shows it cannot be
- * due to a restart: a life that is heard again after a later one, or another machine that answers
- * to our id (member_doubled()). Who has seen it says so in its heartbeats, since the two may not
- * hear each other.
+ * Both may enter the same blocks, so neither may own anything. Two signs show it, and no restart
+ * causes them. A life is heard again after a later one, or another machine answers to our id
+ * (member_doubled()). The two may not hear each other, so whoever sees a sign puts it into its
+ * heartbeats.
  *
- * Whichever is left when the other one has gone cannot know what that one emitted: it begins anew,
- * with a new journal.
+ * When one of the two goes, the other does not know what that one emitted. So it begins anew, with
+ * a new journal.
  */
 #include "core/state.h"
 

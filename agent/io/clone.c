@@ -108,7 +108,7 @@ static void send_frame(const struct clone *c, enum kind kind, const uint8_t nonc
 	(void)sendto(c->fd, &f, sizeof(f), 0, (const struct sockaddr *)&all, sizeof(all));
 }
 
-/* A copy of our memory may draw the same random bytes for a while, but not at the same time. */
+/* A copy of our memory may draw the same random bytes for a while. The time tells the two apart. */
 void clone_ask(struct clone *c)
 {
 	struct timespec now;
