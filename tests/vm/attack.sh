@@ -163,9 +163,9 @@ peer_counts()
 		END { print took + 0, again + 0 }'
 }
 
-# finish_all N: as many numbers have come twice since set_up. The reader of the wire must have seen
+# judge_all N: as many numbers have come twice since set_up. The reader of the wire must have seen
 # what the peer's kernel counted: no SA is deleted there.
-finish_all()
+judge_all()
 {
 	local read took again
 
@@ -178,5 +178,4 @@ finish_all()
 	expect "numbers that came twice" "$(wire_duplicates all)" "$1"
 	[ "$1" -gt 0 ] || expect "packets that came twice, as the peer counts" "$again" 0
 	verdict "all of it, on the wire and as the peer counts: $1 numbers twice"
-	finish
 }
