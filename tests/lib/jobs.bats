@@ -223,7 +223,15 @@ ok 3 - c" 1'
 	[ "$(wc -l <"$LOGS/tries")" = 2 ]
 }
 
-@test "nothing else is run again" {
+@test "a number that came twice fails, and nothing but a machine is run again" {
+	judge twice tap_in_machine twice bash -c 'dies "not ok 1 - a
+#   numbers that came twice on the wire: 5, expected 0" 1'
+	counts 0 1 0
+	rmdir "$LOGS/died"
+	judge named tap_in_machine named bash -c 'dies "not ok 1 - no number twice
+#   an outage" 1'
+	counts 1 0 0
+	rmdir "$LOGS/died"
 	judge panic tap panic bash -c 'dies "Kernel panic" 125'
 	counts 0 1 0
 	rmdir "$LOGS/died"
