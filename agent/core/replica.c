@@ -58,8 +58,8 @@ static bool check_bounds(struct member *m, uint8_t from, const struct record *he
 /*
  * Which blocks we entered our journal knows best, of an SA whose record names it; but that we have
  * seen block 0 is not waited for. Who knows of more has it from a later life than the journal.
- * Where all agents were stopped at once nobody knows any more which journal is named: then it is
- * the one that has entries.
+ * After all agents were stopped at once no record names a journal; then ours counts as named if it
+ * has entries of the SA.
  */
 static bool knows_more_of_us(
 	const struct member *m, const struct record *r, const struct record *heard)

@@ -353,8 +353,8 @@ int datapath_attach_tc_remove(unsigned int ifindex)
 	return r == -ENOENT || r == -EINVAL || r == -ENODEV ? 0 : r;
 }
 
-/* The qdisc ingress has clsact's place, but no egress: what is meant for egress comes among its own
- * filters, without a word. */
+/* With the qdisc ingress in clsact's place there is no egress: the kernel adds a filter for egress
+ * to those at ingress, without an error. */
 uint32_t datapath_attach_tc_id(unsigned int ifindex)
 {
 	uint32_t id = tc_id(ifindex, BPF_TC_EGRESS);
