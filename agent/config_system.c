@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "config_report.h"
+#include "io/dtls.h"
 #include "io/interface.h"
 
 #define KEY_FILE_MAX 4096
@@ -171,6 +172,25 @@ static int check_readable(const struct check *check, enum config_key key, const 
 		strerror(errno));
 }
 
+/* As others will see them. */
+static int check_certificates(const struct check *check)
+{
+	const struct config *c = check->config;
+	const struct dtls_config dtls = {
+		.cluster = c->name,
+		.self = (uint8_t)c->id,
+		.address = c->member_sync[c->id],
+		.certificate = c->cert_path,
+		.private_key = c->key_path,
+		.ca = c->ca_path,
+	};
+	char why[448];
+
+	if (dtls_check(&dtls, why, sizeof(why)) == 0)
+		return 0;
+	return fail(check, 0, EINVAL, "%s", why);
+}
+
 static int check_keys(struct check *check)
 {
 	const struct config *c = check->config;
@@ -182,23 +202,44 @@ static int check_keys(struct check *check)
 	if (r < 0)
 		return r;
 	close(r);
-	r = check_readable(check, CONFIG_CERT_FILE, c->cert_path);
-	if (r < 0)
+	if ((r = check_readable(check, CONFIG_CERT_FILE, c->cert_path)) < 0 ||
+		(r = check_readable(check, CONFIG_CA_FILE, c->ca_path)) < 0)
 		return r;
-	return check_readable(check, CONFIG_CA_FILE, c->ca_path);
+	return check_certificates(check);
 }
 
-static int check_interface(const struct check *check, enum config_key key, const char *name)
+/* Each is there, and the outer one is no other one, too, whatever its names are. */
+static int check_interfaces(const struct check *check)
 {
-	int index = name[0] ? interface_index(name) : 0;
+	const struct config *c = check->config;
+	const struct {
+		enum config_key key;
+		const char *side, *name;
+	} given[] = {{CONFIG_OUTER, "Outer", c->outer_interface},
+		{CONFIG_INNER, "Inner", c->inner_interface},
+		{CONFIG_SYNC, "Sync", c->sync_interface}};
+	int outer = 0;
 
-	if (index >= 0)
-		return 0;
-	if (index != -ENODEV)
-		return fail(check, check->config->line[key], -index,
-			"cannot look for the interface %s: %s", name, strerror(-index));
-	return fail(check, check->config->line[key], ENODEV,
-		"interface %s is not there: create it or name another", name);
+	for (unsigned int i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
+		unsigned int line = c->line[given[i].key];
+		const char *name = given[i].name;
+		int index = name[0] ? interface_index(name) : 0;
+
+		if (index == -ENODEV)
+			return fail(check, line, ENODEV,
+				"interface %s is not there: create it or name another", name);
+		if (index < 0)
+			return fail(check, line, -index, "cannot look for the interface %s: %s",
+				name, strerror(-index));
+		if (i == 0)
+			outer = index;
+		else if (index == outer)
+			return fail(check, line, EINVAL,
+				"%s %s is the interface of Outer, too: the peers' side needs one "
+				"of its own",
+				given[i].side, name);
+	}
+	return 0;
 }
 
 static bool same_address(const struct sockaddr *sockaddr, const struct address *address)
@@ -281,6 +322,20 @@ static int check_cluster_addresses(const struct check *check, const struct confi
 	return 0;
 }
 
+/* If it is there. */
+static int check_kind(const struct check *check, enum config_key key, const char *path, mode_t kind,
+	const char *what)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || (st.st_mode & S_IFMT) == kind)
+		return 0;
+	return fail(check, check->config->line[key], S_ISDIR(st.st_mode) ? EISDIR : EINVAL,
+		"%s %s is %s: name a file%s", what, path,
+		S_ISDIR(st.st_mode) ? "a folder" : "something else already",
+		S_ISDIR(st.st_mode) ? " in it" : " of its own");
+}
+
 static int check_journal(const struct check *check)
 {
 	const struct config *c = check->config;
@@ -300,7 +355,7 @@ static int check_journal(const struct check *check)
 		return fail(check, c->line[CONFIG_JOURNAL], errno,
 			"the journal's folder %s cannot be written to: %s", folder,
 			strerror(errno));
-	return 0;
+	return check_kind(check, CONFIG_JOURNAL, c->journal_path, S_IFREG, "the journal");
 }
 
 static int check_all(struct check *check)
@@ -308,13 +363,13 @@ static int check_all(struct check *check)
 	const struct config *c = check->config;
 	int r;
 
-	if ((r = check_interface(check, CONFIG_OUTER, c->outer_interface)) < 0 ||
-		(r = check_interface(check, CONFIG_INNER, c->inner_interface)) < 0 ||
-		(r = check_interface(check, CONFIG_SYNC, c->sync_interface)) < 0 ||
+	if ((r = check_interfaces(check)) < 0 ||
 		(r = check_cluster_addresses(check, &c->outer)) < 0 ||
 		(r = check_cluster_addresses(check, &c->inner)) < 0 ||
 		(r = check_own_addresses(check)) < 0 || (r = check_cpus(check)) < 0 ||
-		(r = check_journal(check)) < 0)
+		(r = check_journal(check)) < 0 ||
+		(r = check_kind(check, CONFIG_CONTROL, c->control_path, S_IFSOCK,
+			 "the control socket")) < 0)
 		return r;
 	return check_keys(check); /* last: it alone leaves something in the config */
 }

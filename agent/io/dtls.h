@@ -40,6 +40,10 @@ int dtls_context_open(
 	const struct dtls_config *config, struct dtls_context **ret, char *err, size_t err_size);
 void dtls_context_close(struct dtls_context *c); /* after its associations; wipes the key */
 
+/* Can these be used, and is the certificate one that its own CA vouches for today? 0, -EINVAL or
+ * -ENOMEM; err: one sentence. */
+int dtls_check(const struct dtls_config *config, char *err, size_t err_size);
+
 struct dtls_callbacks {
 	/* A datagram to the other member. established: of the session in use; else a handshake's.
 	 * 0 or -errno. */

@@ -98,6 +98,17 @@ static int psk_use(
 	return 0;
 }
 
+static int fail_key(const struct dtls_config *config, char *err, size_t err_size)
+{
+	int why = ERR_GET_REASON(ERR_peek_error());
+
+	if (why != X509_R_KEY_VALUES_MISMATCH && why != X509_R_KEY_TYPE_MISMATCH)
+		return fail(err, err_size, "private key", config->private_key);
+	snprintf(err, err_size, "private key %s is not that of certificate %s: give two of a pair",
+		config->private_key, config->certificate);
+	return -EINVAL;
+}
+
 /* Never ask at a terminal. */
 static int no_passphrase(char *buf, int size, int writing, void *ctx)
 {
@@ -117,7 +128,7 @@ static int certificate_use(
 		return fail(err, err_size, "certificate", config->certificate);
 	if (SSL_CTX_use_PrivateKey_file(c->ssl, config->private_key, SSL_FILETYPE_PEM) != 1 ||
 		SSL_CTX_check_private_key(c->ssl) != 1)
-		return fail(err, err_size, "private key", config->private_key);
+		return fail_key(config, err, err_size);
 	if (X509_check_ip(SSL_CTX_get0_certificate(c->ssl), (const unsigned char *)&config->address,
 		    sizeof(config->address), 0) != 1) {
 		snprintf(err, err_size,
@@ -185,4 +196,39 @@ void dtls_context_close(struct dtls_context *c)
 	BIO_meth_free(c->bio);
 	OPENSSL_cleanse(c, sizeof(*c));
 	free(c);
+}
+
+/* For any use: whether it may be a server's or a client's, the other member finds. */
+static int verify(const struct dtls_context *c, X509_STORE_CTX *x, const struct dtls_config *config,
+	char *err, size_t err_size)
+{
+	STACK_OF(X509) *chain = NULL;
+
+	(void)SSL_CTX_get0_chain_certs(c->ssl, &chain);
+	if (X509_STORE_CTX_init(x, SSL_CTX_get_cert_store(c->ssl), SSL_CTX_get0_certificate(c->ssl),
+		    chain) != 1)
+		return -ENOMEM;
+	if (X509_verify_cert(x) == 1)
+		return 0;
+	snprintf(err, err_size, "certificate %s is not good by CA file %s: %s", config->certificate,
+		config->ca, X509_verify_cert_error_string(X509_STORE_CTX_get_error(x)));
+	return -EINVAL;
+}
+
+int dtls_check(const struct dtls_config *config, char *err, size_t err_size)
+{
+	struct dtls_context *c = NULL;
+	X509_STORE_CTX *x;
+	int r = dtls_context_open(config, &c, err, err_size);
+
+	if (r < 0 || config->psk) {
+		dtls_context_close(c);
+		return r;
+	}
+	snprintf(err, err_size, "out of memory");
+	x = X509_STORE_CTX_new();
+	r = x ? verify(c, x, config, err, err_size) : -ENOMEM;
+	X509_STORE_CTX_free(x);
+	dtls_context_close(c);
+	return r;
 }

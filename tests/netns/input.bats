@@ -58,6 +58,37 @@ refused()
 	refused "*espalier.conf:*nowhere0*" espalierd "$config"
 }
 
+@test "an interface that is given twice" {
+	sed -i 's/^Inner = inner/Inner = outer/' "$config"
+	refused "*espalier.conf:*: Inner outer is the interface of Outer, too: *" espalierd -t "$config"
+	refused "*espalier.conf:*: Inner outer is the interface of Outer, too: *" espalierd "$config"
+	sed -i 's/^Inner = outer/Inner = inner/; s/^Sync = sync/Sync = outer/' "$config"
+	refused "*espalier.conf:*: Sync outer is the interface of Outer, too: *" espalierd -t "$config"
+}
+
+@test "a folder as the journal" {
+	sed -i "s,^Journal = .*,Journal = $(topology_state)," "$config"
+	refused "*espalier.conf:*: the journal $(topology_state) is a folder: *" espalierd -t "$config"
+}
+
+@test "a certificate that its CA does not know, that is no certificate, that is another key's" {
+	state=$(topology_state)
+	for name in ca own other; do
+		openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=$name \
+			-addext "subjectAltName=IP:$(sync_address 0)" -keyout "$state/$name.key" -out "$state/$name.pem"
+	done
+	sed -i "s,^PresharedKeyFile = .*,CertificateFile = $state/own.pem\nPrivateKeyFile = $state/own.key\nCAFile = $state/ca.pem," \
+		"$config"
+	refused "*espalier.conf: certificate $state/own.pem is not good by CA file $state/ca.pem: *" espalierd -t "$config"
+	sed -i "s,^CAFile = .*,CAFile = $state/own.pem," "$config"
+	run in_member 0 espalierd -t "$config"
+	[ "$output" = "$config: good" ]
+	sed -i "s,^PrivateKeyFile = .*,PrivateKeyFile = $state/other.key," "$config"
+	refused "*espalier.conf: private key $state/other.key is not that of certificate *" espalierd -t "$config"
+	sed -i "s,^CertificateFile = .*,CertificateFile = $state/own.key," "$config"
+	refused "*espalier.conf: certificate $state/own.key: *" espalierd -t "$config"
+}
+
 @test "a key file that others can read" {
 	chmod 644 "$(topology_state)/key"
 	refused "*key*chmod*" espalierd "$config"

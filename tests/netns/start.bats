@@ -177,13 +177,13 @@ time.sleep(60)' >"$state/socket"
 	fails_first "cannot make the control socket /proc/nowhere/control: No such file or directory" \
 		"$(other 's|^Control = .*|Control = /proc/nowhere/control|')"
 	echo precious >"$state/socket"
-	fails_first "cannot make the control socket $state/socket: File exists" \
+	fails_first "*: the control socket $state/socket is something else already: *" \
 		"$(other "s|^Control = .*|Control = $state/socket|")"
 	[ "$(cat "$state/socket")" = precious ]
 	start_good
 	cat "$config" >"$state/other.conf"
 	sed -i "s|^Journal = .*|Journal = $state/journal2|; s|^Pin = .*|Pin = ${pin}2|" "$state/other.conf"
-	sed -i 's/^Outer = outer/Outer = extra/; s/^Inner = inner/Inner = extra/' "$state/other.conf"
+	sed -i 's/^Outer = outer/Outer = extra-peer/; s/^Inner = inner/Inner = extra/' "$state/other.conf"
 	sed -i 's/^Sync = sync/Sync = extra/; s/^SyncPort.*//; s/^PresharedKeyFile/SyncPort = 6312\n&/' "$state/other.conf"
 	in_member 0 ip link add extra type veth peer name extra-peer
 	in_member 0 ip address del "$(sync_address 0)/24" dev sync

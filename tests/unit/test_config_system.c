@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The checks of a configuration that need a machine: a network namespace of our own, where lo
- * carries 192.0.2.1, 2001:db8::1 and, being the sync interface as well, 10.0.0.1.
+ * carries 192.0.2.1 and 2001:db8::1, and another interface the sync address, 10.0.0.1.
  */
 #include "config_file.h"
 
@@ -36,6 +36,18 @@ static int add_address6(const char *address)
 	return r;
 }
 
+__attribute__((format(printf, 1, 2))) static void run(const char *format, ...)
+{
+	char command[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	if (system(command) != 0)
+		fail_msg("%s", command);
+}
+
 #define HEX32 "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F"
 #define BASE32 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
@@ -57,7 +69,7 @@ static void configure(struct machine *m, const char *extra)
 	char text[2048];
 
 	snprintf(text, sizeof(text),
-		"[Cluster]\nAddress = 192.0.2.1\n%s\n[Interface]\nId = 0\nOuter = lo\nSync = lo\n"
+		"[Cluster]\nAddress = 192.0.2.1\n%s\n[Interface]\nId = 0\nOuter = lo\nSync = s\n"
 		"Journal = %s/journal\n" MEMBER,
 		extra, folder);
 	assert_good(text, &m->config);
@@ -148,7 +160,7 @@ static void test_psk(void **state)
 static void test_certificates(void **state)
 {
 	struct machine *m = *state;
-	char lines[256];
+	char lines[256], sentence[256];
 
 	need_namespace();
 	write_file(m->psk, 0600, "key", 3);
@@ -161,10 +173,24 @@ static void test_certificates(void **state)
 	snprintf(lines, sizeof(lines), "CAFile = %s\nCertificateFile = %s\nPrivateKeyFile = %s",
 		path, path, m->psk);
 	configure(m, lines);
-	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), 0);
+	snprintf(sentence, sizeof(sentence), "CA file %s: no certificate or crl found", path);
+	assert_check_fails(m, EINVAL, 0, sentence);
+	run("cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+	    "-subj /CN=m0 -addext subjectAltName=IP:10.0.0.1 -keyout psk -out cert 2>log",
+		folder);
+	snprintf(lines, sizeof(lines),
+		"CAFile = %s/cert\nCertificateFile = %s/cert\nPrivateKeyFile = %s", folder, folder,
+		m->psk);
+	configure(m, lines);
+	if (config_check_system(&m->config, err, sizeof(err)) < 0)
+		fail_msg("%s", err);
+	run("cd %s && openssl ecparam -genkey -name prime256v1 -noout -out psk", folder);
+	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), -EINVAL);
+	assert_non_null(strstr(err, "/psk is not that of certificate "));
 	assert_int_equal(chmod(m->psk, 0644), 0);
 	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), -EPERM);
 	assert_non_null(strstr(err, ":5: key file "));
+	run("cd %s && rm cert log", folder);
 }
 
 static void test_machine(void **state)
@@ -197,17 +223,17 @@ static void test_machine(void **state)
 	m->config = good;
 	m->config.member_sync[0].s_addr = htonl(0x0a000009);
 	assert_check_fails(m, EADDRNOTAVAIL, 10,
-		"address 10.0.0.9 is not on lo: ip address add 10.0.0.9/32 dev lo");
+		"address 10.0.0.9 is not on s: ip address add 10.0.0.9/32 dev s");
 	m->config = good;
 	m->config.member_outer[0] = (struct address){AF_INET, {10, 3, 0, 1}};
 	assert_check_fails(m, EADDRNOTAVAIL, 10,
 		"address 10.3.0.1 is not on lo: ip address add 10.3.0.1/32 dev lo");
-	m->config.member_outer[0] = (struct address){AF_INET, {10, 0, 0, 1}};
+	m->config.member_outer[0] = m->config.outer.address[0];
 	m->config.member_inner[0] = (struct address){AF_INET6, {0xfd}};
-	strcpy(m->config.inner_interface, "lo");
+	strcpy(m->config.inner_interface, "i");
 	assert_check_fails(m, EADDRNOTAVAIL, 10,
-		"address fd00:: is not on lo: ip address add fd00::/128 dev lo");
-	m->config.member_inner[0] = m->config.outer.address[0];
+		"address fd00:: is not on i: ip address add fd00::/128 dev i");
+	m->config.member_inner[0] = (struct address){AF_INET, {10, 1, 0, 1}};
 	m->config.cpus = CONFIG_CPUS_ALL;
 	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), 0);
 	m->config.cpus = 4711;
@@ -216,7 +242,47 @@ static void test_machine(void **state)
 		sysconf(_SC_NPROCESSORS_ONLN));
 	m->config.line[CONFIG_CPUS] = 4;
 	assert_check_fails(m, EINVAL, 4, sentence);
+}
+
+static void test_interface_twice(void **state)
+{
+	struct machine *m = *state;
+	struct config good;
+
+	need_namespace();
+	write_file(m->psk, 0600, BASE32, strlen(BASE32));
+	configure_psk(m);
+	good = m->config;
+
+	strcpy(m->config.sync_interface, "lo");
+	assert_check_fails(m, EINVAL, 7,
+		"Sync lo is the interface of Outer, too: the peers' side needs one of its own");
 	m->config = good;
+	strcpy(m->config.inner_interface, "lo");
+	m->config.line[CONFIG_INNER] = 8;
+	assert_check_fails(m, EINVAL, 8,
+		"Inner lo is the interface of Outer, too: the peers' side needs one of its own");
+	strcpy(m->config.inner_interface, "s");
+	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), 0);
+	strcpy(m->config.outer_interface, "other_name_of_s");
+	assert_check_fails(m, EINVAL, 8,
+		"Inner s is the interface of Outer, too: the peers' side needs one of its own");
+	m->config = good;
+	assert_int_equal(config_check_system(&m->config, err, sizeof(err)), 0);
+	config_wipe(&m->config);
+}
+
+static void test_paths(void **state)
+{
+	struct machine *m = *state;
+	char sentence[256];
+	struct config good;
+
+	need_namespace();
+	write_file(m->psk, 0600, BASE32, strlen(BASE32));
+	configure_psk(m);
+	good = m->config;
+
 	strcpy(m->config.journal_path, "/nonexistent/journal");
 	assert_check_fails(m, ENOENT, 8,
 		"the journal's folder /nonexistent/ cannot be used (No such file or directory): "
@@ -225,6 +291,23 @@ static void test_machine(void **state)
 	strcpy(m->config.journal_path, "/dev/null/journal");
 	assert_check_fails(m, ENOTDIR, 8,
 		"the journal's folder /dev/null/ cannot be used (Not a directory): create it");
+	snprintf(sentence, sizeof(sentence), "the journal %s is a folder: name a file in it",
+		folder);
+	snprintf(m->config.journal_path, sizeof(m->config.journal_path), "%s", folder);
+	assert_check_fails(m, EISDIR, 8, sentence);
+	strcpy(m->config.journal_path, "/dev/null");
+	assert_check_fails(m, EINVAL, 8,
+		"the journal /dev/null is something else already: name a file of its own");
+	m->config = good;
+	m->config.line[CONFIG_CONTROL] = 9;
+	snprintf(m->config.control_path, sizeof(m->config.control_path), "%s", folder);
+	snprintf(sentence, sizeof(sentence), "the control socket %s is a folder: name a file in it",
+		folder);
+	assert_check_fails(m, EISDIR, 9, sentence);
+	snprintf(m->config.control_path, sizeof(m->config.control_path), "%s", path);
+	snprintf(sentence, sizeof(sentence),
+		"the control socket %s is something else already: name a file of its own", path);
+	assert_check_fails(m, EINVAL, 9, sentence);
 }
 
 static int make_machine(void **state)
@@ -240,9 +323,11 @@ static int make_machine(void **state)
 		return 0; /* the tests skip */
 	}
 	has_namespace = true;
-	if (add_address("lo:1", "192.0.2.1") < 0 || add_address("lo:2", "10.0.0.1") < 0 ||
-		add_address6("2001:db8::1") < 0) {
-		perror("SIOCSIFADDR");
+	if (system("ip link add i type veth peer name s && ip address add 10.1.0.1/24 dev i &&"
+		   "ip address add 10.0.0.1/24 dev s label s:1 &&"
+		   "ip link property add dev s altname other_name_of_s") != 0 ||
+		add_address("lo:1", "192.0.2.1") < 0 || add_address6("2001:db8::1") < 0) {
+		print_message("cannot give the namespace its interfaces and addresses\n");
 		return -1;
 	}
 	return 0;
@@ -262,6 +347,8 @@ int main(void)
 		cmocka_unit_test(test_psk),
 		cmocka_unit_test(test_certificates),
 		cmocka_unit_test(test_machine),
+		cmocka_unit_test(test_interface_twice),
+		cmocka_unit_test(test_paths),
 	};
 
 	return cmocka_run_group_tests_name(

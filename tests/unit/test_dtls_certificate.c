@@ -58,6 +58,12 @@ static int certificates_make(void **state)
 		snprintf(name, sizeof(name), "other%d", i);
 		make_certificate(name, "ca", EC, "10.9.0.9", 2);
 	}
+	make_certificate("below", "ca", EC, "10.9.0.9", 2);
+	shell("echo basicConstraints=CA:TRUE >ca.ext && openssl x509 -req -in below.csr -CA ca.pem "
+	      "-CAkey ca.key -days 2 -out below.pem "
+	      "-extfile ca.ext");
+	make_certificate("below0", "below", EC, "10.9.0.1", 2);
+	shell("cat below.pem >>below0.pem");
 	shell("openssl pkey -in m0.key -aes128 -passout pass:secret -out sealed.key");
 	return 0;
 }
@@ -183,13 +189,42 @@ static void test_bad_files(void **state)
 	config.ca = files.ca;
 	certificate_config(&other, 0, "m1");
 	config.private_key = other.private_key;
-	assert_refused(&config, "m1.key: key values mismatch");
+	assert_refused(&config, "m1.key is not that of certificate ");
 	certificate_config(&other, 0, "sealed");
 	config.private_key = other.private_key;
 	assert_refused(&config, "sealed.key");
 	config.private_key = files.private_key;
 	config.address = address_of(1);
 	assert_refused(&config, "does not name this member's sync address");
+}
+
+static int check(const char *name, const char *ca, char *err, size_t err_size)
+{
+	struct files files = {0}, other = {0};
+	struct dtls_config config = certificate_config(&files, 0, name);
+
+	certificate_config(&other, 0, ca);
+	config.ca = other.certificate;
+	return dtls_check(&config, err, err_size);
+}
+
+/* What another member would say of them. */
+static void test_check(void **state)
+{
+	struct dtls_config psk = psk_config(0);
+	char err[512];
+
+	(void)state;
+	assert_int_equal(dtls_check(&psk, err, sizeof(err)), 0);
+	assert_int_equal(check("m0", "ca", err, sizeof(err)), 0);
+	assert_int_equal(check("below0", "ca", err, sizeof(err)), 0);
+	assert_int_equal(check("foreign0", "ca", err, sizeof(err)), -EINVAL);
+	assert_non_null(strstr(err, "foreign0.pem is not good by CA file "));
+	assert_int_equal(check("below0", "foreign_ca", err, sizeof(err)), -EINVAL);
+	assert_int_equal(check("expired0", "ca", err, sizeof(err)), -EINVAL);
+	assert_non_null(strstr(err, "certificate has expired"));
+	assert_int_equal(check("m1", "ca", err, sizeof(err)), -EINVAL);
+	assert_non_null(strstr(err, "does not name this member's sync address"));
 }
 
 int main(void)
@@ -200,6 +235,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_certificates),
 		cmocka_unit_test(test_key_against_certificate),
 		cmocka_unit_test(test_bad_files),
+		cmocka_unit_test(test_check),
 	};
 
 	return cmocka_run_group_tests(tests, certificates_make, certificates_remove);
