@@ -115,6 +115,7 @@ $(patsubst tests/bpf/%.c,$(ROOT)/bpf/%.o,$(wildcard tests/bpf/hostile*.bpf.c)): 
 	bpf/steer.bpf.c bpf/clear.bpf.c tests/bpf/hostile.bpf.c $(wildcard tests/bpf/hostile*.h)
 
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(LIBRARY)
+$(B)/tests/test_control: $(B)/obj/agent/control.o
 $(B)/tests/test_local: $(B)/obj/agent/local.o
 $(B)/tests/test_local: LDFLAGS += -Wl,--wrap=datapath_sa_set,--wrap=datapath_sa_get \
 	-Wl,--wrap=datapath_sa_delete,--wrap=member_table

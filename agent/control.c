@@ -3,7 +3,8 @@
  * control.c - the socket that espalierctl speaks to: SOCK_SEQPACKET, a request is one packet
  * ("status", "members", "reasons", "owner SPI", "sa FROM", "ike-config"), its answer one packet of
  * JSON. A list too long for one packet says where it goes on (`next`). Only root may connect. It
- * reads; nothing can be changed through it. No keys.
+ * reads; nothing can be changed through it. No keys. When all places are taken, who has said
+ * nothing for the longest time makes room.
  */
 #include <errno.h>
 #include <json-c/json.h>
@@ -22,7 +23,8 @@
 
 struct control {
 	int epoll, listener;
-	unsigned int clients;
+	int clients[CLIENTS]; /* in the order of when they were heard last */
+	unsigned int n_clients;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	char folder[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* that we have made, or "" */
 };
@@ -117,6 +119,13 @@ int control_open(const char *path, struct control **ret, char *err, size_t err_s
 	return r;
 }
 
+static void part(struct control *c, unsigned int i)
+{
+	close(c->clients[i]);
+	c->n_clients--;
+	memmove(&c->clients[i], &c->clients[i + 1], (c->n_clients - i) * sizeof(c->clients[0]));
+}
+
 void control_close(struct control *c)
 {
 	if (!c)
@@ -125,6 +134,8 @@ void control_close(struct control *c)
 		(void)unlink(c->path);
 	if (c->folder[0])
 		(void)rmdir(c->folder);
+	while (c->n_clients)
+		part(c, c->n_clients - 1);
 	if (c->listener >= 0)
 		close(c->listener);
 	if (c->epoll >= 0)
@@ -144,11 +155,21 @@ static void meet(struct control *c)
 
 	if (fd < 0)
 		return;
-	if (c->clients == CLIENTS || epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+	if (epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
 		close(fd);
 		return;
 	}
-	c->clients++;
+	if (c->n_clients == CLIENTS)
+		part(c, 0);
+	c->clients[c->n_clients++] = fd;
+}
+
+static void heard(struct control *c, unsigned int i)
+{
+	int fd = c->clients[i];
+
+	memmove(&c->clients[i], &c->clients[i + 1], (c->n_clients - 1 - i) * sizeof(c->clients[0]));
+	c->clients[c->n_clients - 1] = fd;
 }
 
 static void talk(struct control *c, int fd, const struct agent *a)
@@ -156,13 +177,16 @@ static void talk(struct control *c, int fd, const struct agent *a)
 	char request[64];
 	ssize_t len = recv(fd, request, sizeof(request) - 1, 0);
 	struct json_object *o;
+	unsigned int i = 0;
 	const char *text;
 
+	while (c->clients[i] != fd)
+		i++;
 	if (len <= 0) {
-		close(fd);
-		c->clients--;
+		part(c, i);
 		return;
 	}
+	heard(c, i);
 	request[len] = '\0';
 	o = control_answer(a, request);
 	text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN);
@@ -174,11 +198,15 @@ void control_process(struct control *c, const struct agent *a)
 {
 	struct epoll_event events[CLIENTS + 1];
 	int n = epoll_wait(c->epoll, events, CLIENTS + 1, 0);
+	bool knocks = false;
 
+	/* Who has asked gets its answer before it may have to make room. */
 	for (int i = 0; i < n; i++) {
 		if (events[i].data.fd == c->listener)
-			meet(c);
+			knocks = true;
 		else
 			talk(c, events[i].data.fd, a);
 	}
+	if (knocks)
+		meet(c);
 }

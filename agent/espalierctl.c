@@ -9,13 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define ANSWER_MAX (1 << 20)
+#define PATIENCE_S 3
 
+static void say_silent(void)
+{
+	fprintf(stderr,
+		"espalierctl: espalierd has not answered for %d s: it hangs, or is stopped; kill "
+		"it, and start it again\n",
+		PATIENCE_S);
+}
+
+/* A connection that gives up what takes too long: EAGAIN. */
 static int connect_to(const char *path)
 {
+	const struct timeval patience = {.tv_sec = PATIENCE_S};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
@@ -24,12 +36,16 @@ static int connect_to(const char *path)
 		return -1;
 	}
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0 &&
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
+		connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	if (errno == EAGAIN)
+		say_silent();
+	else
 		fprintf(stderr, "espalierctl: cannot reach espalierd at %s: %s%s\n", path,
 			strerror(errno), errno == EACCES ? " (are you root?)" : " (does it run?)");
-		return -1;
-	}
-	return fd;
+	return -1;
 }
 
 /* NULL: said why. */
@@ -41,6 +57,10 @@ static struct json_object *ask(int fd, const char *request)
 
 	if (len > 0)
 		len = recv(fd, text, sizeof(text) - 1, 0);
+	if (len < 0 && errno == EAGAIN) {
+		say_silent();
+		return NULL;
+	}
 	if (len <= 0) {
 		fprintf(stderr, "espalierctl: espalierd gave no answer\n");
 		return NULL;

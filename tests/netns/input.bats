@@ -159,6 +159,23 @@ refused()
 	[ "$output" = "espalierctl: an SPI is a number from 0 to 0xffffffff" ]
 }
 
+@test "espalierctl gives up on an agent that hangs, also when others wait before it" {
+	member_start 0 espalierd "$config"
+	wait_until 5 test -S "$(member_state 0)/control"
+	member_freeze 0
+	for _ in {1..12}; do
+		espalierctl --socket "$(member_state 0)/control" status 2>/dev/null 3>&- &
+	done
+	run timeout 60 espalierctl --socket "$(member_state 0)/control" status
+	echo "status $status: $output"
+	[ "$status" = 1 ]
+	[ "$output" = "espalierctl: espalierd has not answered for 3 s: it hangs, or is stopped; kill it, and start it again" ]
+	member_thaw 0
+	wait
+	run espalierctl --socket "$(member_state 0)/control" status
+	[ "$status" = 0 ]
+}
+
 @test "the agent leaves its programs when it ends, and --detach removes them" {
 	member_start 0 espalierd "$config"
 	wait_until 5 test -S "$(member_state 0)/control"
