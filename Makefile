@@ -116,6 +116,8 @@ $(patsubst tests/bpf/%.c,$(ROOT)/bpf/%.o,$(wildcard tests/bpf/hostile*.bpf.c)): 
 
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(LIBRARY)
 $(B)/tests/test_control: $(B)/obj/agent/control.o
+$(B)/tests/test_forward: $(B)/obj/agent/forward.o
+$(B)/tests/test_forward: LDFLAGS += -Wl,--wrap=link_has_on_lo,--wrap=link_forwards
 $(B)/tests/test_local: $(B)/obj/agent/local.o
 $(B)/tests/test_local: LDFLAGS += -Wl,--wrap=datapath_sa_set,--wrap=datapath_sa_get \
 	-Wl,--wrap=datapath_sa_delete,--wrap=member_table

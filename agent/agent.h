@@ -13,7 +13,7 @@
  *   local.c          SAs that no other member can have
  *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
  *   hops.c           how packets get to the other members; notice.c: what the core refuses or shuts
- *   watch.c          keeps guard and steering where they are
+ *   watch.c          keeps guard and steering where they are; forward.c: can our kernel forward?
  *   agent.c          the log and the clock
  */
 #ifndef AGENT_H
@@ -85,6 +85,11 @@ struct hops {
 	uint64_t due_us; /* ask again in any case */
 };
 
+struct forward {
+	uint64_t due_us; /* look again */
+	char lack[160]; /* what keeps us from forwarding, or "" */
+};
+
 struct agent_entries; /* of the journal, while the agent starts */
 
 #define LOCAL_MAX 1024
@@ -136,6 +141,7 @@ struct agent {
 	struct local local;
 	struct progress progress;
 	struct watch watch;
+	struct forward forward;
 	struct hops hops;
 };
 
@@ -183,6 +189,9 @@ void watch_begin(struct agent *a);
 void watch_close(struct agent *a);
 int watch_fd(const struct agent *a); /* readable: call events_watch() */
 bool watch_is_good(const struct agent *a);
+
+/* forward.c. True: a->forward.lack has changed, call events_links_up(). */
+bool forward_tick(struct agent *a, uint64_t now_us);
 
 /* hops.c */
 void hops_start(struct agent *a);

@@ -67,6 +67,8 @@ static const char *own_state(const struct agent *a, bool active)
 		return lacking.guard ? "unguarded" : "unsteered";
 	if (member_doubles(a->member) >> a->config.id & 1)
 		return "doubled";
+	if (a->forward.lack[0])
+		return "not-forwarding";
 	return state_of(member_flags(a->member), active);
 }
 
@@ -240,6 +242,7 @@ static struct json_object *status(const struct agent *a)
 	add_doubled(o, a);
 	add_number(o, "pins", member_pins(a->member));
 	add_number(o, "local_sas", a->local.count);
+	add_string(o, "forwarding", a->forward.lack[0] ? a->forward.lack : "good");
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
 	add_counters(o, a);
 	add_progress(o, a);

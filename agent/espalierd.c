@@ -97,6 +97,8 @@ static void tick(struct agent *a, struct loop *l)
 	datapath_heartbeat(a->datapath, 1000 * member_heartbeat_sent_us(a->member));
 	(void)datapath_wake(a->datapath, events_wake, a); /* some events wait for this */
 	hops_tick(a, now);
+	if (forward_tick(a, now))
+		events_links_up(a);
 	ops_announce_again(a, now);
 	if (now >= a->positions_due_us) {
 		a->positions_due_us = now + POSITIONS_EVERY_US;

@@ -23,7 +23,8 @@ static bool side_down(const struct agent *a, enum datapath_side side)
 void events_links_up(struct agent *a)
 {
 	member_link(a->member, !side_down(a, DATAPATH_OUTER) && !side_down(a, DATAPATH_INNER) &&
-				       !a->journal_failed && watch_is_good(a));
+				       !a->journal_failed && !a->forward.lack[0] &&
+				       watch_is_good(a));
 }
 
 void events_watch(struct agent *a)
@@ -106,6 +107,7 @@ static void on_address(void *ctx, const struct address *address, bool here)
 	struct espalier_selector selector = own_selector(address);
 	struct agent *a = ctx;
 
+	a->forward.due_us = 0;
 	if (!here)
 		(void)datapath_selector_delete(a->datapath, &selector);
 	else if (datapath_selector_set(a->datapath, &selector, &flow) < 0)

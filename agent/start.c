@@ -430,6 +430,7 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 	ops_listen(a, DATAPATH_INNER);
 	events_own_macs(a);
 	hops_start(a);
+	(void)forward_tick(a, agent_now_us());
 	events_links_up(a);
 	a->audit.due_us = agent_now_us() + a->config.audit_us;
 	member_started(a->member);

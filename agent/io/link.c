@@ -13,6 +13,7 @@
 #include "io/rtnetlink.h"
 
 #define READINGS 5 /* tries to read all while it changes */
+#define LOOPBACK 1 /* the ifindex of lo in each network namespace */
 
 struct watched {
 	struct link_state state;
@@ -106,6 +107,11 @@ static int take_fact(struct link *l, struct link_fact *fact, bool here)
 bool link_has_address(const struct link *l, const struct address *address)
 {
 	return link_facts_has(&l->facts, address, 0);
+}
+
+bool link_has_on_lo(const struct link *l, const struct address *address)
+{
+	return link_facts_has(&l->facts, address, LOOPBACK);
 }
 
 bool link_has_xfrm(const struct link *l, unsigned int ifindex)
@@ -361,12 +367,12 @@ int link_fd(const struct link *l)
 	return mnl_socket_get_fd(l->netlink.events);
 }
 
-static int read_setting(const char *interface)
+static int read_setting(const char *ip, const char *interface, const char *name)
 {
 	char path[128], text[16] = "";
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/conf/%s/arp_announce", interface);
+	snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", ip, interface, name);
 	file = fopen(path, "re");
 	if (!file)
 		return -errno;
@@ -378,9 +384,22 @@ static int read_setting(const char *interface)
 
 int link_arp_announce(const char *interface)
 {
-	int own = read_setting(interface), all = read_setting("all");
+	int own = read_setting("ipv4", interface, "arp_announce");
+	int all = read_setting("ipv4", "all", "arp_announce");
 
 	if (own < 0 || all < 0)
 		return own < 0 ? own : all;
 	return own > all ? own : all;
+}
+
+int link_forwards(const char *interface, uint16_t family)
+{
+	int r;
+
+	if (family == AF_INET)
+		return read_setting("ipv4", interface, "forwarding");
+	r = read_setting("ipv6", "all", "forwarding");
+	if (r == 0 && read_setting("ipv6", interface, "force_forwarding") > 0) /* Linux 6.17 */
+		return 1;
+	return r;
 }

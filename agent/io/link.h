@@ -44,6 +44,7 @@ int link_process(struct link *l); /* 0 or -errno */
 
 /* As the handlers were told. */
 bool link_has_address(const struct link *l, const struct address *address);
+bool link_has_on_lo(const struct link *l, const struct address *address);
 bool link_has_xfrm(const struct link *l, unsigned int ifindex);
 
 /*
@@ -51,5 +52,9 @@ bool link_has_xfrm(const struct link *l, unsigned int ifindex);
  * requests may have a cluster address as sender, which draws the peers' traffic here. Or -errno.
  */
 int link_arp_announce(const char *interface);
+
+/* Does the kernel send on what of this family comes in there? Most of IPv6 has one setting for all
+ * interfaces. 1, 0 or -errno. */
+int link_forwards(const char *interface, uint16_t family);
 
 #endif

@@ -145,6 +145,39 @@ peer_sees_member() { [ "$(peer_sees)" = "$(member_mac "$1" outer)" ]; }
 	wait_until 10 active 0 1 2
 }
 
+# cannot_forward SENTENCE: what member 1 says, and that the others own all.
+cannot_forward()
+{
+	wait_until 5 active 0 2
+	[ "$(field 1 status .state)" = not-forwarding ]
+	[[ $(field 1 status .forwarding) == $1* ]]
+	grep -qF "espalierd: this member cannot forward and gives its buckets away: $1" "$(member_state 1)/log"
+}
+
+@test "a member that cannot forward gives its buckets away, until it can" {
+	TOPOLOGY_IPV6=1 start 3
+	wait_until 10 active 0 1 2
+	[ "$(field 1 status .forwarding)" = good ]
+	in_member 1 ip address del "$CLUSTER_OUTER/32" dev lo
+	cannot_forward "$CLUSTER_OUTER is not on lo"
+	in_member 1 ip address add "$CLUSTER_OUTER/32" dev lo
+	wait_until 10 active 0 1 2
+	in_member 1 ip address del "$CLUSTER_INNER6/128" dev lo
+	cannot_forward "$CLUSTER_INNER6 is not on lo"
+	in_member 1 ip address add "$CLUSTER_INNER6/128" dev lo
+	wait_until 10 active 0 1 2
+	in_member 1 sysctl -q -w net.ipv4.ip_forward=0
+	cannot_forward "net.ipv4.conf.outer.forwarding is 0"
+	in_member 1 sysctl -q -w net.ipv4.conf.outer.forwarding=1
+	wait_until 5 grep -qF "net.ipv4.conf.inner.forwarding is 0" "$(member_state 1)/log"
+	in_member 1 sysctl -q -w net.ipv4.conf.inner.forwarding=1
+	wait_until 10 active 0 1 2
+	in_member 1 sysctl -q -w net.ipv6.conf.all.forwarding=0
+	cannot_forward "net.ipv6.conf.all.forwarding is 0"
+	in_member 1 sysctl -q -w net.ipv6.conf.all.forwarding=1
+	wait_until 10 active 0 1 2
+}
+
 @test "AF_XDP and UDP members make one cluster, status says which" {
 	topology_up 2
 	member_start 0 espalierd "$(member_config 0 "$PACE" 'Transport = udp')"

@@ -209,6 +209,13 @@ static void test_addresses(void **state)
 	run("ip addr del 10.9.0.1/32 dev l1");
 	told_last(l, &told, "");
 	assert_true(link_has_address(l, &four));
+	assert_false(link_has_on_lo(l, &four));
+	run("ip addr add 10.9.0.1/32 dev lo");
+	told_last(l, &told, "");
+	assert_true(link_has_on_lo(l, &four));
+	run("ip addr del 10.9.0.1/32 dev lo");
+	told_last(l, &told, "");
+	assert_false(link_has_on_lo(l, &four));
 	run("ip addr del 10.9.0.1/24 dev l0");
 	told_last(l, &told, "-10.9.0.1");
 	assert_false(link_has_address(l, &four));
@@ -288,6 +295,22 @@ static void test_arp_announce(void **state)
 	assert_int_equal(link_arp_announce("l0"), 2);
 }
 
+static void test_forwards(void **state)
+{
+	(void)state;
+	need_root();
+	assert_int_equal(link_forwards("nowhere", AF_INET), -ENOENT);
+	run("sysctl -q net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0 "
+	    "net.ipv4.conf.l1.forwarding=1 net.ipv6.conf.l1.forwarding=1");
+	assert_int_equal(link_forwards("l0", AF_INET), 0);
+	assert_int_equal(link_forwards("l1", AF_INET), 1);
+	assert_int_equal(link_forwards("l0", AF_INET6), 0);
+	assert_int_equal(link_forwards("l1", AF_INET6), 0);
+	run("sysctl -q net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+	assert_int_equal(link_forwards("l0", AF_INET), 1);
+	assert_int_equal(link_forwards("l0", AF_INET6), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +320,7 @@ int main(void)
 		cmocka_unit_test(test_xfrm_interfaces),
 		cmocka_unit_test(test_lost_events),
 		cmocka_unit_test(test_arp_announce),
+		cmocka_unit_test(test_forwards),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, NULL);
