@@ -69,6 +69,8 @@ static const char *own_state(const struct agent *a, bool active)
 		return "doubled";
 	if (a->forward.lack[0])
 		return "not-forwarding";
+	if (member_held_back(a->member) != ESPALIER_NOBODY)
+		return "held-back";
 	return state_of(member_flags(a->member), active);
 }
 
@@ -231,6 +233,7 @@ static struct json_object *status(const struct agent *a)
 	add_number(o, "epoch", view->epoch);
 	add_member(o, "publisher", view->live ? view->publisher : ESPALIER_NOBODY);
 	add_member(o, "ingress", view_lowest(view->live));
+	add_member(o, "held_back_by", member_held_back(a->member));
 	add_number(o, "buckets", buckets);
 	add_number(o, "sas", t->sas);
 	add_number(o, "policies", t->policies);

@@ -17,6 +17,7 @@
 
 #define TOMBSTONE_US 600000000ULL
 #define REPAIR_US 1000000
+#define CLAIM_US 3500000 /* they are made once a second */
 #define CLONE_MS 100 /* in which one has to answer */
 #define START_US 1200000 /* a handshake of the sync channel is tried once a second */
 
@@ -184,6 +185,7 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 		.dead = c->dead_after,
 		.repair_us = REPAIR_US,
 		.start_us = START_US + 4ULL * c->heartbeat_us * c->dead_after,
+		.claim_us = CLAIM_US,
 		.tombstone_us = TOMBSTONE_US,
 		.doubled_us = AGENT_DOUBLED_S * 1000000ULL,
 		.capacity = c->max_sas,

@@ -210,7 +210,8 @@ static void start(struct member *m)
 {
 	bool all_here = (m->synced | member_bit(m->config.self)) == m->config.members;
 
-	if (all_here || m->now_us >= m->started_us + m->config.start_us)
+	if (all_here || (m->now_us >= m->started_us + m->config.start_us &&
+				member_held_back(m) == ESPALIER_NOBODY))
 		set_flag(m, WIRE_STARTED, true);
 }
 
@@ -339,8 +340,10 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 		return;
 	}
 	o->differs = h->settings != m->config.settings;
-	if (o->differs)
+	if (o->differs) {
+		claim_heard(m, from, h);
 		return;
+	}
 	o->heartbeat = *h;
 	o->heard_us = m->now_us;
 	if (!o->alive) {

@@ -11,6 +11,7 @@
  *
  *   member.c     time, heartbeats, datagrams
  *   clone.c      members that are there twice; takeover.c: views
+ *   claim.c      members that are there and do not agree with us
  *   execute.c    does what waits to be done in our kernel
  *   miss.c       SAs that ESP asks for
  *   kernel.c     what our kernel holds; replica.c: records as other members tell of them
@@ -44,6 +45,7 @@ struct member_config {
 	unsigned int dead; /* heartbeats missed until a member is taken for dead: 3 or more */
 	uint64_t repair_us; /* how often records are compared with another member's */
 	uint64_t start_us; /* how long to look for members that are not heard, before being one */
+	uint64_t claim_us; /* how long a claim holds that is not made again */
 	uint64_t tombstone_us; /* how long a dead record is remembered */
 	uint64_t doubled_us; /* a member that is there twice owns nothing for so long after that was
 				seen last */
@@ -196,6 +198,22 @@ void member_doubled(struct member *m, uint64_t now_us);
 /* An authentic datagram of another member. */
 void member_datagram(
 	struct member *m, uint8_t from, const void *datagram, size_t len, uint64_t now_us);
+
+/*
+ * What a machine with this member's id says of itself outside of the sync channel, whether or not
+ * its key and its settings are ours. Ours is told by member_claim().
+ */
+enum member_claim {
+	CLAIM_NONE, /* it may own nothing: a link is down, it is being stopped */
+	CLAIM_THERE,
+	CLAIM_HOLDS, /* SAs or policies, in its kernel */
+	CLAIM_SERVES, /* it is in the view that it follows */
+};
+
+void member_claims(struct member *m, uint8_t id, enum member_claim claim, uint64_t now_us);
+enum member_claim member_claim(const struct member *m);
+/* The member that we do not start beside, or ESPALIER_NOBODY. */
+uint8_t member_held_back(const struct member *m);
 
 /* Every half heartbeat: time passes. Then, and after each batch of other calls, member_flush()
  * sends what is due. */

@@ -122,6 +122,10 @@ struct member {
 	uint64_t work_ids;
 	uint64_t tickets, committed; /* journal ops: asked for, durable */
 	struct miss misses[MISSES];
+	struct {
+		enum member_claim claim;
+		uint64_t until_us;
+	} claims[ESPALIER_MEMBERS]; /* by who is there and may not agree with us */
 
 	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
 	uint64_t sweep_due_us; /* when to sweep again; 0: only if something happens */
@@ -164,6 +168,9 @@ static inline bool record_is_outbound_sa(const struct record *r)
 void clone_sign(struct member *m, unsigned int id); /* it is there twice: we have seen it now */
 void clone_look(struct member *m, uint8_t by); /* who is, by now; by: who may have said so */
 uint16_t clone_seen(const struct member *m); /* to be told to the others */
+
+/* claim.c */
+void claim_heard(struct member *m, uint8_t from, const struct wire_heartbeat *h);
 
 /* takeover.c */
 void takeover_publish(struct member *m);

@@ -305,6 +305,7 @@ static void begin(struct rig *rig, struct reader *in)
 		.dead = 3,
 		.repair_us = 10000,
 		.start_us = 10000,
+		.claim_us = 5000,
 		.tombstone_us = 50000,
 		.doubled_us = 20000,
 		.capacity = CAPACITY,

@@ -209,13 +209,21 @@ cannot_forward()
 	active 0 1
 }
 
-@test "members whose [Cluster] sections differ do not talk, and say so" {
+# held_back MEMBER BY: it owns nothing as long as that other one serves.
+held_back()
+{
+	[ "$(field "$1" status '"\(.state) \(.held_back_by) \(.buckets)"')" = "held-back $2 0" ]
+}
+
+@test "of members whose [Cluster] sections differ one serves, the other one waits; both say so" {
 	topology_up 2
 	member_start 0 espalierd "$(member_config 0 "$PACE")"
-	member_start 1 espalierd "$(member_config 1 "${PACE}BlockBits = 12")"
 	wait_until 10 active 0
-	wait_until 10 active 1
+	member_start 1 espalierd "$(member_config 1 "${PACE}BlockBits = 12")"
+	wait_until 10 held_back 1 0
 	[ "$(field 0 members '.[1].state')" = other-settings ]
+	member_stop 0
+	wait_until 10 active 1
 }
 
 @test "the pinned maps read well in bpftool" {

@@ -73,6 +73,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 		.dead = DEAD,
 		.repair_us = REPAIR_US,
 		.start_us = 4 * DEAD_US,
+		.claim_us = 4 * CLAIMS_EVERY_US,
 		.tombstone_us = w->tombstone_us,
 		.doubled_us = DOUBLED_US,
 		.capacity = 256,

@@ -112,12 +112,33 @@ static void shake_hands(struct world *w)
 	}
 }
 
+/* What machines say of themselves beside the sync channel, which gets through to all on the link;
+ * in some worlds where the channel does not, too. */
+static void make_claims(struct world *w)
+{
+	for (unsigned int from = 0; from < MACHINES; from++) {
+		struct machine *machine = &w->machines[from];
+
+		if (!machine->up || !machine->agent || machine->frozen)
+			continue;
+		for (unsigned int to = 0; to < MACHINES; to++)
+			if (w->machines[to].up && w->machines[to].agent &&
+				!w->machines[to].frozen &&
+				w->machines[to].member != machine->member &&
+				(!w->cut[from][to] || w->claims_pass))
+				member_claims(w->machines[to].agent, machine->member,
+					member_claim(machine->agent), w->now_us);
+	}
+}
+
 void network_run(struct world *w)
 {
 	uint32_t kept = 0, n = w->n_flying;
 
 	if (w->machines[CLONE].up)
 		shake_hands(w);
+	if (w->now_us % CLAIMS_EVERY_US == 0)
+		make_claims(w);
 	for (uint32_t i = 0; i < n; i++) {
 		struct datagram *d = w->flying[i];
 

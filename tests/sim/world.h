@@ -22,6 +22,7 @@
 #define HEARTBEAT_US 10000
 #define DEAD 3
 #define DEAD_US (DEAD * HEARTBEAT_US)
+#define CLAIMS_EVERY_US 50000
 #define SILENCE_US 100000 /* so long nothing comes through that loses half of it */
 #define REFUSES_US 1000000 /* a kernel, at most */
 #define DOUBLED_US 1000000 /* from the last sign of a clone */
@@ -195,6 +196,7 @@ struct world {
 	struct datagram **flying;
 	uint32_t n_flying, flying_size;
 
+	bool claims_pass; /* where datagrams do not */
 	bool faults; /* they are allowed to happen now */
 	uint32_t kinds; /* of faults, that may happen in this world */
 	unsigned int fault_every_ms; /* on average */

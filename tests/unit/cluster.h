@@ -18,6 +18,7 @@
 #define REPAIR_US 200000
 #define TOMBSTONE_US 1000000
 #define DOUBLED_US 500000
+#define CLAIM_US 300000
 
 static inline void tell_kernel(struct gateway *g, unsigned int sa)
 {
@@ -68,6 +69,7 @@ static inline void start_with(unsigned int id, uint64_t settings)
 		.dead = DEAD,
 		.repair_us = REPAIR_US,
 		.start_us = start_us,
+		.claim_us = CLAIM_US,
 		.tombstone_us = TOMBSTONE_US,
 		.doubled_us = DOUBLED_US,
 		.capacity = n_sas + 64,
@@ -100,6 +102,7 @@ static inline void power_off(unsigned int id)
 
 	kill_agent(id);
 	memset(g->owner, ESPALIER_NOBODY, sizeof(g->owner));
+	g->live = 0;
 	for (unsigned int sa = 0; sa < n_sas; sa++) {
 		g->sas[sa].present = g->sas[sa].guarded = false;
 		g->sas[sa].pin = 0;

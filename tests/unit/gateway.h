@@ -50,6 +50,7 @@ struct gateway {
 	bool policies[256];
 	struct selector selectors[SELECTORS];
 	uint8_t owner[ESPALIER_BUCKETS];
+	uint16_t live;
 	struct entry *entries; /* of the journal, in this life */
 	uint64_t queued, durable, entries_size;
 	bool disk_stuck;
@@ -341,6 +342,7 @@ static inline void op_publish(
 	g->published_ops = g->kernel_ops - g->ticked_ops;
 	assert_int_equal(ingress, view_lowest(view->live));
 	memcpy(g->owner, owner, sizeof(g->owner));
+	g->live = view->live;
 }
 
 static inline void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
