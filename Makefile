@@ -118,6 +118,9 @@ $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(LIBRARY)
 $(B)/tests/test_control: $(B)/obj/agent/control.o
 $(B)/tests/test_forward: $(B)/obj/agent/forward.o
 $(B)/tests/test_forward: LDFLAGS += -Wl,--wrap=link_has_on_lo,--wrap=link_forwards
+$(B)/tests/test_strangers: $(B)/obj/agent/strangers.o
+$(B)/tests/test_strangers: LDFLAGS += $(foreach f,beacon_open beacon_send beacon_hear member_other \
+	member_claim member_claims member_held_back,-Wl,--wrap=$f)
 $(B)/tests/test_local: $(B)/obj/agent/local.o
 $(B)/tests/test_local: LDFLAGS += -Wl,--wrap=datapath_sa_set,--wrap=datapath_sa_get \
 	-Wl,--wrap=datapath_sa_delete,--wrap=member_table

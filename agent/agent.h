@@ -14,6 +14,7 @@
  *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
  *   hops.c           how packets get to the other members; notice.c: what the core refuses or shuts
  *   watch.c          keeps guard and steering where they are; forward.c: can our kernel forward?
+ *   strangers.c      members that are there and do not agree with us
  *   agent.c          the log and the clock
  */
 #ifndef AGENT_H
@@ -27,6 +28,7 @@
 
 #include "config.h"
 #include "core/member.h"
+#include "io/beacon.h"
 #include "io/channel.h"
 #include "io/clone.h"
 #include "io/datapath.h"
@@ -90,6 +92,24 @@ struct forward {
 	char lack[160]; /* what keeps us from forwarding, or "" */
 };
 
+/* A machine in the place of that member, as its beacons tell. */
+struct stranger {
+	uint64_t heard_us; /* last; 0: never */
+	uint64_t since_us; /* it is there and does not take part; 0: it does, or has gone */
+	uint64_t said_us;
+	bool known; /* to disagree, or to have no session in spite of all */
+	uint32_t differs; /* in this, a bit each */
+	struct in_addr address;
+};
+
+struct strangers {
+	struct beacon *beacon;
+	uint64_t due_us; /* the next one */
+	enum member_claim claim; /* as told */
+	uint32_t settings[CONFIG_SETTINGS]; /* ours */
+	struct stranger all[ESPALIER_MEMBERS];
+};
+
 struct agent_entries; /* of the journal, while the agent starts */
 
 #define LOCAL_MAX 1024
@@ -142,6 +162,7 @@ struct agent {
 	struct progress progress;
 	struct watch watch;
 	struct forward forward;
+	struct strangers strangers;
 	struct hops hops;
 };
 
@@ -192,6 +213,12 @@ bool watch_is_good(const struct agent *a);
 
 /* forward.c. True: a->forward.lack has changed, call events_links_up(). */
 bool forward_tick(struct agent *a, uint64_t now_us);
+
+/* strangers.c */
+int strangers_open(struct agent *a); /* 0 or -errno */
+void strangers_hear(struct agent *a);
+void strangers_tick(struct agent *a, uint64_t now_us);
+void strangers_differ(const struct agent *a, uint8_t id, char *ret, size_t size); /* in what */
 
 /* hops.c */
 void hops_start(struct agent *a);

@@ -147,4 +147,25 @@ void config_wipe(struct config *config);
  */
 uint64_t config_cluster_digest(const struct config *config);
 
+/* What the digest is made of, in this order. */
+enum config_setting {
+	CONFIG_SETTING_NAME,
+	CONFIG_SETTING_ADDRESS,
+	CONFIG_SETTING_INNER_ADDRESS,
+	CONFIG_SETTING_MODE,
+	CONFIG_SETTING_HASH,
+	CONFIG_SETTING_INGRESS,
+	CONFIG_SETTING_BLOCK_BITS,
+	CONFIG_SETTING_HEARTBEAT,
+	CONFIG_SETTING_DEAD,
+	CONFIG_SETTING_SYNC_PORT,
+	CONFIG_SETTING_MEMBERS,
+	CONFIG_SETTINGS
+};
+
+extern const char *const config_setting_names[CONFIG_SETTINGS];
+
+/* A digest of each of them, to tell in which two members differ. */
+void config_setting_digests(const struct config *config, uint32_t ret[CONFIG_SETTINGS]);
+
 #endif

@@ -274,16 +274,20 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	bool self = id == a->config.id;
 	unsigned int buckets = buckets_of(a, id);
 	struct json_object *o = json_object_new_object();
-	char text[INET_ADDRSTRLEN];
+	char text[INET_ADDRSTRLEN], differs[256];
+	const struct stranger *stranger = &a->strangers.all[id];
 	struct member_other other;
 
 	member_other(a->member, id, &other);
+	strangers_differ(a, id, differs, sizeof(differs));
 	add_number(o, "member", id);
 	add_string(o, "sync_address",
 		inet_ntop(AF_INET, &a->config.member_sync[id], text, sizeof(text)));
 	add_bool(o, "self", self);
 	add_bool(o, "in_view", member_view(a->member)->live >> id & 1);
 	add_number(o, "buckets", buckets);
+	if (stranger->known)
+		add_string(o, "differs", differs);
 	if (self) {
 		add_string(o, "state", own_state(a, buckets > 0));
 		add_number(o, "records", member_table(a->member)->present);
@@ -291,6 +295,7 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	}
 	add_string(o, "state",
 		other.settings_differ ? "other-settings"
+		: stranger->known     ? stranger->differs ? "disagrees" : "no-session"
 		: !other.alive        ? "dead"
 		: other.doubled       ? "doubled"
 				      : state_of(other.flags, buckets > 0));

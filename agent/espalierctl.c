@@ -112,14 +112,17 @@ static void print_members(struct json_object *list)
 		"outer", "inner", "sync address");
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *m = json_object_array_get_idx(list, i);
+		const char *differs = text_of(m, "differs");
+		bool has = *differs && strcmp(differs, "-") != 0;
 
-		printf("%-6s  %-17s  %7s  %8s  %-6s  %-7s  %8s  %6s  %6s  %-5s  %-5s  %s%s\n",
+		printf("%-6s  %-17s  %7s  %8s  %-6s  %-7s  %8s  %6s  %6s  %-5s  %-5s  %s%s%s%s\n",
 			text_of(m, "member"), text_of(m, "state"), text_of(m, "buckets"),
 			text_of(m, "records"), text_of(m, "synced"), text_of(m, "session"),
 			text_of(m, "heard_ms_ago"), text_of(m, "queued"), text_of(m, "resent"),
 			text_of(m, "outer_hop"), text_of(m, "inner_hop"),
 			text_of(m, "sync_address"),
-			strcmp(text_of(m, "self"), "yes") == 0 ? " (this one)" : "");
+			strcmp(text_of(m, "self"), "yes") == 0 ? " (this one)" : "",
+			has ? ", differs in: " : "", has ? differs : "");
 	}
 }
 

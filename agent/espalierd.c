@@ -42,6 +42,7 @@ enum source {
 	WAKE,
 	WATCH,
 	CLONE,
+	STRANGERS,
 	CONTROL,
 	SOURCES
 };
@@ -82,6 +83,7 @@ static int open_loop(struct agent *a, struct loop *l)
 		watch(l, journal_fd(a->journal), JOURNAL) < 0 ||
 		watch(l, datapath_wake_fd(a->datapath), WAKE) < 0 ||
 		watch(l, watch_fd(a), WATCH) < 0 || watch(l, clone_fd(a->clone), CLONE) < 0 ||
+		watch(l, beacon_fd(a->strangers.beacon), STRANGERS) < 0 ||
 		watch(l, control_fd(a->control), CONTROL) < 0)
 		return -errno;
 	return 0;
@@ -108,6 +110,7 @@ static void tick(struct agent *a, struct loop *l)
 		a->clone_due_us = now + CLONE_EVERY_US;
 		clone_ask(a->clone);
 	}
+	strangers_tick(a, now);
 	progress_tick(a, now);
 }
 
@@ -151,6 +154,9 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 		break;
 	case CLONE:
 		events_clone(a);
+		break;
+	case STRANGERS:
+		strangers_hear(a);
 		break;
 	case CONTROL:
 		control_process(a->control, a);

@@ -306,6 +306,16 @@ static int ask_for_clone(struct agent *a, char *err, size_t err_size)
 	return r;
 }
 
+static int open_beacon(struct agent *a, char *err, size_t err_size)
+{
+	int r = strangers_open(a);
+
+	if (r < 0)
+		snprintf(err, err_size, "cannot look for others on the sync interface: %s",
+			strerror(-r));
+	return r;
+}
+
 static int refuse_clone(struct agent *a, char *err, size_t err_size)
 {
 	uint8_t mac[6];
@@ -381,7 +391,7 @@ int agent_prepare(struct agent *a, char *err, size_t err_size)
 	if ((r = open_journal(a, err, err_size)) < 0 || (r = ask_for_clone(a, err, err_size)) < 0 ||
 		(r = open_datapath(a, err, err_size)) < 0 ||
 		(r = open_channel(a, err, err_size)) < 0 ||
-		(r = refuse_clone(a, err, err_size)) < 0)
+		(r = open_beacon(a, err, err_size)) < 0 || (r = refuse_clone(a, err, err_size)) < 0)
 		return r;
 	r = watch_open(a, err, err_size);
 	return r < 0 ? r : control_open(a->config.control_path, &a->control, err, err_size);
@@ -453,6 +463,7 @@ void agent_stop(struct agent *a)
 	control_close(a->control);
 	channel_close(a->channel);
 	clone_close(a->clone);
+	beacon_close(a->strangers.beacon);
 	xfrm_close(a->xfrm);
 	member_free(a->member);
 	journal_close(a->journal);

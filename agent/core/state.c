@@ -71,7 +71,7 @@ void member_other(const struct member *m, uint8_t id, struct member_other *ret)
 	*ret = (struct member_other){
 		.alive = o->alive,
 		.synced = m->synced >> id & 1,
-		.settings_differ = o->differs,
+		.settings_differ = o->differs && m->now_us < m->claims[id].until_us,
 		.doubled = m->doubled >> id & 1,
 		.heard_us = o->heard_us,
 		.flags = o->heartbeat.flags,

@@ -370,6 +370,19 @@ static uint64_t digest(const char *text)
 	return config_cluster_digest(&c);
 }
 
+static void assert_differs_in(const char *text, enum config_setting setting)
+{
+	uint32_t ours[CONFIG_SETTINGS], others[CONFIG_SETTINGS];
+	struct config c;
+
+	assert_good(GOOD, &c);
+	config_setting_digests(&c, ours);
+	assert_good(text, &c);
+	config_setting_digests(&c, others);
+	for (unsigned int i = 0; i < CONFIG_SETTINGS; i++)
+		assert_int_equal(ours[i] != others[i], i == setting);
+}
+
 static void test_digest(void **state)
 {
 	static const char *const others[] = {CLUSTER "Name = other\n" INTERFACE MEMBER,
@@ -388,6 +401,13 @@ static void test_digest(void **state)
 		CLUSTER "SyncPort = 1\n" INTERFACE MEMBER,
 		GOOD "[Member]\nId = 1\nSync = 10.0.0.2\n",
 		CLUSTER INTERFACE "[Member]\nId = 0\nSync = 10.0.0.2\n"};
+	static const enum config_setting differ[] = {CONFIG_SETTING_NAME, CONFIG_SETTING_ADDRESS,
+		CONFIG_SETTING_ADDRESS, CONFIG_SETTING_ADDRESS, CONFIG_SETTING_ADDRESS,
+		CONFIG_SETTING_INNER_ADDRESS, CONFIG_SETTING_MODE, CONFIG_SETTING_HASH,
+		CONFIG_SETTING_BLOCK_BITS, CONFIG_SETTING_INGRESS, CONFIG_SETTING_MEMBERS,
+		CONFIG_SETTING_MEMBERS, CONFIG_SETTING_MEMBERS, CONFIG_SETTING_HEARTBEAT,
+		CONFIG_SETTING_DEAD, CONFIG_SETTING_SYNC_PORT, CONFIG_SETTING_MEMBERS,
+		CONFIG_SETTING_MEMBERS};
 	uint64_t same = digest(GOOD);
 
 	(void)state;
@@ -397,6 +417,7 @@ static void test_digest(void **state)
 		assert_int_not_equal(digest(others[i]), same);
 		for (size_t j = 0; j < i; j++)
 			assert_int_not_equal(digest(others[i]), digest(others[j]));
+		assert_differs_in(others[i], differ[i]);
 	}
 	/* What is of one member only, how it is written, and where the key lies do not count. */
 	assert_int_equal(
