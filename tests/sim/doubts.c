@@ -221,6 +221,7 @@ static void end_clone(struct world *w)
 	world_say(w, "the clone is gone");
 	faults_note(w);
 	machine_power_off(w, CLONE);
+	w->machines[CLONE].doubted_us = w->now_us;
 	for (unsigned int other = 0; other < MACHINES; other++)
 		w->cut[CLONE][other] = w->cut[other][CLONE] = false;
 	for (unsigned int other = 0; other < w->members; other++)

@@ -159,20 +159,27 @@ static unsigned int machine_of(struct world *w, unsigned int member)
 	return doubts_random(w, 2) ? CLONE : member;
 }
 
+/* Who was set back has forgotten whom he has told that he knows them. So have the two of a clone.
+ */
+static bool has_forgotten(const struct world *w, const struct machine *machine)
+{
+	return machine->doubted_us && machine->doubted_us + FORGOTTEN_US > w->now_us;
+}
+
 /* As bpf/steer.bpf.c: which member's kernel gets a packet of this SA that `id` receives; counts
  * hops (I3). */
 static unsigned int steer(struct world *w, unsigned int at, unsigned int child)
 {
 	unsigned int id = machine_of(w, at);
-	bool from_member = false, forgotten = false;
+	bool from_member = false,
+	     forgotten = w->machines[CLONE].up || has_forgotten(w, &w->machines[CLONE]);
 
 	for (unsigned int previous = at, hops = 0;; hops++) {
 		const struct machine *machine = &w->machines[id];
 		uint8_t owner = owner_at(w, id, child);
 
-		/* Who was set back has forgotten whom he has told that he knows them. */
-		forgotten |= machine->doubted_us + FORGOTTEN_US > w->now_us && machine->doubted_us;
-		if (hops > 1 && !forgotten && !w->machines[CLONE].up)
+		forgotten |= has_forgotten(w, machine);
+		if (hops > 1 && !forgotten)
 			world_fail(
 				w, "I3: a packet goes over member %u and %u and on", previous, id);
 		if (hops > 1)

@@ -133,7 +133,8 @@ struct machine {
 	bool begins_anew, anew; /* its journal is an old one: is to be, and has been done */
 	bool prohibited; /* a rule in the kernel: nothing is emitted */
 	bool doubled; /* this life knows that its member is there twice */
-	uint64_t doubted_us; /* when it was set back, or cloned; 0: never */
+	uint64_t
+		doubted_us; /* when it was set back, or cloned; the clone: when it went; 0: never */
 	uint64_t cloned_us; /* when it was there twice last; 0: never */
 	uint64_t known_us[SAS]; /* since when somebody it hears knows that it entered more */
 	uint64_t entered_in_the_wrong[SAS]; /* + 1: a block that it did not, for long */
