@@ -146,6 +146,21 @@ rekey() # PAIR
 		problem "member $owner keeps the old SAs of pair $pair"
 }
 
+# key_of DESTINATION SPI: as member 0's kernel has it.
+key_of()
+{
+	in_member 0 ip xfrm state get dst "$1" proto esp spi "$2" | grep -o '0x[0-9a-f]\{40\}'
+}
+
+# The states of a pair once more, with the same keys.
+same_states() # PAIR
+{
+	local in out
+
+	in=$(key_of "$CLUSTER_OUTER" "${pair_in[$1]}") out=$(key_of "$PEER_OUTER" "${pair_out[$1]}")
+	pair_states $((100 + $1)) "${pair_in[$1]}" "${pair_out[$1]}" "${in#0x}:${out#0x}" "replay-window 32"
+}
+
 shut() # MEMBER SPI WHY
 {
 	[ "$(agent_ctl "$1" sa | jq -r ".[] | select(.spi == \"$2\" and .barred).barred_why")" = "$3" ]
