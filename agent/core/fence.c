@@ -49,7 +49,7 @@ void fence_doubt(struct member *m, struct record *r, uint8_t from)
 {
 	if (!m->doubted) {
 		m->doubted = true;
-		m->begins_anew = m->ops->journal_old(m->ctx, &r->key, from);
+		m->begins_anew |= m->ops->journal_old(m->ctx, &r->key, from);
 	}
 	if (r->fence == FENCE_TWO_CREATORS || r->fence == FENCE_JOURNAL_OLD)
 		return;

@@ -146,6 +146,30 @@ static void test_alone(void **state)
 	assert_int_equal(emit(1, 0, 100), 0);
 }
 
+/* Its journal is an old copy, too, which others tell it of at a time when that alone would be no
+ * reason to begin anew. */
+static void test_old_journal(void **state)
+{
+	(void)state;
+	power_off(0);
+	power_off(2);
+	run(200);
+	assert_int_equal(emit(1, 0, 1000), 1000);
+	start(0);
+	start(2);
+	run(500);
+	power_off(1);
+	gateways[1].sas[0].journaled = 1;
+	start(1);
+	member_doubled(gateways[1].m, now_us);
+	run(300);
+	assert_int_equal(gateways[1].journals_old, 1);
+	create(1, 1, 79);
+	run(100);
+	assert_true(gateways[1].sas[1].guarded);
+	check_shut();
+}
+
 static void test_restarts(void **state)
 {
 	(void)state;
@@ -196,6 +220,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_heard_by_turns, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hears_the_other_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_old_journal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restarts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_does_not_mind, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_told_by_the_dead, setup, teardown),
