@@ -14,6 +14,7 @@
 #include "io/digest.h"
 
 #define PROTOCOL 0x88b5 /* IEEE 802: local experimental EtherType 1 */
+#define BATCH 64 /* frames at once; then the rest of the agent gets its turn */
 #define KIND 3 /* clone.c has 1 and 2 */
 #define LABEL "espalier/beacon" /* what the tag's key is made of; without a key, what it is */
 
@@ -113,27 +114,31 @@ static bool is_others(const struct beacon *b, const struct frame *f)
 	       memcmp(f->life, b->own.life, sizeof(f->life)) != 0;
 }
 
+static void read_frame(const struct beacon *b, const struct frame *f, struct beacon_heard *ret)
+{
+	uint8_t right[DIGEST_SIZE];
+
+	tag(b, f, right);
+	*ret = (struct beacon_heard){.id = f->id,
+		.claim = f->claim,
+		.other_key = memcmp(right, f->tag, sizeof(right)) != 0,
+		.address = {f->address}};
+	for (unsigned int i = 0; i < BEACON_SETTINGS; i++)
+		ret->settings[i] = ntohl(f->settings[i]);
+}
+
 bool beacon_hear(struct beacon *b, struct beacon_heard *ret)
 {
-	uint8_t bytes[sizeof(struct frame)], right[DIGEST_SIZE];
-	struct sockaddr_ll from;
-	socklen_t size = sizeof(from);
-	struct frame f;
-	ssize_t n;
+	for (unsigned int i = 0; i < BATCH; i++) {
+		struct frame f;
+		ssize_t n = recv(b->fd, &f, sizeof(f), 0);
 
-	do {
-		n = recvfrom(b->fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&from, &size);
 		if (n < 0)
 			return false;
-		memcpy(&f, bytes, sizeof(f));
-	} while (n < (ssize_t)sizeof(f) || !is_others(b, &f));
-	tag(b, &f, right);
-	*ret = (struct beacon_heard){.id = f.id,
-		.claim = f.claim,
-		.other_key = memcmp(right, f.tag, sizeof(right)) != 0,
-		.address = {f.address}};
-	for (unsigned int i = 0; i < BEACON_SETTINGS; i++)
-		ret->settings[i] = ntohl(f.settings[i]);
-	memcpy(ret->mac, from.sll_addr, sizeof(ret->mac));
-	return true;
+		if (n < (ssize_t)sizeof(f) || !is_others(b, &f))
+			continue;
+		read_frame(b, &f, ret);
+		return true;
+	}
+	return false;
 }

@@ -31,7 +31,6 @@ struct beacon_heard {
 	bool other_key; /* its key is not ours, or only one of the two has certificates */
 	struct in_addr address;
 	uint32_t settings[BEACON_SETTINGS];
-	uint8_t mac[6];
 };
 
 struct beacon;
@@ -42,7 +41,7 @@ void beacon_close(struct beacon *b); /* takes NULL */
 
 void beacon_send(const struct beacon *b, uint8_t claim); /* best effort */
 int beacon_fd(const struct beacon *b); /* readable: call beacon_hear() */
-/* The next one of another machine. False: there is none now. */
+/* The next one of another machine. False: there is none now, or not among the next 64 frames. */
 bool beacon_hear(struct beacon *b, struct beacon_heard *ret);
 
 #endif
