@@ -43,7 +43,8 @@
 struct audit {
 	enum { AUDIT_IDLE, AUDIT_READING, AUDIT_JUDGING } phase;
 	uint64_t due_us; /* when to begin the next one */
-	bool events_lost; /* begin at once */
+	bool asked; /* begin at once, ... */
+	bool events_lost; /* since events were lost */
 	bool after_loss; /* none has been completed since they were lost */
 	bool gap; /* the guard was not there for a while: begin at once, ... */
 	bool unguarded; /* and tell what may be out */

@@ -18,7 +18,7 @@
 
 static bool is_due(struct audit *audit, uint64_t now_us)
 {
-	return audit->events_lost || audit->gap || now_us >= audit->due_us;
+	return audit->asked || audit->events_lost || audit->gap || now_us >= audit->due_us;
 }
 
 static void end(struct agent *a, uint64_t now_us)
@@ -45,7 +45,7 @@ static void begin(struct agent *a, uint64_t now_us)
 	local_begin(a);
 	audit->cursor = 0;
 	audit->after_loss |= audit->events_lost;
-	audit->events_lost = false;
+	audit->asked = audit->events_lost = false;
 	audit->unguarded |= audit->gap;
 	audit->gap = false;
 	audit->seen =

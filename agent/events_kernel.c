@@ -10,7 +10,7 @@ static struct record *find_installed(struct agent *a, const struct record_key *k
 	struct record *r = table_find(member_table(a->member), key);
 
 	/* A policy's birth is 0. */
-	return r && r->installed && r->facts.birth == birth ? r : NULL;
+	return r && r->installed && record_is_birth(&r->facts, birth, key) ? r : NULL;
 }
 
 /* What the guard has not counted, since it was not there, has been emitted all the same. */
@@ -38,7 +38,8 @@ static void on_added(void *ctx, const struct xfrm_record *record)
 	struct record *r = find_installed(a, &record->key, record->facts.birth);
 
 	local_gone(a, &record->key); /* it is like others now */
-	if (!r || !a->audit.reading || r->key.kind == RECORD_POLICY) {
+	if (!r || !a->audit.reading || r->key.kind == RECORD_POLICY ||
+		r->form_done != record->facts.form) {
 		member_added(a->member, &kernel);
 		r = find_installed(a, &record->key, record->facts.birth);
 	}
@@ -92,12 +93,49 @@ static void on_overrun(void *ctx)
 	a->audit.events_lost = true;
 }
 
+static void on_changed(void *ctx)
+{
+	struct agent *a = ctx;
+
+	a->audit.asked = true;
+}
+
+#define FOLLOWS 64 /* records of a pair, at most */
+
+/*
+ * The peer is elsewhere. Where the SA was made an IKE daemon is told, too, and acts; where it was
+ * taken over there may be none.
+ */
+static void on_mapping(
+	void *ctx, const struct record_key *key, const struct xfrm_place_change *change)
+{
+	struct agent *a = ctx;
+	const struct table *t = member_table(a->member);
+	const struct record *sa = table_find(t, key);
+	struct record_key keys[FOLLOWS];
+	unsigned int n = 0, followed = 0;
+
+	if (!sa || !sa->installed || sa->origin == RECORD_HERE ||
+		member_flow_owner(a->member, sa) != a->config.id)
+		return;
+	for (const struct record *r = table_pair_first(t, sa->facts.pair); r && n < FOLLOWS;
+		r = table_pair_next(t, r))
+		if (r->life == RECORD_ALIVE && r->installed)
+			keys[n++] = r->key;
+	for (unsigned int i = 0; i < n; i++)
+		followed += xfrm_follow(a->xfrm, &keys[i], change) == 0;
+	agent_say("the peer of %s has another address or port: %u SAs and policies follow it",
+		agent_name(key), followed);
+}
+
 const struct xfrm_handlers events_xfrm = {
 	.added = on_added,
 	.removed = on_removed,
 	.flushed = on_flushed,
 	.counters = on_counters,
 	.overrun = on_overrun,
+	.changed = on_changed,
+	.mapping = on_mapping,
 	.local = on_local,
 };
 

@@ -268,7 +268,9 @@ struct espalier_sa {
 	struct bpf_spin_lock
 		lock; /* the guard reads `open` as the agent wrote it, never half of it */
 	__u8 pinned; /* with `bucket`: see espalier_flow */
-	__u8 reserved[3];
+	__u8 reserved;
+	__u16 moves; /* how often it has come under another key: of two entries of one birth that
+			with more counts */
 };
 
 /*

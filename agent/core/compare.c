@@ -55,7 +55,7 @@ static void walk(struct member *m, uint8_t to)
 
 		if (m->others[to].queue.count >= WALK_QUEUE)
 			return;
-		if (!r || r->life == RECORD_HINTED || s->digests[table_range(&r->key)] != 0)
+		if (!r || r->life == RECORD_HINTED || s->digests[table_range(r)] != 0)
 			continue;
 		m->counters.repaired++;
 		sequence_name(m, r); /* it is told in the same message */

@@ -3,6 +3,8 @@
  * execute.c - does what waits to be done in our kernel, a bounded part of it at a time: nothing
  * that other members send, however much it is, keeps us from hearing that one of them has died.
  */
+#include <errno.h>
+
 #include "core/state.h"
 
 #define WORK_BATCH 64 /* done in one call */
@@ -61,6 +63,7 @@ static void take(struct member *m, struct batch *b)
 static void installed(struct member *m, struct record *r, const struct work *w, int result)
 {
 	r->installed = result == 0;
+	r->form_done = result == 0 ? w->form : 0;
 	table_changed(&m->table, r);
 	if (result < 0) {
 		sequence_refused(m, r, w, result);
@@ -69,6 +72,26 @@ static void installed(struct member *m, struct record *r, const struct work *w, 
 	miss_installed(m, &r->key);
 	if (r->key.kind == RECORD_SA)
 		sequence_installed(m, r, w);
+}
+
+/* What cannot be changed in a living SA is changed by installing it anew: outbound, in a block of
+ * its own. */
+static void updated(struct member *m, struct record *r, const struct work *w, int result)
+{
+	if (result == -EXDEV || result == -ENOENT) {
+		sequence_install(m, r, w->body, w->body_len);
+	} else if (result < 0) {
+		sequence_refused(m, r, w, result);
+	} else {
+		r->form_done = w->form;
+		r->refusals = 0;
+		table_changed(&m->table, r);
+	}
+}
+
+static bool is_for_kernel(const struct work *w)
+{
+	return w->installs || w->updates;
 }
 
 /* The guard knows an outbound SA before the kernel has it, and lets nothing of it out yet. */
@@ -81,9 +104,9 @@ static void install(struct member *m, struct batch *b)
 		const struct work *w = &b->work[i];
 		struct record *r = b->records[i];
 
-		if (!r || !w->installs)
+		if (!r || !is_for_kernel(w))
 			continue;
-		if (record_is_outbound_sa(r))
+		if (w->installs && record_is_outbound_sa(r))
 			sequence_guard(m, r);
 		list[n++] = (struct record_install){
 			.key = &r->key,
@@ -91,14 +114,18 @@ static void install(struct member *m, struct batch *b)
 			.body = w->body ? w->body : r->body,
 			.body_len = w->body ? w->body_len : r->body_len,
 			.oseq = block_first(&m->rule, w->block),
+			.update = w->updates,
 		};
 	}
 	if (n)
 		m->ops->install(m->ctx, list, n);
 	n = 0;
-	for (unsigned int i = 0; i < b->n; i++)
+	for (unsigned int i = 0; i < b->n; i++) {
 		if (b->records[i] && b->work[i].installs)
 			installed(m, b->records[i], &b->work[i], list[n++].result);
+		else if (b->records[i] && b->work[i].updates)
+			updated(m, b->records[i], &b->work[i], list[n++].result);
+	}
 }
 
 bool member_work(struct member *m, uint64_t now_us)
@@ -110,7 +137,7 @@ bool member_work(struct member *m, uint64_t now_us)
 	take(m, &b);
 	install(m, &b);
 	for (unsigned int i = 0; i < b.n; i++) {
-		if (b.records[i] && !b.work[i].installs)
+		if (b.records[i] && !is_for_kernel(&b.work[i]))
 			sequence_move(m, b.records[i], &b.work[i]);
 		work_free(&b.work[i]);
 	}

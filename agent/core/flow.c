@@ -22,6 +22,15 @@ void flow_steer(struct member *m, struct record *r)
 	m->ops->pin(m->ctx, &r->key, flow.pinned ? &flow : NULL);
 }
 
+void flow_unpin(struct member *m, struct record *r)
+{
+	if (!r->pin_told)
+		return;
+	m->pins--;
+	r->pin_told = 0;
+	m->ops->pin(m->ctx, &r->key, NULL);
+}
+
 static void set_flow(struct member *m, struct record *r, struct espalier_flow flow, bool paired)
 {
 	if (r->bucket == flow.bucket && r->pinned == flow.pinned && r->paired == paired)
@@ -84,6 +93,9 @@ void flow_choose(struct member *m, struct record *r)
 		return;
 	}
 	other = flow_pair_sa(m, r->facts.pair, ESPALIER_IN);
+	/* When a peer moves, the one may do so before the other. */
+	if (!other && r->paired)
+		return;
 	set_flow(m, r, other ? flow_of(other) : own, other != NULL);
 }
 

@@ -3,9 +3,17 @@
  * kernel.c - what this member's own kernel says: what is there at the start, SAs and policies that
  * are made and deleted.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "core/state.h"
+
+#define COMES_BACK_US 50000 /* an IKE daemon that moves an SA deletes it first */
+
+static bool is_same_key(const struct record_key *a, const struct record_key *b)
+{
+	return memcmp(a, b, sizeof(*a)) == 0;
+}
 
 static struct record *find_or_add(struct member *m, const struct record_key *key, uint64_t birth)
 {
@@ -45,27 +53,45 @@ void member_restore(struct member *m, const struct record_key *key, uint64_t bir
 	r->died_us = m->now_us;
 }
 
+/* Where it was last: the journal may have it under the key that it had before. So may the guard, if
+ * we died while it moved. */
+static bool stood_there_last(
+	struct member *m, struct record *r, const struct record_key *key, uint32_t moves)
+{
+	if (!is_same_key(&r->key, key)) {
+		if (is_guarded(r) && r->moves >= moves) {
+			m->ops->guard(m->ctx, key, NULL);
+			return false;
+		}
+		life_moved(m, r, key);
+	}
+	r->moves = moves;
+	return true;
+}
+
 void member_guarded(struct member *m, const struct record_key *key, const struct espalier_sa *sa)
 {
 	struct record *r = find_or_add(m, key, sa->birth);
+	bool open = sa->direction == ESPALIER_OUT && sa->open[0].first <= sa->open[0].last;
 	uint64_t block = block_of(&m->rule, sa->open[0].first);
 
 	if (!r)
 		return;
-	r->origin = RECORD_GUARD;
+	if (open) {
+		/* Our journal may have been lost meanwhile, and begun anew. */
+		if (!r->journaled || r->upto[m->config.self] < block + 1) {
+			m->ops->journal(m->ctx, key, sa->birth, block);
+			m->tickets++;
+		}
+		entered_before(m, r, block);
+	}
+	if (!stood_there_last(m, r, key, sa->moves))
+		return;
+	r->origin = open ? RECORD_OPEN : RECORD_GUARD;
 	r->creator = sa->creator;
 	r->pinned = sa->pinned;
 	r->facts.direction = sa->direction;
 	r->died_us = m->now_us;
-	if (sa->direction != ESPALIER_OUT || sa->open[0].first > sa->open[0].last)
-		return;
-	r->origin = RECORD_OPEN;
-	/* Our journal may have been lost meanwhile, and begun anew. */
-	if (!r->journaled || r->upto[m->config.self] < block + 1) {
-		m->ops->journal(m->ctx, key, sa->birth, block);
-		m->tickets++;
-	}
-	entered_before(m, r, block);
 }
 
 /*
@@ -141,22 +167,50 @@ static void set_origin(struct member *m, struct record *r, uint64_t oseq)
 	memcpy(r->journals, m->journals, sizeof(r->journals));
 }
 
-/* An SA that we did not know to be there. */
-static void adopt_sa(struct member *m, struct record *r, const struct member_record *record)
+/* It lives, and is the one of its key: the peer may have given out the SPI again. */
+static void live(struct member *m, struct record *r)
 {
 	struct record *over;
 
-	table_set_facts(&m->table, r, &record->facts);
-	set_origin(m, r, record->oseq);
 	r->life = RECORD_ALIVE;
+	r->leaving = false;
 	table_renew(r, m->config.self);
-	/* The peer gave out the SPI again. */
 	while ((over = table_rival(&m->table, r)))
 		life_end(m, over);
 	fence_judge(m, r);
 	flow_choose(m, r);
-	sequence_adopt(m, r, record->oseq);
 	outbox_mark(m, r);
+}
+
+/* An SA that we did not know to be there. */
+static void adopt_sa(struct member *m, struct record *r, const struct member_record *record)
+{
+	table_set_facts(&m->table, r, &record->facts);
+	set_origin(m, r, record->oseq);
+	live(m, r);
+	sequence_adopt(m, r, record->oseq);
+}
+
+/*
+ * It moved: it is there under another key than before. Or it was deleted and made again with its
+ * keys, which may be part of moving, too. Its numbers go on, wherever its counter stands.
+ */
+static void return_sa(struct member *m, struct record *r, const struct member_record *record)
+{
+	const struct record_key old = r->key;
+	bool moved = !is_same_key(&old, &record->key);
+
+	if (moved) {
+		flow_unpin(m, r);
+		table_move(&m->table, r, &record->key);
+	}
+	sequence_reset(r);
+	table_set_facts(&m->table, r, &record->facts);
+	r->moves += r->moves < UINT32_MAX;
+	live(m, r);
+	sequence_return(m, r, record->oseq);
+	if (moved)
+		life_vacate(m, &old);
 }
 
 /* It was made here, though we know it from another member: copies never stand in block 0. */
@@ -171,35 +225,80 @@ static void meet_creator(struct member *m, struct record *r, uint64_t oseq)
 	outbox_mark(m, r);
 }
 
-static void added_sa(struct member *m, const struct member_record *record)
+static bool is_there(struct member *m, const struct record_key *key)
 {
-	struct record *r = find_or_add(m, &record->key, record->facts.birth);
+	uint8_t body[RECORD_BODY_MAX];
+	int r = m->ops->read(m->ctx, key, body, sizeof(body));
+
+	explicit_bzero(body, sizeof(body));
+	return r != -ENOENT;
+}
+
+/* The record of an SA in our kernel; of its facts, `birth` becomes that of the record. */
+static struct record *find_sa(struct member *m, const struct record_key *key, uint64_t *birth)
+{
+	uint64_t twin = record_twin(*birth, key);
+	struct record *r = table_find_birth(&m->table, key, twin);
+
+	if (!r)
+		r = table_find_birth(&m->table, key, *birth);
+	else
+		*birth = twin;
+	if (r && !is_same_key(&r->key, key) && r->installed && is_there(m, &r->key)) {
+		*birth = twin;
+		r = NULL;
+	}
+	return r ? r : find_or_add(m, key, *birth);
+}
+
+/* Was it here before, and comes now under another key, or after its end? */
+static bool returns(const struct record *r, const struct record_key *key)
+{
+	if (r->life == RECORD_HINTED)
+		return is_guarded(r) && !is_same_key(&r->key, key);
+	return r->leaving || r->life == RECORD_DEAD || !is_same_key(&r->key, key);
+}
+
+static void changed_sa(struct member *m, struct record *r, const struct member_record *record)
+{
+	uint64_t old_pair = r->facts.pair;
+
+	table_renew(r, m->config.self); /* lifetimes, encapsulation */
+	table_set_facts(&m->table, r, &record->facts);
+	outbox_mark(m, r);
+	if (r->facts.pair != old_pair)
+		flow_choose(m, r);
+}
+
+static void added_sa(struct member *m, const struct member_record *told)
+{
+	struct member_record record = *told;
+	struct record *r = find_sa(m, &record.key, &record.facts.birth);
 	uint64_t old_pair;
 
 	if (!r)
 		return;
 	old_pair = r->facts.pair;
-	if (r->life == RECORD_HINTED) {
-		adopt_sa(m, r, record);
-	} else if (r->life == RECORD_DEAD) {
-		/* The keys of an SA that has ended: its numbers must not come again. */
-		sequence_guard(m, r);
-		m->ops->remove(m->ctx, &r->key);
-		m->counters.refused++;
+	if (returns(r, &record.key)) {
+		/* We may have removed it since this was told. */
+		if (!m->starting && !is_there(m, &record.key))
+			return;
+		return_sa(m, r, &record);
+	} else if (r->life == RECORD_HINTED) {
+		if (!is_same_key(&r->key, &record.key))
+			table_move(&m->table, r, &record.key);
+		adopt_sa(m, r, &record);
 	} else if (!r->installed) {
-		meet_creator(m, r, record->oseq);
-		sequence_adopt(m, r, record->oseq);
+		meet_creator(m, r, record.oseq);
+		sequence_adopt(m, r, record.oseq);
 	} else {
-		table_renew(r, m->config.self); /* lifetimes, encapsulation */
-		table_set_facts(&m->table, r, &record->facts);
-		table_changed(&m->table, r);
-		outbox_mark(m, r);
-		if (r->facts.pair != old_pair) {
-			flow_choose(m, r);
-			flow_apply_pair(m, old_pair);
-		}
+		changed_sa(m, r, &record);
 	}
+	r->form_done = record.facts.form;
+	table_changed(&m->table, r);
 	flow_steer(m, r);
+	if (r->facts.pair != old_pair)
+		flow_apply_pair(m, old_pair);
 	flow_apply_pair(m, r->facts.pair);
 }
 
@@ -237,10 +336,26 @@ void member_removed(struct member *m, const struct record_key *key)
 
 	if (!r || !r->installed)
 		return;
-	if (speaks_for(m, r))
-		life_end(m, r);
-	else
+	if (!speaks_for(m, r))
 		life_lost(m, r);
+	else if (key->kind == RECORD_SA)
+		life_depart(m, r);
+	else
+		life_end(m, r);
+}
+
+void kernel_tick(struct member *m)
+{
+	struct departures *d = &m->departures;
+
+	for (; d->count && m->now_us >= d->all[d->head].us + COMES_BACK_US; d->count--) {
+		const struct departure *gone = &d->all[d->head];
+		struct record *r = table_at(&m->table, gone->slot);
+
+		d->head = (d->head + 1) & (d->size - 1);
+		if (r && r->leaving && r->facts.birth == gone->birth && r->moves == gone->moves)
+			life_end(m, r);
+	}
 }
 
 void member_missing(struct member *m, const struct record_key *key)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* life.c - records that end here, in whatever way. */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "core/state.h"
@@ -18,6 +19,29 @@ void life_shut(struct member *m, struct record *r)
 		m->ops->guard(m->ctx, &r->key, NULL);
 }
 
+void life_vacate(struct member *m, const struct record_key *key)
+{
+	struct record *other = table_keyed(&m->table, key);
+
+	if (other)
+		life_shut(m, other);
+	else
+		m->ops->guard(m->ctx, key, NULL);
+}
+
+void life_moved(struct member *m, struct record *r, const struct record_key *key)
+{
+	const struct record_key old = r->key;
+
+	if (r->installed)
+		m->ops->remove(m->ctx, &old);
+	flow_unpin(m, r);
+	sequence_reset(r);
+	table_move(&m->table, r, key);
+	table_changed(&m->table, r);
+	life_vacate(m, &old);
+}
+
 void life_forget(struct member *m, struct record *r)
 {
 	bool last = !table_other(&m->table, r);
@@ -33,6 +57,7 @@ void life_forget(struct member *m, struct record *r)
 void life_died(struct member *m, struct record *r)
 {
 	r->life = RECORD_DEAD;
+	r->leaving = false;
 	sequence_reset(r);
 	fence_judge(m, r);
 	free(r->body);
@@ -44,12 +69,45 @@ void life_died(struct member *m, struct record *r)
 	life_shut(m, r);
 }
 
+static int departures_grow(struct departures *d)
+{
+	uint32_t size = d->size ? 2 * d->size : 64;
+	struct departure *all = calloc(size, sizeof(*all));
+
+	if (!all)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < d->count; i++)
+		all[i] = d->all[(d->head + i) & (d->size - 1)];
+	free(d->all);
+	*d = (struct departures){.all = all, .size = size, .count = d->count};
+	return 0;
+}
+
 void life_end(struct member *m, struct record *r)
 {
 	table_renew(r, m->config.self);
 	life_died(m, r);
 	outbox_mark(m, r);
 	flow_apply_pair(m, r->facts.pair);
+}
+
+/* Without memory it has ended at once. */
+void life_depart(struct member *m, struct record *r)
+{
+	struct departures *d = &m->departures;
+
+	if (d->count == d->size && departures_grow(d) < 0) {
+		life_end(m, r);
+		return;
+	}
+	d->all[(d->head + d->count++) & (d->size - 1)] = (struct departure){
+		.us = m->now_us, .birth = r->facts.birth, .slot = r->slot, .moves = r->moves};
+	r->leaving = true;
+	sequence_reset(r);
+	r->died_us = m->now_us;
+	table_changed(&m->table, r);
+	if (record_is_outbound_sa(r))
+		sequence_guard(m, r);
 }
 
 /* Another SA of the same key is meant. What is known of the numbers of this one is kept. */

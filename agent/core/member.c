@@ -65,6 +65,7 @@ void member_free(struct member *m)
 		free(m->others[id].queue.entries);
 	}
 	work_free_all(m);
+	free(m->departures.all);
 	table_free(&m->table);
 	free(m);
 }
@@ -307,6 +308,7 @@ void member_tick(struct member *m, uint64_t now_us)
 	if (++m->heartbeat_ticks >= 2 || now_us >= m->heartbeat_due_us)
 		heartbeat(m);
 	compare(m);
+	kernel_tick(m);
 	sequence_tick(m);
 	miss_tick(m);
 	reap(m);

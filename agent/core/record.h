@@ -12,11 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/hash.h"
 #include "espalier.h"
 
 enum record_kind { RECORD_SA = 1, RECORD_POLICY = 2 };
 
-/* Names a record in the cluster. No padding: compared and hashed as bytes. */
+/*
+ * What the kernel finds a record by. A policy is named by it; an SA is its keys (`birth`), and may
+ * come under another key in its life. No padding: compared and hashed as bytes.
+ */
 struct record_key {
 	uint8_t kind; /* enum record_kind */
 	uint8_t proto; /* SA: IPPROTO_ESP, ...; policy: XFRM_POLICY_IN, _OUT, _FWD */
@@ -25,14 +29,17 @@ struct record_key {
 	uint8_t addr[16]; /* SA: destination, network byte order, IPv4 in the first four bytes, rest
 			   * zero. Policy: first 128 bits of SHA-256 over what XFRM_MSG_GETPOLICY
 			   * finds it by */
+	uint32_t mark, mark_mask; /* SA: XFRMA_MARK, host byte order; policy: 0 */
 };
 
 /* What the core must know of a record to decide about it. Made by the XFRM adapter, travels with
  * the record. */
 struct record_facts {
-	uint64_t birth; /* SA: which SA of this key: a peer may give out an SPI again. 64 bits of
-			 * SHA-256 over addresses, SPI, algorithms and keys: the same on every
-			 * member, after every restart */
+	uint64_t birth; /* SA: which SA it is. 64 bits of SHA-256 over protocol, direction, SPI,
+			 * algorithms and keys: the same on every member, after every restart,
+			 * wherever its peer goes; or record_twin() of that */
+	uint64_t form; /* SA: a hash of what may change of it under its keys, but for its key:
+			* source, UDP ports, limits, selector, reqid, marks that it sets, ... */
 	uint64_t pair; /* equal for the two SAs of a Child SA and the policies that lead to them: a
 			* hash of local and remote address, reqid, mark, if_id */
 	uint8_t direction; /* enum espalier_direction; a policy that is neither in nor out (fwd):
@@ -42,7 +49,23 @@ struct record_facts {
 		remote; /* outbound policy: its remote selector; else prefixlen 0 */
 };
 
-#define RECORD_BODY_MAX 944 /* bytes; the largest SA or policy the adapter makes or takes */
+/*
+ * Two SAs with the same keys may live at one time, to different peers, where an administrator chose
+ * the keys. The second one that a kernel has is told apart by its key.
+ */
+static inline uint64_t record_twin(uint64_t birth, const struct record_key *key)
+{
+	return hash_bytes(birth, key, sizeof(*key));
+}
+
+/* Is it the SA of this birth, as a kernel tells it? */
+static inline bool record_is_birth(
+	const struct record_facts *facts, uint64_t birth, const struct record_key *key)
+{
+	return facts->birth == birth || facts->birth == record_twin(birth, key);
+}
+
+#define RECORD_BODY_MAX 920 /* bytes; the largest SA or policy the adapter makes or takes */
 
 /* A record of another member for our kernel. */
 struct record_install {
@@ -51,6 +74,7 @@ struct record_install {
 	const void *body;
 	size_t body_len;
 	uint64_t oseq; /* outbound SA: the last number taken as used */
+	bool update; /* SA: it is there, and stays; `oseq` does not count */
 	int result; /* set by who carries it out: 0 or -errno */
 };
 

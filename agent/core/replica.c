@@ -17,6 +17,12 @@ static void apply_policy(struct member *m, struct record *r, const struct wire_m
 	table_changed(&m->table, r);
 }
 
+/* Our kernel lacks it, or has it in another form. */
+static bool is_behind(const struct record *r)
+{
+	return r->life == RECORD_ALIVE && (!r->installed || r->form_done != r->facts.form);
+}
+
 static void apply_sa(
 	struct member *m, struct record *r, const struct wire_message *message, int merged)
 {
@@ -25,10 +31,16 @@ static void apply_sa(
 		if (r->installed)
 			m->ops->remove(m->ctx, &r->key);
 		life_died(m, r);
+	} else if (r->leaving) {
+		return;
 	} else if (!r->installed && message->body_len) {
 		sequence_install(m, r, message->body, message->body_len);
-	} else if (r->installed && merged & TABLE_CONTENT) {
-		sequence_guard(m, r);
+	} else if (r->installed) {
+		if (merged & TABLE_CONTENT)
+			sequence_guard(m, r);
+		if (is_behind(r) && message->body_len &&
+			message->record.facts.form == r->facts.form)
+			sequence_update(m, r, message->body, message->body_len);
 	}
 }
 
@@ -101,6 +113,13 @@ static bool contest(struct member *m, struct record *r)
 	return true;
 }
 
+/* Under another key than here, and later. */
+static bool moves(const struct record *r, const struct record *heard)
+{
+	return memcmp(&r->key, &heard->key, sizeof(r->key)) != 0 &&
+	       (r->life == RECORD_HINTED || table_newer(heard, r));
+}
+
 static void receive_record(struct member *m, uint8_t from, const struct wire_message *message)
 {
 	const struct record *heard = &message->record;
@@ -120,12 +139,15 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 			return;
 		}
 	}
-	if (r->life == RECORD_DEAD && heard->life == RECORD_DEAD)
+	if (r->life == RECORD_DEAD && heard->life == RECORD_DEAD && heard->moves <= r->moves)
 		return;
 	if (!r->installed)
 		r->died_us = m->now_us; /* somebody has it: remembered until all have heard */
 	old_pair = r->facts.pair;
 	doubt = knows_more_of_us(m, r, heard);
+	if (moves(r, heard))
+		life_moved(m, r, &heard->key);
+	r->leaving &= heard->moves <= r->moves;
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)
 		outbox_mark_for(m, r, from);
@@ -141,7 +163,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
 		apply_policy(m, r, message);
 	else if (r->key.kind == RECORD_SA &&
-		 (merged & ~TABLE_OURS_NEWER || (r->life == RECORD_ALIVE && !r->installed)))
+		 (merged & ~TABLE_OURS_NEWER || is_behind(r)))
 		apply_sa(m, r, message, merged);
 	if (old_pair != r->facts.pair)
 		flow_apply_pair(m, old_pair);

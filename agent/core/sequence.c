@@ -50,6 +50,7 @@ static uint64_t max(uint64_t a, uint64_t b)
 void sequence_reset(struct record *r)
 {
 	r->installed = r->expire_asked = r->unused = false;
+	r->form_done = 0;
 	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = 0;
 	r->refusals = 0;
 }
@@ -81,6 +82,7 @@ void sequence_guard(struct member *m, const struct record *r)
 		.direction = r->facts.direction,
 		.creator = r->creator,
 		.pinned = r->pinned,
+		.moves = r->moves < UINT16_MAX ? (uint16_t)r->moves : UINT16_MAX,
 	};
 
 	m->ops->guard(m->ctx, &r->key, &sa);
@@ -137,6 +139,7 @@ static void enter(
 		return;
 	w->enters = true;
 	w->installs = body != NULL;
+	w->form = r->facts.form;
 	r->unused = false;
 	if (again)
 		return; /* it is durable, and announced */
@@ -218,8 +221,23 @@ void sequence_install(struct member *m, struct record *r, const void *body, size
 	/* One that is fenced, or has no block for us any more, is shut in the guard; not in block
 	 * 0, where it would be taken for new after a restart. */
 	w = work_add(m, r, out ? 1 : 0, body, body_len);
-	if (w)
-		w->installs = true;
+	if (!w)
+		return;
+	w->installs = true;
+	w->form = r->facts.form;
+}
+
+void sequence_update(struct member *m, struct record *r, const void *body, size_t body_len)
+{
+	struct work *w;
+
+	if (m->begins_anew || m->now_us < retry_at(m, r))
+		return;
+	w = work_add(m, r, 0, body, body_len);
+	if (!w)
+		return;
+	w->updates = true;
+	w->form = r->facts.form;
 }
 
 void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
@@ -241,16 +259,33 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 	if (r->facts.direction == ESPALIER_IN || r->fence != FENCE_NONE) {
 		sequence_guard(m, r);
 		sequence_consider(m, r);
-	} else if (r->journaled && *upto == block + 1 && !unsure) {
+	} else if (r->journaled && *upto == block + 1 && !unsure && r->origin != RECORD_GUARD) {
 		r->windows[0] = *upto;
 		sequence_guard(m, r);
 		sequence_consider(m, r);
 	} else {
 		/* Block 0 may be that of an SA that was made again, with the same keys, while there
-		 * was no agent. */
+		 * was no agent. One that an earlier life had shut may have moved
+		 * (sequence_return()). */
 		sequence_guard(m, r);
 		enter(m, r, block_own(&m->rule, max(max(*upto, block + 1), r->top)), NULL, 0);
 	}
+	table_changed(&m->table, r);
+}
+
+/* Its counter may have been carried on from where it was before its last numbers went out, or have
+ * begun anew. */
+void sequence_return(struct member *m, struct record *r, uint64_t oseq)
+{
+	uint64_t next = max(r->upto[m->config.self], block_of(&m->rule, oseq) + 1);
+
+	r->installed = true;
+	r->position = oseq;
+	sequence_guard(m, r);
+	if (r->facts.direction == ESPALIER_OUT && r->fence == FENCE_NONE)
+		enter(m, r, block_own(&m->rule, max(next, r->top)), NULL, 0);
+	else
+		sequence_consider(m, r);
 	table_changed(&m->table, r);
 }
 

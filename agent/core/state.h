@@ -72,10 +72,24 @@ struct work {
 	uint64_t ticket; /* the journal op it waits for */
 	uint32_t slot;
 	bool installs;
+	bool updates; /* an SA that is there, to the form of the body */
 	bool enters; /* `block` */
 	uint64_t block;
+	uint64_t form; /* of the body */
 	uint8_t *body; /* of an SA to be installed; a policy's is in its record */
 	size_t body_len;
+};
+
+/* An SA that was deleted here. If it does not come back, it has ended. */
+struct departure {
+	uint64_t us, birth;
+	uint32_t slot, moves;
+};
+
+/* In order of time: a ring; its size is a power of two. */
+struct departures {
+	struct departure *all;
+	uint32_t size, head, count;
 };
 
 #define WORK_MAX 4096 /* so much of it, and nothing more is taken from the others' streams */
@@ -122,6 +136,7 @@ struct member {
 	uint64_t work_ids;
 	uint64_t tickets, committed; /* journal ops: asked for, durable */
 	struct miss misses[MISSES];
+	struct departures departures;
 	struct {
 		enum member_claim claim;
 		uint64_t until_us;
@@ -196,12 +211,20 @@ void compare_forget(struct member *m, uint8_t with); /* its stream began anew */
 void compare_heard(struct member *m, uint8_t from, const struct wire_message *message);
 void compare_worked(struct member *m, uint8_t with);
 
+/* kernel.c */
+void kernel_tick(struct member *m);
+
 /* life.c */
 void life_shut(struct member *m, struct record *r); /* in the guard, if its key has no other SA */
 void life_forget(struct member *m, struct record *r); /* that it ever was */
 void life_died(struct member *m, struct record *r); /* by what another member says */
 void life_end(struct member *m, struct record *r); /* because we say so */
 void life_lost(struct member *m, struct record *r); /* our kernel lacks it, others need not */
+/* It was deleted here: it is shut, and has ended or comes back. */
+void life_depart(struct member *m, struct record *r);
+/* It comes under another key: what is under the present one goes. */
+void life_moved(struct member *m, struct record *r, const struct record_key *key);
+void life_vacate(struct member *m, const struct record_key *key); /* an SA left it: guard */
 void life_set_aside(struct member *m, struct record *r); /* nobody has it any more */
 
 /* flow.c */
@@ -213,6 +236,7 @@ struct record *flow_pair_sa(
 	const struct member *m, uint64_t pair, enum espalier_direction direction);
 void flow_apply_pair(struct member *m, uint64_t pair); /* flows of policies follow their SAs' */
 void flow_steer(struct member *m, struct record *r); /* it has, or has no more, a pin */
+void flow_unpin(struct member *m, struct record *r); /* as long as it is not steered again */
 
 /* fence.c */
 void fence_judge(struct member *m, struct record *r); /* sets or lifts `fence` */
@@ -224,6 +248,8 @@ void sequence_consider(struct member *m, struct record *r); /* enter a block if 
 void sequence_look(struct member *m, struct record *r); /* what is known of it, or who owns it, has
 							   changed */
 void sequence_install(struct member *m, struct record *r, const void *body, size_t body_len);
+/* Our kernel has it in another form than its record says. */
+void sequence_update(struct member *m, struct record *r, const void *body, size_t body_len);
 void sequence_name(struct member *m, struct record *r); /* the journals that we know of by now */
 void sequence_announce(struct member *m, struct record *r, uint64_t block);
 void sequence_installed(struct member *m, struct record *r, const struct work *w);
@@ -231,6 +257,8 @@ void sequence_refused(struct member *m, struct record *r, const struct work *w, 
 void sequence_move(struct member *m, struct record *r, const struct work *w);
 void sequence_adopt(
 	struct member *m, struct record *r, uint64_t oseq); /* it is in our kernel already */
+/* Likewise, and it was here before: what its counter says is not to be relied on. */
+void sequence_return(struct member *m, struct record *r, uint64_t oseq);
 void sequence_guard(struct member *m, const struct record *r);
 void sequence_reset(struct record *r); /* it is not in our kernel any more */
 void sequence_shut(struct member *m, struct record *r); /* also what is about to open is void */

@@ -21,10 +21,25 @@ static uint64_t hash_key(const struct record_key *key)
 	return hash;
 }
 
-/* By the upper bits, as ranges and leaves are. */
-static uint32_t *chain(const struct table *t, const struct record_key *key)
+static uint64_t hash_identity(const struct record_key *key, uint64_t birth)
 {
-	return &t->buckets[hash_key(key) >> (64 - t->hash_bits)];
+	return key->kind == RECORD_SA ? hash_add(RECORD_SA, birth) : hash_key(key);
+}
+
+static uint64_t identity(const struct record *r)
+{
+	return hash_identity(&r->key, r->facts.birth);
+}
+
+/* By the upper bits, as ranges and leaves are. */
+static uint32_t *chain(const struct table *t, uint64_t hash)
+{
+	return &t->buckets[hash >> (64 - t->hash_bits)];
+}
+
+static uint32_t *key_chain(const struct table *t, const struct record_key *key)
+{
+	return &t->keys[hash_key(key) >> (64 - t->hash_bits)];
 }
 
 int table_init(struct table *t, uint32_t capacity)
@@ -38,14 +53,16 @@ int table_init(struct table *t, uint32_t capacity)
 	t->remote_bits = t->hash_bits - 2;
 	t->chunks = calloc((capacity + CHUNK - 1) / CHUNK, sizeof(*t->chunks));
 	t->buckets = malloc(size * sizeof(*t->buckets));
+	t->keys = malloc(size * sizeof(*t->keys));
 	t->pairs = malloc(size * sizeof(*t->pairs));
 	t->remotes = malloc((sizeof(*t->remotes)) << t->remote_bits);
 	t->leaves = calloc(TABLE_LEAVES, sizeof(*t->leaves));
-	if (!t->chunks || !t->buckets || !t->pairs || !t->remotes || !t->leaves) {
+	if (!t->chunks || !t->buckets || !t->keys || !t->pairs || !t->remotes || !t->leaves) {
 		table_free(t);
 		return -ENOMEM;
 	}
 	memset(t->buckets, 0xff, size * sizeof(*t->buckets));
+	memset(t->keys, 0xff, size * sizeof(*t->keys));
 	memset(t->pairs, 0xff, size * sizeof(*t->pairs));
 	memset(t->remotes, 0xff, sizeof(*t->remotes) << t->remote_bits);
 	return 0;
@@ -69,6 +86,7 @@ void table_free(struct table *t)
 		free(t->chunks[i]);
 	free(t->chunks);
 	free(t->buckets);
+	free(t->keys);
 	free(t->pairs);
 	free(t->remotes);
 	free(t->leaves);
@@ -77,14 +95,14 @@ void table_free(struct table *t)
 
 static struct record *first_of(const struct table *t, const struct record_key *key)
 {
-	uint32_t slot = *chain(t, key);
+	uint32_t slot = *key_chain(t, key);
 
 	return slot == TABLE_NONE ? NULL : slot_at(t, slot);
 }
 
 static struct record *next_of(const struct table *t, const struct record *r)
 {
-	return r->hash_next == TABLE_NONE ? NULL : slot_at(t, r->hash_next);
+	return r->key_next == TABLE_NONE ? NULL : slot_at(t, r->key_next);
 }
 
 static bool same_key(const struct record *r, const struct record_key *key)
@@ -116,11 +134,25 @@ const struct record *table_other(const struct table *t, const struct record *r)
 	return NULL;
 }
 
-struct record *table_find_birth(const struct table *t, const struct record_key *key, uint64_t birth)
+struct record *table_keyed(const struct table *t, const struct record_key *key)
 {
 	for (struct record *r = first_of(t, key); r; r = next_of(t, r))
-		if ((key->kind == RECORD_POLICY || r->facts.birth == birth) && same_key(r, key))
+		if (same_key(r, key))
 			return r;
+	return NULL;
+}
+
+struct record *table_find_birth(const struct table *t, const struct record_key *key, uint64_t birth)
+{
+	uint32_t slot = *chain(t, hash_identity(key, birth));
+
+	for (; slot != TABLE_NONE; slot = slot_at(t, slot)->hash_next) {
+		struct record *r = slot_at(t, slot);
+
+		if (r->key.kind == key->kind &&
+			(key->kind == RECORD_SA ? r->facts.birth == birth : same_key(r, key)))
+			return r;
+	}
 	return NULL;
 }
 
@@ -151,6 +183,30 @@ static uint32_t take_slot(struct table *t)
 	return t->high++;
 }
 
+static void key_link(struct table *t, struct record *r)
+{
+	uint32_t *head = key_chain(t, &r->key);
+
+	r->key_next = *head;
+	*head = r->slot;
+}
+
+static void key_unlink(struct table *t, const struct record *r)
+{
+	uint32_t *link = key_chain(t, &r->key);
+
+	while (*link != r->slot)
+		link = &slot_at(t, *link)->key_next;
+	*link = r->key_next;
+}
+
+void table_move(struct table *t, struct record *r, const struct record_key *key)
+{
+	key_unlink(t, r);
+	r->key = *key;
+	key_link(t, r);
+}
+
 struct record *table_add(struct table *t, const struct record_key *key, uint64_t birth)
 {
 	uint32_t slot = take_slot(t), *head;
@@ -159,7 +215,7 @@ struct record *table_add(struct table *t, const struct record_key *key, uint64_t
 	if (slot == TABLE_NONE)
 		return NULL;
 	r = slot_at(t, slot);
-	head = chain(t, key);
+	head = chain(t, hash_identity(key, birth));
 	*r = (struct record){
 		.key = *key,
 		.facts.birth = birth,
@@ -170,6 +226,7 @@ struct record *table_add(struct table *t, const struct record_key *key, uint64_t
 		.remote_next = TABLE_NONE,
 	};
 	*head = slot;
+	key_link(t, r);
 	t->used++;
 	return r;
 }
@@ -215,8 +272,9 @@ static void remote_unlink(struct table *t, const struct record *r)
 
 void table_drop(struct table *t, struct record *r)
 {
-	uint32_t *link = chain(t, &r->key), slot = r->slot;
+	uint32_t *link = chain(t, identity(r)), slot = r->slot;
 
+	key_unlink(t, r);
 	pair_unlink(t, r);
 	if (r->facts.remote.prefixlen)
 		remote_unlink(t, r);
@@ -309,14 +367,14 @@ int table_set_body(struct record *r, const void *body, size_t len)
 	return 0;
 }
 
-uint32_t table_leaf(const struct record_key *key)
+uint32_t table_leaf(const struct record *r)
 {
-	return (uint32_t)(hash_key(key) >> (64 - TABLE_LEAF_BITS));
+	return (uint32_t)(identity(r) >> (64 - TABLE_LEAF_BITS));
 }
 
-uint32_t table_range(const struct record_key *key)
+uint32_t table_range(const struct record *r)
 {
-	return table_leaf(key) / TABLE_FANOUT;
+	return table_leaf(r) / TABLE_FANOUT;
 }
 
 struct record *table_leaf_next(const struct table *t, uint32_t leaf, const struct record *r)
@@ -327,14 +385,14 @@ struct record *table_leaf_next(const struct table *t, uint32_t leaf, const struc
 	uint32_t slot = TABLE_NONE;
 
 	if (r) {
-		bucket = (uint32_t)(chain(t, &r->key) - t->buckets) + 1;
+		bucket = (uint32_t)(chain(t, identity(r)) - t->buckets) + 1;
 		slot = r->hash_next;
 	}
 	for (;;) {
 		for (; slot != TABLE_NONE; slot = slot_at(t, slot)->hash_next) {
 			struct record *found = slot_at(t, slot);
 
-			if (found->digest && table_leaf(&found->key) == leaf)
+			if (found->digest && table_leaf(found) == leaf)
 				return found;
 		}
 		if (bucket > last)
@@ -345,7 +403,7 @@ struct record *table_leaf_next(const struct table *t, uint32_t leaf, const struc
 
 uint64_t table_name(const struct record *r)
 {
-	return (hash_key(&r->key) & ~0ULL << 32) | (uint32_t)r->facts.birth;
+	return (identity(r) & ~0ULL << 32) | (uint32_t)r->facts.birth;
 }
 
 struct record *table_find_name(const struct table *t, uint64_t name)
@@ -361,13 +419,16 @@ struct record *table_find_name(const struct table *t, uint64_t name)
 	return NULL;
 }
 
-/* Everything replicated but `seq`, which travels on its own clock. Never 0. */
+/* Everything replicated but `seq`, which travels on its own clock; of the form, that which our
+ * kernel has. Never 0. */
 static uint64_t digest(const struct record *r)
 {
 	uint64_t h = hash_key(&r->key);
 
 	h = hash_add(h, r->facts.birth);
-	h = hash_add(h, r->version << 8 | r->author);
+	h = hash_add(h, r->form_done);
+	h = hash_add(h, (uint64_t)r->moves << 8 | r->author);
+	h = hash_add(h, r->version);
 	h = hash_add(h, (uint64_t)r->pinned << 32 | (uint64_t)r->bucket << 16 |
 				(uint64_t)r->creator << 8 | r->life);
 	h = hash_add(h, r->top);
@@ -391,7 +452,7 @@ static void count(struct table *t, struct record *r)
 void table_changed(struct table *t, struct record *r)
 {
 	uint64_t was = r->digest, is = r->life == RECORD_ALIVE && r->installed ? digest(r) : 0;
-	uint32_t leaf = table_leaf(&r->key);
+	uint32_t leaf = table_leaf(r);
 
 	t->digests[leaf / TABLE_FANOUT] ^= was ^ is;
 	t->leaves[leaf] ^= was ^ is;
@@ -411,6 +472,8 @@ void table_renew(struct record *r, uint8_t author)
 
 bool table_newer(const struct record *a, const struct record *b)
 {
+	if (a->moves != b->moves)
+		return a->moves > b->moves;
 	if (a->version != b->version)
 		return a->version > b->version;
 	if (a->author != b->author)
@@ -424,7 +487,11 @@ bool table_newer(const struct record *a, const struct record *b)
 		return a->paired;
 	if (a->facts.pair != b->facts.pair)
 		return a->facts.pair > b->facts.pair;
-	return a->key.kind == RECORD_POLICY && a->life == RECORD_DEAD && b->life == RECORD_ALIVE;
+	if (a->facts.form != b->facts.form)
+		return a->facts.form > b->facts.form;
+	if (a->key.kind == RECORD_SA)
+		return memcmp(&a->key, &b->key, sizeof(a->key)) > 0;
+	return a->life == RECORD_DEAD && b->life == RECORD_ALIVE;
 }
 
 static bool raise(uint64_t *value, uint64_t to)
@@ -480,6 +547,9 @@ static int merge_origin(struct record *r, const struct record *heard)
 
 static void take_content(struct table *t, struct record *r, const struct record *heard)
 {
+	if (!same_key(r, &heard->key))
+		table_move(t, r, &heard->key);
+	r->moves = heard->moves;
 	r->version = heard->version;
 	r->author = heard->author;
 	r->life = heard->life;
@@ -490,10 +560,11 @@ static void take_content(struct table *t, struct record *r, const struct record 
 }
 
 /* The newer content wins; but a dead SA stays dead, whatever version somebody gave it who did not
- * know. A policy may come back. */
+ * know, until it moves. A policy may come back. */
 static int merge_content(struct table *t, struct record *r, const struct record *heard)
 {
-	bool ends = r->key.kind == RECORD_SA && r->life != RECORD_HINTED && r->life != heard->life;
+	bool ends = r->key.kind == RECORD_SA && r->life != RECORD_HINTED &&
+		    r->life != heard->life && r->moves == heard->moves;
 	int merged = 0;
 
 	if (r->life == RECORD_HINTED || table_newer(heard, r)) {

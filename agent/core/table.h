@@ -2,9 +2,9 @@
 /*
  * table.h - the records of this member: SAs and policies, by key, by slot and by pair.
  *
- * An SA is named by its key and its birth: a peer gives out an SPI again, and what is known of the
- * numbers of one SA must never be taken for the other's nor forgotten because of it. So there may
- * be several records of one key, of which at most one is alive: the present one.
+ * An SA is its keys, that is, its birth. What is known of its numbers is in its one record, whatever
+ * key it comes under in its life. A peer gives out an SPI again, too: there may be several records of
+ * one key, of which at most one is alive: the present one.
  *
  * A record is state that merges: every replicated field has a rule by which two members that have
  * seen different histories come to the same value, in any order of arrival, with any repetition
@@ -63,8 +63,9 @@ struct record {
 	struct record_facts facts;
 
 	/* Replicated. */
-	uint64_t version; /* counts changes of key's facts, flow and life; the higher (version,
-			     author) is the newer */
+	uint32_t moves; /* SA: how often it has come under another key, or again after its end */
+	uint64_t version; /* counts changes of key's facts, flow and life; the higher (moves,
+			     version, author) is the newer */
 	uint8_t author;
 	enum record_life life; /* ALIVE or DEAD; HINTED is of this member alone */
 	uint8_t creator; /* of an SA; or ESPALIER_NOBODY: not known; or RECORD_CREATOR_DISPUTED */
@@ -80,7 +81,9 @@ struct record {
 						not said */
 
 	/* Of this member alone. */
-	bool installed; /* this kernel has it */
+	bool installed; /* this kernel has it, ... */
+	uint64_t form_done; /* SA: in this form */
+	bool leaving; /* SA: it was deleted here just now, and may come back in a moment */
 	enum record_origin origin;
 	enum record_fence fence;
 	bool journaled; /* our journal or our guard tells what we entered: we may enter more */
@@ -109,7 +112,7 @@ struct record {
 	uint16_t body_len;
 
 	uint32_t slot;
-	uint32_t hash_next, pair_next, remote_next;
+	uint32_t hash_next, key_next, pair_next, remote_next;
 	bool counted; /* in table.sas or .policies */
 	uint64_t digest; /* as it stands in table.digests and .leaves; 0: does not count */
 };
@@ -119,7 +122,7 @@ struct table {
 	uint32_t sas, policies; /* alive */
 	uint32_t present; /* and in this kernel */
 	struct record **chunks;
-	uint32_t *buckets, *pairs, *remotes; /* hash chains; a leaf is a run of `buckets` */
+	uint32_t *buckets, *keys, *pairs, *remotes; /* hash chains; a leaf is a run of `buckets` */
 	unsigned int hash_bits, remote_bits;
 	uint32_t free_head;
 	uint64_t digests[TABLE_RANGES]; /* XOR of the digests of what is present */
@@ -136,7 +139,9 @@ struct record *table_find(const struct table *t, const struct record_key *key);
 struct record *table_rival(const struct table *t, const struct record *r);
 /* Another one of the same key, whatever is known of it. */
 const struct record *table_other(const struct table *t, const struct record *r);
-/* The record of this SA or, whatever its birth, of this policy, dead ones too. */
+/* Any of this key. */
+struct record *table_keyed(const struct table *t, const struct record_key *key);
+/* The record of the SA of this birth, whatever its key, or of this policy; dead ones too. */
 struct record *table_find_birth(
 	const struct table *t, const struct record_key *key, uint64_t birth);
 struct record *table_at(const struct table *t, uint32_t slot); /* NULL: free */
@@ -144,6 +149,9 @@ struct record *table_at(const struct table *t, uint32_t slot); /* NULL: free */
 /* A zeroed record; NULL: the table is full, or no memory. */
 struct record *table_add(struct table *t, const struct record_key *key, uint64_t birth);
 void table_drop(struct table *t, struct record *r);
+
+/* An SA comes under another key. To be followed by table_changed(). */
+void table_move(struct table *t, struct record *r, const struct record_key *key);
 
 /* Walks the records of a pair, newest first. */
 struct record *table_pair_first(const struct table *t, uint64_t pair);
@@ -163,22 +171,22 @@ int table_set_body(struct record *r, const void *body, size_t len);
 /* To be called after each change of a replicated field or of `installed`. */
 void table_changed(struct table *t, struct record *r);
 
-uint32_t table_leaf(const struct record_key *key);
-uint32_t table_range(const struct record_key *key);
+uint32_t table_leaf(const struct record *r);
+uint32_t table_range(const struct record *r);
 
 /*
  * Walks the records whose digests count in a leaf; r: NULL for the first one. NULL: no more.
  */
 struct record *table_leaf_next(const struct table *t, uint32_t leaf, const struct record *r);
 
-/* A short name of an SA, the same on all members: half of it is its key's, half its birth's. */
+/* A short name of an SA, the same on all members. */
 uint64_t table_name(const struct record *r);
 struct record *table_find_name(const struct table *t, uint64_t name); /* alive, or NULL */
 
 /* Makes a record's content newer than all that has been heard of it: `author` says so. */
 void table_renew(struct record *r, uint8_t author);
 
-/* Is a's content newer than b's? */
+/* Is a's content newer than b's? Of SAs: also what key it is under, and whether it lives. */
 bool table_newer(const struct record *a, const struct record *b);
 
 /* What a merge changed. */

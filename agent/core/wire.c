@@ -108,6 +108,8 @@ static void put_key(struct writer *w, const struct record_key *key)
 	write_uint(w, key->family, 2);
 	write_bytes(w, &key->spi, 4);
 	write_bytes(w, key->addr, sizeof(key->addr));
+	write_uint(w, key->mark, 4);
+	write_uint(w, key->mark_mask, 4);
 }
 
 static void get_key(struct reader *r, struct record_key *key)
@@ -117,6 +119,8 @@ static void get_key(struct reader *r, struct record_key *key)
 	key->family = (uint16_t)read_uint(r, 2);
 	read_bytes(r, &key->spi, 4);
 	read_bytes(r, key->addr, sizeof(key->addr));
+	key->mark = (uint32_t)read_uint(r, 4);
+	key->mark_mask = (uint32_t)read_uint(r, 4);
 	if (key->kind != RECORD_SA && key->kind != RECORD_POLICY)
 		r->failed = true;
 }
@@ -239,12 +243,14 @@ void wire_put_record(struct writer *w, const struct record *r, const void *body,
 
 	put_numbers(&p, r);
 	write_uint(&p, r->facts.pair, 8);
+	write_uint(&p, r->facts.form, 8);
 	write_uint(&p, r->facts.direction, 1);
 	write_uint(&p,
 		(r->life == RECORD_ALIVE ? FLAG_ALIVE : 0) | (r->facts.esn ? FLAG_ESN : 0) |
 			(r->paired ? FLAG_PAIRED : 0),
 		1);
 	put_selector(&p, &r->facts.remote);
+	write_uint(&p, r->moves, 4);
 	write_uint(&p, r->version, 8);
 	write_uint(&p, r->author, 1);
 	write_uint(&p, r->creator, 1);
@@ -261,12 +267,14 @@ static void get_rest(struct reader *r, struct wire_message *m)
 	uint8_t flags;
 
 	ret->facts.pair = read_uint(r, 8);
+	ret->facts.form = read_uint(r, 8);
 	ret->facts.direction = (uint8_t)read_uint(r, 1);
 	flags = (uint8_t)read_uint(r, 1);
 	ret->life = flags & FLAG_ALIVE ? RECORD_ALIVE : RECORD_DEAD;
 	ret->facts.esn = flags & FLAG_ESN;
 	ret->paired = flags & FLAG_PAIRED;
 	get_selector(r, &ret->facts.remote);
+	ret->moves = (uint32_t)read_uint(r, 4);
 	ret->version = read_uint(r, 8);
 	ret->author = (uint8_t)read_uint(r, 1);
 	ret->creator = (uint8_t)read_uint(r, 1);

@@ -27,7 +27,7 @@
 #define WIRE_DIGESTS 128 /* values in one message of digests */
 #define WIRE_RECORD_MAX                                                                            \
 	(RECORD_BODY_MAX +                                                                         \
-		280) /* bytes, before packing; SAs have no selector, policies no blocks */
+		304) /* bytes, before packing; SAs have no selector, policies no blocks */
 
 struct wire_header {
 	uint8_t from, to; /* member ids */

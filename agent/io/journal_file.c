@@ -15,7 +15,7 @@
 #include "io/lock.h"
 
 #define MAGIC "espalier"
-#define VERSION 1
+#define VERSION 2
 #define PIECE 1024 /* records read or written at once */
 #define COMPACT_MIN (16 * PIECE) /* a file smaller than this is left alone */
 
@@ -25,7 +25,7 @@ struct header {
 	uint32_t version;
 	uint32_t id;
 	uint32_t self, block_bits, modulus;
-	uint32_t reserved[3];
+	uint32_t reserved[5];
 	uint64_t checksum;
 };
 
@@ -35,7 +35,7 @@ struct stored {
 };
 
 static_assert(sizeof(struct header) == sizeof(struct stored), "one size");
-static_assert(sizeof(struct journal_entry) == 40, "no padding");
+static_assert(sizeof(struct journal_entry) == 48, "no padding");
 
 /* 64 bits of SHA-256 over the id and what comes before the checksum. */
 static uint64_t checksum(uint32_t id, const void *data)
@@ -400,7 +400,7 @@ int journal_file_write(struct journal_file *f, const struct journal_op *ops, siz
 		const struct journal_entry *e = &ops[i].entry;
 
 		if (ops[i].forget)
-			journal_table_drop(&f->table, &e->key, e->birth);
+			journal_table_drop(&f->table, e->birth);
 		else if (journal_table_raise(&f->table, e) < 0)
 			return -ENOMEM;
 	}
@@ -432,7 +432,7 @@ static int compact_piece(struct journal_file *f)
 
 		if (!is_whole(f->id, &piece[i]))
 			return -EIO;
-		highest = journal_table_find(&f->table, &e->key, e->birth);
+		highest = journal_table_find(&f->table, e->birth);
 		if (highest && highest->block == e->block)
 			keep[kept++] = (struct journal_op){.entry = *e};
 	}

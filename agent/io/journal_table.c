@@ -7,20 +7,17 @@
 
 #include "core/hash.h"
 
-static size_t home(const struct journal_table *t, const struct record_key *key, uint64_t birth)
+static size_t home(const struct journal_table *t, uint64_t birth)
 {
-	return hash_bytes(birth, key, sizeof(*key)) & (t->size - 1);
+	return hash_mix(birth) & (t->size - 1);
 }
 
 /* The entry's place, or the empty one where it would be. */
-static struct journal_entry *find_place(
-	const struct journal_table *t, const struct record_key *key, uint64_t birth)
+static struct journal_entry *find_place(const struct journal_table *t, uint64_t birth)
 {
-	size_t i = home(t, key, birth);
+	size_t i = home(t, birth);
 
-	while (t->entries[i].key.kind != 0 &&
-		(t->entries[i].birth != birth ||
-			memcmp(&t->entries[i].key, key, sizeof(*key)) != 0))
+	while (t->entries[i].key.kind != 0 && t->entries[i].birth != birth)
 		i = (i + 1) & (t->size - 1);
 	return &t->entries[i];
 }
@@ -34,8 +31,7 @@ static int grow(struct journal_table *t)
 		return -ENOMEM;
 	for (size_t i = 0; i < t->size; i++)
 		if (t->entries[i].key.kind != 0)
-			*find_place(&bigger, &t->entries[i].key, t->entries[i].birth) =
-				t->entries[i];
+			*find_place(&bigger, t->entries[i].birth) = t->entries[i];
 	free(t->entries);
 	*t = bigger;
 	return 0;
@@ -47,27 +43,26 @@ int journal_table_raise(struct journal_table *t, const struct journal_entry *ent
 
 	if (t->n + 1 > t->size / 4 * 3 && grow(t) < 0)
 		return -ENOMEM;
-	place = find_place(t, &entry->key, entry->birth);
+	place = find_place(t, entry->birth);
 	if (place->key.kind == 0) {
 		*place = *entry;
 		t->n++;
 	} else if (place->block < entry->block) {
-		place->block = entry->block;
+		*place = *entry;
 	}
 	return 0;
 }
 
-const struct journal_entry *journal_table_find(
-	const struct journal_table *t, const struct record_key *key, uint64_t birth)
+const struct journal_entry *journal_table_find(const struct journal_table *t, uint64_t birth)
 {
-	const struct journal_entry *place = t->size ? find_place(t, key, birth) : NULL;
+	const struct journal_entry *place = t->size ? find_place(t, birth) : NULL;
 
 	return place && place->key.kind != 0 ? place : NULL;
 }
 
-void journal_table_drop(struct journal_table *t, const struct record_key *key, uint64_t birth)
+void journal_table_drop(struct journal_table *t, uint64_t birth)
 {
-	struct journal_entry *place = t->size ? find_place(t, key, birth) : NULL;
+	struct journal_entry *place = t->size ? find_place(t, birth) : NULL;
 	size_t hole, i;
 
 	if (!place || place->key.kind == 0)
@@ -80,7 +75,7 @@ void journal_table_drop(struct journal_table *t, const struct record_key *key, u
 		i = (i + 1) & (t->size - 1);
 		if (t->entries[i].key.kind == 0)
 			break;
-		at = home(t, &t->entries[i].key, t->entries[i].birth);
+		at = home(t, t->entries[i].birth);
 		if (((i - at) & (t->size - 1)) >= ((i - hole) & (t->size - 1))) {
 			t->entries[hole] = t->entries[i];
 			hole = i;

@@ -33,7 +33,7 @@ struct mnl_socket *xfrm_socket_open(void)
 static int subscribe(struct mnl_socket *s, bool counters)
 {
 	static const int groups[] = {XFRMNLGRP_SA, XFRMNLGRP_POLICY, XFRMNLGRP_EXPIRE,
-		XFRMNLGRP_MIGRATE, XFRMNLGRP_AEVENTS};
+		XFRMNLGRP_MIGRATE, XFRMNLGRP_MAPPING, XFRMNLGRP_AEVENTS};
 	size_t n = sizeof(groups) / sizeof(*groups) - (counters ? 0 : 1);
 	int size = EVENT_BUFFER;
 
@@ -117,8 +117,7 @@ void xfrm_close(struct xfrm *x)
 		mnl_socket_close(x->requests);
 	if (x->dumps)
 		mnl_socket_close(x->dumps);
-	xfrm_index_clear(&x->index[RECORD_SA]);
-	xfrm_index_clear(&x->index[RECORD_POLICY]);
+	xfrm_index_clear(&x->policies);
 	free(x);
 }
 
@@ -180,7 +179,6 @@ int xfrm_socket_tell(struct xfrm *x, enum record_kind kind, const struct nlmsghd
 static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 {
 	struct xfrm_answer answer;
-	struct xfrm_place place;
 	struct record_key key;
 	struct xfrm_body b;
 	int r;
@@ -189,11 +187,9 @@ static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 		XFRM_BODY_KERNEL, &b);
 	if (r < 0 && !b.local)
 		return r;
-	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family, &key);
-	place = xfrm_socket_place(&key, &b);
-	r = xfrm_socket_remember(x, &place);
-	if (r == 0)
-		r = xfrm_socket_get(x, &key, &answer);
+	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family,
+		xfrm_body_mark(&b), &key);
+	r = xfrm_socket_get(x, &key, &answer);
 	if (r == 0)
 		r = xfrm_socket_tell(x, RECORD_SA, (struct nlmsghdr *)answer.data);
 	explicit_bzero(&answer, sizeof(answer));
@@ -202,9 +198,8 @@ static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 
 static int tell_removed(struct xfrm *x, const struct record_key *key)
 {
-	bool known = xfrm_index_drop(&x->index[key->kind], key);
-
-	if (key->kind == RECORD_SA ? key->proto == IPPROTO_ESP : known)
+	if (key->kind == RECORD_SA ? key->proto == IPPROTO_ESP
+				   : xfrm_index_drop(&x->policies, key))
 		x->handlers.removed(x->ctx, key);
 	return 0;
 }
@@ -235,6 +230,16 @@ static int tell_policy(struct xfrm *x, const struct nlmsghdr *nlh)
 		x, mnl_nlmsg_get_payload(nlh), sizeof(struct xfrm_userpolicy_info), nlh);
 }
 
+/* The mark that follows the first `head` bytes. */
+static struct xfrm_mark mark_behind(const struct nlmsghdr *nlh, size_t head)
+{
+	size_t at = NLMSG_ALIGN(head), len = mnl_nlmsg_get_payload_len(nlh);
+
+	if (len < at)
+		return (struct xfrm_mark){0};
+	return xfrm_body_find_mark((const char *)mnl_nlmsg_get_payload(nlh) + at, len - at);
+}
+
 /* Nothing else is told of an SA or a policy that the kernel itself ends. */
 static int tell_expired(struct xfrm *x, const struct nlmsghdr *nlh)
 {
@@ -243,8 +248,8 @@ static int tell_expired(struct xfrm *x, const struct nlmsghdr *nlh)
 
 	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*e) || !e->hard)
 		return 0;
-	xfrm_facts_sa_key(
-		&e->state.id.daddr, e->state.id.spi, e->state.id.proto, e->state.family, &key);
+	xfrm_facts_sa_key(&e->state.id.daddr, e->state.id.spi, e->state.id.proto, e->state.family,
+		mark_behind(nlh, sizeof(*e)), &key);
 	return tell_removed(x, &key);
 }
 
@@ -264,7 +269,8 @@ static int tell_deleted(struct xfrm *x, const struct nlmsghdr *nlh)
 
 	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*id))
 		return -EBADMSG;
-	xfrm_facts_sa_key(&id->daddr, id->spi, id->proto, id->family, &key);
+	xfrm_facts_sa_key(&id->daddr, id->spi, id->proto, id->family,
+		mark_behind(nlh, sizeof(*id)), &key);
 	return tell_removed(x, &key);
 }
 
@@ -277,7 +283,6 @@ static int tell_flushed(struct xfrm *x, const struct nlmsghdr *nlh)
 		return -EBADMSG;
 	if (flush->proto != 0 && flush->proto != 255 && flush->proto != IPPROTO_ESP)
 		return 0;
-	xfrm_index_clear(&x->index[RECORD_SA]);
 	x->handlers.flushed(x->ctx, RECORD_SA);
 	return 0;
 }
@@ -291,7 +296,7 @@ static int tell_policies_flushed(struct xfrm *x, const struct nlmsghdr *nlh)
 	if (xfrm_body_parse_gone(
 		    &none, mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh), &b) < 0)
 		return 0; /* of another type */
-	xfrm_index_clear(&x->index[RECORD_POLICY]);
+	xfrm_index_clear(&x->policies);
 	x->handlers.flushed(x->ctx, RECORD_POLICY);
 	return 0;
 }
@@ -306,9 +311,37 @@ static int tell_counters(struct xfrm *x, const struct nlmsghdr *nlh)
 
 	if (r < 0 || b.sa.id.proto != IPPROTO_ESP)
 		return r;
-	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family, &key);
+	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family,
+		xfrm_body_mark(&b), &key);
 	xfrm_body_counters(&b, &oseq, &seq);
 	x->handlers.counters(x->ctx, &key, oseq, seq);
+	return 0;
+}
+
+static struct address address_of(uint16_t family, const xfrm_address_t *a)
+{
+	struct address address = {.family = family};
+
+	memcpy(address.bytes, a, family == AF_INET ? 4 : sizeof(address.bytes));
+	return address;
+}
+
+static int tell_mapping(struct xfrm *x, const struct nlmsghdr *nlh)
+{
+	const struct xfrm_user_mapping *m = mnl_nlmsg_get_payload(nlh);
+	struct xfrm_place_change change;
+	struct record_key key;
+
+	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*m))
+		return -EBADMSG;
+	xfrm_facts_sa_key(&m->id.daddr, m->id.spi, m->id.proto, m->id.family,
+		(struct xfrm_mark){0}, &key);
+	change = (struct xfrm_place_change){
+		.from = address_of(m->id.family, &m->old_saddr),
+		.to = address_of(m->id.family, &m->new_saddr),
+		.port = m->new_sport,
+	};
+	x->handlers.mapping(x->ctx, &key, &change);
 	return 0;
 }
 
@@ -336,11 +369,14 @@ static int dispatch(struct xfrm *x, const struct nlmsghdr *nlh)
 		return tell_policies_flushed(x, nlh);
 	case XFRM_MSG_NEWAE:
 		return tell_counters(x, nlh);
+	case XFRM_MSG_MAPPING:
+		return tell_mapping(x, nlh);
 	case XFRM_MSG_MIGRATE:
-		/* SAs changed their addresses, and that is all that is told of it. */
-		x->handlers.overrun(x->ctx);
+		x->handlers.changed(x->ctx);
 		return 0;
 	}
+	if (nlh->nlmsg_type > XFRM_MSG_MAX)
+		x->handlers.changed(x->ctx);
 	return 0;
 }
 

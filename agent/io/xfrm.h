@@ -31,6 +31,12 @@ struct xfrm_record {
 	size_t body_len;
 };
 
+/* A peer is at another address, or behind another UDP port. */
+struct xfrm_place_change {
+	struct address from, to;
+	uint16_t port; /* network byte order */
+};
+
 /* What happened in the kernel by another hand than ours (our own requests' echoes are left out). */
 struct xfrm_handlers {
 	void (*added)(void *ctx, const struct xfrm_record *record); /* new, or changed */
@@ -40,7 +46,14 @@ struct xfrm_handlers {
 		void *ctx, enum record_kind kind); /* FLUSHSA, FLUSHPOLICY: all of it is gone */
 	void (*counters)(void *ctx, const struct record_key *key, uint64_t oseq,
 		uint64_t seq); /* async event */
-	void (*overrun)(void *ctx); /* events were lost (ENOBUFS), or SAs migrated: dump again */
+	void (*overrun)(void *ctx); /* events were lost (ENOBUFS): dump again */
+	/* What changed is not told: SAs migrated (XFRM_MSG_MIGRATE), or a newer kernel tells of what
+	 * we do not know. Dump again. */
+	void (*changed)(void *ctx);
+	/* ESP of this inbound SA comes from another address or UDP port than it has
+	 * (XFRM_MSG_MAPPING). The kernel does nothing about it. Of SAs without a mark only. */
+	void (*mapping)(void *ctx, const struct record_key *key,
+		const struct xfrm_place_change *change);
 	/* An SA that does not travel is there; may be told again. why: a constant. */
 	void (*local)(void *ctx, const struct record_key *key, const struct record_facts *facts,
 		const char *why);
@@ -83,9 +96,9 @@ int xfrm_dump(struct xfrm *x);
 /*
  * Builds SAs and policies from bodies of other members, in the order given, and sets each `result`.
  * An outbound SA's counter starts at `oseq`. An SA that is there already under this key is replaced
- * if it has another birth; else it is kept, moved to `oseq`, and takes over what may change in a
- * living SA (limits, ports of the encapsulation, output marks); what else differs under the same
- * birth stays as it is. -EBADMSG: the body is malformed, or does not match key and facts;
+ * if it has another birth. Else it is moved to `oseq`, and takes over what may change in a living SA
+ * (limits, ports of the encapsulation, output marks); if more differs it is replaced, inbound with
+ * its window. With `update` it is not replaced but -EXDEV; -ENOENT: it is not there. -EBADMSG: the body is malformed, or does not match key and facts;
  * -EADDRNOTAVAIL: it leads to no cluster address of this member; -ENOSYS: this kernel lacks an
  * algorithm; or another error of the kernel's.
  */
@@ -100,6 +113,14 @@ int xfrm_remove(struct xfrm *x, const struct record_key *key); /* -ENOENT: is no
  * on. Any other error: the counter was not moved. -ERANGE: past 2^32 without ESN.
  */
 int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq);
+
+/*
+ * What leads to the address that the peer left leads to where it is now: an SA, with its counters,
+ * or a policy. Handlers are told as if somebody else had done it. -ENOENT: it is not there, or leads
+ * elsewhere.
+ */
+int xfrm_follow(
+	struct xfrm *x, const struct record_key *key, const struct xfrm_place_change *change);
 
 /* The kernel's present counters of an SA (XFRM_MSG_GETAE). */
 int xfrm_counters(

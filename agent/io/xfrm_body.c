@@ -309,6 +309,19 @@ int xfrm_body_parse_gone(const struct xfrm_userpolicy_info *policy, const void *
 	return 0;
 }
 
+struct xfrm_mark xfrm_body_find_mark(const void *attrs, size_t len)
+{
+	const char *end = (const char *)attrs + len;
+	struct xfrm_mark mark = {0};
+
+	for (const struct nlattr *a = attrs; mnl_attr_ok(a, (int)(end - (const char *)a));
+		a = mnl_attr_next(a))
+		if (mnl_attr_get_type(a) == XFRMA_MARK &&
+			mnl_attr_get_payload_len(a) >= sizeof(mark))
+			memcpy(&mark, mnl_attr_get_payload(a), sizeof(mark));
+	return mark;
+}
+
 int xfrm_body_parse_aevent(const void *payload, size_t len, struct xfrm_body *ret)
 {
 	const struct xfrm_aevent_id *ae = payload;

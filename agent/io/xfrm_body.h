@@ -57,6 +57,9 @@ int xfrm_body_parse(enum record_kind kind, const void *payload, size_t len,
 int xfrm_body_parse_gone(const struct xfrm_userpolicy_info *policy, const void *attrs, size_t len,
 	struct xfrm_body *ret);
 
+/* Among the attributes of what names an SA only. All zero: there is none. */
+struct xfrm_mark xfrm_body_find_mark(const void *attrs, size_t len);
+
 /* The same for XFRM_MSG_NEWAE from the kernel: fills in what names the SA, and its counters. */
 int xfrm_body_parse_aevent(const void *payload, size_t len, struct xfrm_body *ret);
 

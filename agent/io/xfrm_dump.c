@@ -19,7 +19,7 @@ static int begin_kind(struct xfrm *x, enum record_kind kind)
 	d->kind = kind;
 	d->interrupted = d->sweeping = false;
 	d->swept = 0;
-	x->index[kind].generation++;
+	x->policies.generation += kind == RECORD_POLICY;
 	nlh = mnl_nlmsg_put_header(buf);
 	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	nlh->nlmsg_seq = ++d->sequence;
@@ -103,10 +103,8 @@ static int sweep(struct xfrm *x)
 	struct xfrm_dump *d = &x->dump;
 	int r;
 
-	if (xfrm_index_sweep(&x->index[d->kind], &d->swept, DUMP_HEADS))
-		return 1;
 	if (d->kind == RECORD_POLICY)
-		return end(x, 0);
+		return xfrm_index_sweep(&x->policies, &d->swept, DUMP_HEADS) ? 1 : end(x, 0);
 	r = begin_kind(x, RECORD_POLICY);
 	return r < 0 ? end(x, r) : 1;
 }

@@ -64,21 +64,73 @@ static void put_algorithm(struct input *in, const struct xfrm_body *b, uint16_t 
 		mnl_attr_get_payload_len(b->attr[type]) - sizeof(alg->alg_name));
 }
 
-static uint64_t birth(const struct xfrm_body *b)
+static uint64_t birth(const struct xfrm_body *b, enum espalier_direction direction)
 {
-	const struct xfrm_usersa_info *sa = &b->sa;
 	struct input in = {.len = 0};
 	uint64_t v;
 
-	put_u32(&in, sa->family);
-	put_address(&in, sa->family, &sa->id.daddr);
-	put_address(&in, sa->family, &sa->saddr);
-	put_u32(&in, sa->id.spi);
+	put_u32(&in, b->sa.id.proto);
+	put_u32(&in, direction);
+	put_u32(&in, b->sa.id.spi);
 	put_algorithm(&in, b, XFRMA_ALG_AUTH_TRUNC);
 	put_algorithm(&in, b, XFRMA_ALG_CRYPT);
 	put_algorithm(&in, b, XFRMA_ALG_AEAD);
 	digest(&in, &v, sizeof(v));
 	return v;
+}
+
+static void put_selector(struct input *in, const struct xfrm_selector *sel)
+{
+	put_u32(in, sel->family);
+	put_address(in, sel->family, &sel->daddr);
+	put_address(in, sel->family, &sel->saddr);
+	put(in, &sel->dport, sizeof(sel->dport));
+	put(in, &sel->dport_mask, sizeof(sel->dport_mask));
+	put(in, &sel->sport, sizeof(sel->sport));
+	put(in, &sel->sport_mask, sizeof(sel->sport_mask));
+	put_u32(in, sel->prefixlen_d);
+	put_u32(in, sel->prefixlen_s);
+	put_u32(in, sel->proto);
+	put_u32(in, sel->user);
+}
+
+static void put_encap(struct input *in, const struct xfrm_body *b, uint16_t family)
+{
+	struct xfrm_encap_tmpl encap = {0};
+
+	if (b->attr[XFRMA_ENCAP])
+		memcpy(&encap, mnl_attr_get_payload(b->attr[XFRMA_ENCAP]), sizeof(encap));
+	put_u32(in, encap.encap_type);
+	put_u32(in, encap.encap_sport);
+	put_u32(in, encap.encap_dport);
+	put_address(in, family, &encap.encap_oa);
+}
+
+/* Not: keys, replay windows and directions, which kernels of different versions show differently,
+ * nor what has been used up of the limits. */
+static uint64_t form(const struct xfrm_body *b)
+{
+	static const uint16_t numbers[] = {XFRMA_SET_MARK, XFRMA_SET_MARK_MASK, XFRMA_IF_ID,
+		XFRMA_SA_EXTRA_FLAGS, XFRMA_TFCPAD, XFRMA_MTIMER_THRESH};
+	const struct xfrm_usersa_info *sa = &b->sa;
+	xfrm_address_t coaddr = {0};
+	struct input in = {.len = 0};
+	uint64_t v;
+
+	put_address(&in, sa->family, &sa->saddr);
+	put_u32(&in, sa->mode);
+	put_u32(&in, sa->flags);
+	put_u32(&in, sa->reqid);
+	put(&in, &sa->lft, sizeof(sa->lft));
+	put_selector(&in, &sa->sel);
+	put_encap(&in, b, sa->family);
+	if (b->attr[XFRMA_COADDR])
+		memcpy(&coaddr, mnl_attr_get_payload(b->attr[XFRMA_COADDR]), sizeof(coaddr));
+	put_address(&in, sa->family, &coaddr);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		put_u32(&in, xfrm_body_u32(b, numbers[i]));
+	digest(&in, &v, sizeof(v));
+	return v ? v : 1; /* 0: none */
 }
 
 /* Where a record leads. */
@@ -179,9 +231,14 @@ static int policy_ends(const struct xfrm_body *b, const struct address *addresse
 }
 
 void xfrm_facts_sa_key(const xfrm_address_t *daddr, __be32 spi, uint8_t proto, uint16_t family,
-	struct record_key *ret)
+	struct xfrm_mark mark, struct record_key *ret)
 {
-	*ret = (struct record_key){.kind = RECORD_SA, .proto = proto, .family = family, .spi = spi};
+	*ret = (struct record_key){.kind = RECORD_SA,
+		.proto = proto,
+		.family = family,
+		.spi = spi,
+		.mark = mark.v,
+		.mark_mask = mark.m};
 	memcpy(ret->addr, daddr, address_size(family));
 }
 
@@ -194,17 +251,7 @@ void xfrm_facts_policy_key(const struct xfrm_body *b, struct record_key *ret)
 	*ret = (struct record_key){
 		.kind = RECORD_POLICY, .proto = b->policy.dir, .family = sel->family};
 	put_u32(&in, b->policy.dir);
-	put_u32(&in, sel->family);
-	put_address(&in, sel->family, &sel->daddr);
-	put_address(&in, sel->family, &sel->saddr);
-	put(&in, &sel->dport, sizeof(sel->dport));
-	put(&in, &sel->dport_mask, sizeof(sel->dport_mask));
-	put(&in, &sel->sport, sizeof(sel->sport));
-	put(&in, &sel->sport_mask, sizeof(sel->sport_mask));
-	put_u32(&in, sel->prefixlen_d);
-	put_u32(&in, sel->prefixlen_s);
-	put_u32(&in, sel->proto);
-	put_u32(&in, sel->user);
+	put_selector(&in, sel);
 	put(&in, &mark, sizeof(mark));
 	put_u32(&in, xfrm_body_u32(b, XFRMA_IF_ID));
 	digest(&in, ret->addr, sizeof(ret->addr));
@@ -252,9 +299,10 @@ int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	ret_facts->direction = (uint8_t)e.direction;
 	ret_facts->pair = pair(b, &e);
 	if (b->kind == RECORD_SA) {
-		xfrm_facts_sa_key(
-			&b->sa.id.daddr, b->sa.id.spi, b->sa.id.proto, b->sa.family, ret_key);
-		ret_facts->birth = birth(b);
+		xfrm_facts_sa_key(&b->sa.id.daddr, b->sa.id.spi, b->sa.id.proto, b->sa.family,
+			xfrm_body_mark(b), ret_key);
+		ret_facts->birth = birth(b, e.direction);
+		ret_facts->form = form(b);
 		ret_facts->esn = b->sa.flags & XFRM_STATE_ESN;
 		return is_encap_known(b, e.direction) ? 0 : -EOPNOTSUPP;
 	}

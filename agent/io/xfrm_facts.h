@@ -17,8 +17,9 @@
 int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts);
 
+/* mark: all zero if there is none. */
 void xfrm_facts_sa_key(const xfrm_address_t *daddr, __be32 spi, uint8_t proto, uint16_t family,
-	struct record_key *ret);
+	struct xfrm_mark mark, struct record_key *ret);
 
 /* The direction, selector, mark and if_id: what the kernel tells policies apart by. */
 void xfrm_facts_policy_key(const struct xfrm_body *b, struct record_key *ret);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * xfrm_index.h - what the kernel finds a record by and its key does not say: all of a policy's, the
- * mark of a marked SA. A hash table.
+ * xfrm_index.h - what the kernel finds a policy by, which its key does not say. A hash table.
  *
  * Every place has the generation in which it was put last, so that a dump of the kernel can tell
  * in the end what is there no more, and nothing is missing from here meanwhile.
@@ -16,8 +15,8 @@
 struct xfrm_place {
 	struct record_key key;
 	struct xfrm_mark mark;
-	struct xfrm_selector selector; /* policy */
-	uint32_t if_id; /* policy */
+	struct xfrm_selector selector;
+	uint32_t if_id;
 	uint32_t generation; /* set by xfrm_index_put() */
 	struct xfrm_place *next;
 };

@@ -39,8 +39,8 @@ static int check(
 
 	if (r < 0)
 		return r;
-	if (memcmp(item->key, &own_key, sizeof(own_key)) != 0 || facts->birth != own.birth ||
-		facts->pair != own.pair || facts->direction != own.direction ||
+	if (memcmp(item->key, &own_key, sizeof(own_key)) != 0 ||
+		!record_is_birth(facts, own.birth, &own_key) || facts->form != own.form || facts->pair != own.pair || facts->direction != own.direction ||
 		facts->esn != own.esn ||
 		memcmp(&facts->remote, &own.remote, sizeof(own.remote)) != 0)
 		return -EBADMSG;
@@ -65,6 +65,18 @@ static void put_attrs(struct xfrm_request *request, const struct xfrm_body *b)
 		if (b->attr[type])
 			xfrm_socket_put(request, type, mnl_attr_get_payload(b->attr[type]),
 				mnl_attr_get_payload_len(b->attr[type]));
+}
+
+/* That of the one whose place it takes, which is of the same mode. */
+static bool put_replay_of(
+	struct xfrm_request *request, const struct xfrm_body *b, const struct xfrm_body *before)
+{
+	uint16_t type = b->attr[XFRMA_REPLAY_ESN_VAL] ? XFRMA_REPLAY_ESN_VAL : XFRMA_REPLAY_VAL;
+	const struct nlattr *a = before ? before->attr[type] : NULL;
+
+	if (a)
+		xfrm_socket_put(request, type, mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
+	return a;
 }
 
 /*
@@ -96,13 +108,15 @@ static int put_replay(struct xfrm_request *request, const struct xfrm_body *b, u
 	return 0;
 }
 
+/* before: the one in our kernel whose place an inbound one takes, or NULL. */
 static int make_sa(const struct xfrm *x, uint16_t type, const struct record_install *item,
-	struct xfrm_body b, struct xfrm_request *request)
+	struct xfrm_body b, const struct xfrm_body *before, struct xfrm_request *request)
 {
+	bool out = item->facts->direction == ESPALIER_OUT;
 	struct xfrm_lifetime_cur used = b.sa.curlft;
 	struct xfrm_usersa_info *sa;
 	uint64_t now = (uint64_t)time(NULL);
-	int r;
+	int r = 0;
 
 	sa = xfrm_socket_begin(request, type, 0, sizeof(*sa));
 	*sa = b.sa;
@@ -111,7 +125,8 @@ static int make_sa(const struct xfrm *x, uint16_t type, const struct record_inst
 	xfrm_socket_put(request, XFRMA_LTIME_VAL, &used, sizeof(used));
 	if (!x->knows_direction)
 		b.attr[XFRM_BODY_SA_DIR] = NULL;
-	r = put_replay(request, &b, item->facts->direction == ESPALIER_OUT ? item->oseq : 0);
+	if (out || !put_replay_of(request, &b, before))
+		r = put_replay(request, &b, out ? item->oseq : 0);
 	b.attr[XFRMA_REPLAY_ESN_VAL] = NULL;
 	put_attrs(request, &b);
 	return r;
@@ -132,89 +147,122 @@ static int make_policy(const struct xfrm_body *b, struct xfrm_request *request)
 static int make(const struct xfrm *x, const struct record_install *item, const struct xfrm_body *b,
 	struct xfrm_request *request)
 {
-	return b->kind == RECORD_SA ? make_sa(x, XFRM_MSG_NEWSA, item, *b, request)
+	return b->kind == RECORD_SA ? make_sa(x, XFRM_MSG_NEWSA, item, *b, NULL, request)
 				    : make_policy(b, request);
 }
 
-/* Makes a request by `type`, or the one that makes the record, and carries it out. */
-static int carry_out(
-	struct xfrm *x, uint16_t type, const struct record_install *item, const struct xfrm_body *b)
+/* Carries a request out, which is whole if r is 0. */
+static int carry_out(struct xfrm *x, struct xfrm_request *request, int r)
 {
-	struct xfrm_request request;
-	int r = type ? make_sa(x, type, item, *b, &request) : make(x, item, b, &request);
-
 	if (r == 0)
-		return xfrm_socket_transact(x, &request, NULL);
-	explicit_bzero(&request, sizeof(request));
+		return xfrm_socket_transact(x, request, NULL);
+	explicit_bzero(request, sizeof(*request));
 	return r;
 }
 
-/* What the kernel has under this key: its birth, and whether its body is the same but for its use.
- * A larval SA has no birth. */
-static int read_present(
-	struct xfrm *x, const struct record_install *item, uint64_t *ret_birth, bool *ret_same)
-{
-	const size_t use = offsetof(struct xfrm_usersa_info, curlft),
-		     behind = use + sizeof(struct xfrm_lifetime_cur);
-	_Alignas(8) uint8_t buf[RECORD_BODY_MAX];
-	const uint8_t *body = item->body;
-	struct record_facts facts;
-	struct record_key key;
-	struct xfrm_body b;
-	int r = xfrm_read(x, item->key, buf, sizeof(buf));
+/* What the kernel has under a key. To be wiped after use. */
+struct present {
+	struct xfrm_answer answer;
+	struct xfrm_body body;
+	struct record_facts facts; /* all zero: a larval SA, or one that does not travel */
+};
 
-	*ret_birth = 0;
-	*ret_same = r > 0 && (size_t)r == item->body_len && memcmp(buf, body, use) == 0 &&
-		    memcmp(buf + behind, body + behind, (size_t)r - behind) == 0;
-	if (r == -EOPNOTSUPP)
-		return 0;
-	if (r > 0)
-		r = xfrm_body_parse(RECORD_SA, buf, (size_t)r, XFRM_BODY_MEMBER, &b);
+static int read_present(struct xfrm *x, const struct record_key *key, struct present *ret)
+{
+	const struct nlmsghdr *nlh = (const struct nlmsghdr *)ret->answer.data;
+	struct record_key own;
+	int r = xfrm_socket_get(x, key, &ret->answer);
+
+	memset(&ret->facts, 0, sizeof(ret->facts));
+	if (r < 0)
+		return r;
+	r = xfrm_body_parse(RECORD_SA, mnl_nlmsg_get_payload(nlh), mnl_nlmsg_get_payload_len(nlh),
+		XFRM_BODY_KERNEL, &ret->body);
 	if (r == 0)
-		r = xfrm_facts_make(&b, x->addresses, x->n_addresses, &key, &facts);
-	if (r == 0)
-		*ret_birth = facts.birth;
-	explicit_bzero(buf, sizeof(buf));
-	return r;
+		r = xfrm_facts_make(&ret->body, x->addresses, x->n_addresses, &own, &ret->facts);
+	return r == -EOPNOTSUPP ? 0 : r;
 }
 
 /*
  * XFRM_MSG_UPDSA of a living SA: limits, ports of the encapsulation, marks that it sets. The kernel
- * leaves its counters alone.
+ * leaves its counters alone, and of what else differs it says nothing. -EXDEV: it is not what it
+ * should be.
  */
-static int keep(
-	struct xfrm *x, const struct record_install *item, const struct xfrm_body *b, bool same)
+static int update(struct xfrm *x, const struct record_install *item, const struct xfrm_body *b,
+	struct present *present)
 {
-	int r = same ? 0 : carry_out(x, XFRM_MSG_UPDSA, item, b);
+	struct xfrm_request request;
+	int r;
 
-	if (r < 0 || item->facts->direction != ESPALIER_OUT)
+	if (present->facts.form == item->facts->form)
+		return 0;
+	r = carry_out(x, &request, make_sa(x, XFRM_MSG_UPDSA, item, *b, NULL, &request));
+	if (r == 0)
+		r = read_present(x, item->key, present);
+	return r == 0 && present->facts.form == item->facts->form ? 0 : -EXDEV;
+}
+
+/* Takes its place: outbound, from `oseq` on at least; inbound, with its window. */
+static int replace(struct xfrm *x, const struct record_install *item, const struct xfrm_body *b,
+	const struct present *present)
+{
+	struct record_install above = *item;
+	struct xfrm_request request;
+	uint64_t oseq = 0, seq;
+	int r;
+
+	if (record_is_birth(item->facts, present->facts.birth, item->key))
+		xfrm_body_counters(&present->body, &oseq, &seq);
+	above.oseq = oseq > item->oseq ? oseq : item->oseq;
+	r = xfrm_remove(x, item->key);
+	if (r < 0)
 		return r;
-	return xfrm_move(x, item->key, item->oseq);
+	return carry_out(x, &request,
+		make_sa(x, XFRM_MSG_NEWSA, &above, *b, oseq || seq ? &present->body : NULL,
+			&request));
 }
 
 /* An SA where there is one under its key. */
 static int install_over(
 	struct xfrm *x, const struct record_install *item, const struct xfrm_body *b)
 {
-	struct xfrm_place place = xfrm_socket_place(item->key, b);
-	uint64_t birth;
-	bool same;
-	int r = read_present(x, item, &birth, &same);
+	struct present present;
+	int r = read_present(x, item->key, &present);
+	bool same = r == 0 && record_is_birth(item->facts, present.facts.birth, item->key);
 
-	if (r < 0)
-		return r;
-	if (birth == item->facts->birth)
-		return keep(x, item, b, same);
-	r = xfrm_remove(x, item->key);
+	if (same)
+		r = update(x, item, b, &present);
+	if (r == -EXDEV || (r == 0 && !same))
+		r = replace(x, item, b, &present);
+	else if (r == 0 && item->facts->direction == ESPALIER_OUT)
+		r = xfrm_move(x, item->key, item->oseq);
+	explicit_bzero(&present, sizeof(present));
+	return r;
+}
+
+/* -ENOENT: another one, or none, is under its key. */
+static int update_alone(struct xfrm *x, const struct record_install *item)
+{
+	struct present present;
+	struct parsed parsed;
+	int r = parse(x, item, &parsed);
+
 	if (r == 0)
-		r = xfrm_socket_remember(x, &place);
-	return r < 0 ? r : carry_out(x, 0, item, b);
+		r = read_present(x, item->key, &present);
+	if (r == 0)
+		r = record_is_birth(item->facts, present.facts.birth, item->key)
+			    ? update(x, item, &parsed.body, &present)
+			    : -ENOENT;
+	explicit_bzero(&present, sizeof(present));
+	explicit_bzero(&parsed, sizeof(parsed));
+	return r;
 }
 
 /* What a batch alone did not do. */
 static int install_alone(struct xfrm *x, const struct record_install *item, int result)
 {
-	bool known = xfrm_index_find(&x->index[item->key->kind], item->key);
+	bool known = xfrm_index_find(&x->policies, item->key);
+	struct xfrm_request request;
 	struct xfrm_place place;
 	struct parsed parsed;
 	int r = parse(x, item, &parsed);
@@ -223,12 +271,14 @@ static int install_alone(struct xfrm *x, const struct record_install *item, int 
 		place = xfrm_socket_place(item->key, &parsed.body);
 		r = xfrm_socket_remember(x, &place);
 	}
-	if (r == 0)
-		r = result == NO_ANSWER ? carry_out(x, 0, item, &parsed.body) : result;
+	if (r == 0 && result == NO_ANSWER)
+		r = carry_out(x, &request, make(x, item, &parsed.body, &request));
+	else if (r == 0)
+		r = result;
 	if (r == -EEXIST && item->key->kind == RECORD_SA)
 		r = install_over(x, item, &parsed.body);
 	if (r < 0 && !known)
-		(void)xfrm_index_drop(&x->index[item->key->kind], item->key);
+		(void)xfrm_index_drop(&x->policies, item->key);
 	explicit_bzero(&parsed, sizeof(parsed));
 	return r;
 }
@@ -308,6 +358,10 @@ void xfrm_install(struct xfrm *x, struct record_install *list, unsigned int n)
 	batch.n = 0;
 	batch.len = 0;
 	for (unsigned int i = 0; i < n; i++) {
+		if (list[i].update) {
+			list[i].result = update_alone(x, &list[i]);
+			continue;
+		}
 		list[i].result = parse(x, &list[i], &parsed);
 		if (list[i].result == 0)
 			list[i].result = make(x, &list[i], &parsed.body, &request);

@@ -75,24 +75,24 @@ int xfrm_socket_transact(struct xfrm *x, struct xfrm_request *request, struct xf
 	return r;
 }
 
-/* What the key says of an SA, and its mark: the kernel finds an SA with a mark only by it. */
-static void name_sa(const struct xfrm *x, struct xfrm_request *request, struct xfrm_usersa_id *id,
-	const struct record_key *key)
+/* The kernel finds an SA with a mark only by it. */
+static void name_sa(
+	struct xfrm_request *request, struct xfrm_usersa_id *id, const struct record_key *key)
 {
-	const struct xfrm_place *place = xfrm_index_find(&x->index[RECORD_SA], key);
+	const struct xfrm_mark mark = {.v = key->mark, .m = key->mark_mask};
 
 	memcpy(&id->daddr, key->addr, sizeof(id->daddr));
 	id->spi = key->spi;
 	id->family = key->family;
 	id->proto = key->proto;
-	if (place)
-		xfrm_socket_put(request, XFRMA_MARK, &place->mark, sizeof(place->mark));
+	if ((mark.v | mark.m) != 0)
+		xfrm_socket_put(request, XFRMA_MARK, &mark, sizeof(mark));
 }
 
 static int name_policy(const struct xfrm *x, struct xfrm_request *request, uint16_t type,
 	const struct record_key *key)
 {
-	const struct xfrm_place *place = xfrm_index_find(&x->index[RECORD_POLICY], key);
+	const struct xfrm_place *place = xfrm_index_find(&x->policies, key);
 	struct xfrm_userpolicy_id *id;
 
 	if (!place)
@@ -115,7 +115,7 @@ static int name(const struct xfrm *x, struct xfrm_request *request, uint16_t sa_
 	if (key->kind == RECORD_POLICY)
 		return name_policy(x, request, policy_type, key);
 	id = xfrm_socket_begin(request, sa_type, 0, sizeof(*id));
-	name_sa(x, request, id, key);
+	name_sa(request, id, key);
 	return 0;
 }
 
@@ -137,7 +137,7 @@ static int get_aevent(struct xfrm *x, const struct record_key *key, struct xfrm_
 	int r;
 
 	ae = xfrm_socket_begin(&request, XFRM_MSG_GETAE, 0, sizeof(*ae));
-	name_sa(x, &request, &ae->sa_id, key);
+	name_sa(&request, &ae->sa_id, key);
 	r = xfrm_socket_transact(x, &request, answer);
 	if (r < 0)
 		return r;
@@ -221,7 +221,7 @@ int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq)
 	if (now_oseq >= oseq)
 		return 0;
 	ae = xfrm_socket_begin(&request, XFRM_MSG_NEWAE, NLM_F_REPLACE, sizeof(*ae));
-	name_sa(x, &request, &ae->sa_id, key);
+	name_sa(&request, &ae->sa_id, key);
 	r = put_oseq(&request, &now, oseq);
 	if (r == 0)
 		r = xfrm_socket_transact(x, &request, NULL);
@@ -242,7 +242,7 @@ int xfrm_expire(struct xfrm *x, const struct record_key *key)
 	struct xfrm_request request;
 
 	e = xfrm_socket_begin(&request, XFRM_MSG_EXPIRE, 0, sizeof(*e));
-	name_sa(x, &request, &id, key);
+	name_sa(&request, &id, key);
 	e->state.id.daddr = id.daddr;
 	e->state.id.spi = id.spi;
 	e->state.id.proto = id.proto;
@@ -274,8 +274,8 @@ int xfrm_remove(struct xfrm *x, const struct record_key *key)
 
 	if (r == 0)
 		r = xfrm_socket_transact(x, &request, NULL);
-	if (r == 0 || r == -ENOENT)
-		(void)xfrm_index_drop(&x->index[key->kind], key);
+	if (key->kind == RECORD_POLICY && (r == 0 || r == -ENOENT))
+		(void)xfrm_index_drop(&x->policies, key);
 	return r;
 }
 
@@ -292,13 +292,7 @@ struct xfrm_place xfrm_socket_place(const struct record_key *key, const struct x
 
 int xfrm_socket_remember(struct xfrm *x, const struct xfrm_place *place)
 {
-	struct xfrm_index *index = &x->index[place->key.kind];
-
-	if (place->key.kind == RECORD_SA && place->mark.v == 0) {
-		(void)xfrm_index_drop(index, &place->key);
-		return 0;
-	}
-	return xfrm_index_put(index, place);
+	return place->key.kind == RECORD_SA ? 0 : xfrm_index_put(&x->policies, place);
 }
 
 int xfrm_socket_probe_direction(struct xfrm *x)

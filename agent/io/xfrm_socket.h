@@ -38,8 +38,7 @@ struct xfrm {
 	void *ctx;
 	struct address addresses[ESPALIER_ADDRESSES];
 	unsigned int n_addresses;
-	struct xfrm_index
-		index[RECORD_POLICY + 1]; /* by kind: every policy, every SA with a mark */
+	struct xfrm_index policies; /* all that there are */
 	struct xfrm_dump dump;
 };
 
@@ -89,7 +88,7 @@ int xfrm_socket_get(struct xfrm *x, const struct record_key *key, struct xfrm_an
 /* xfrm_request.c: what finds the record in the kernel again. */
 struct xfrm_place xfrm_socket_place(const struct record_key *key, const struct xfrm_body *b);
 
-/* xfrm_request.c: remembers it, if the key does not say it. 0 or -ENOMEM. */
+/* xfrm_request.c: remembers it of a policy; an SA's key says it. 0 or -ENOMEM. */
 int xfrm_socket_remember(struct xfrm *x, const struct xfrm_place *place);
 
 /* xfrm_request.c: whether the kernel has XFRMA_SA_DIR: 1 or 0, or -errno. */

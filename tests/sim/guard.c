@@ -13,10 +13,19 @@ enum verdict { OUT, NOT_OWNER, NO_BLOCK };
 static const struct espalier_sa *guard_entry(
 	const struct world *w, const struct machine *machine, unsigned int child)
 {
-	for (unsigned int i = 0; i < w->n_children; i++)
-		if (machine->sas[i].guarded &&
-			same_key(&w->children[i].key, &w->children[child].key))
-			return &machine->sas[i].guard;
+	const struct record_key key =
+		machine_key(&w->children[child], machine->sas[child].place);
+
+	for (unsigned int i = 0; i < w->n_children; i++) {
+		const struct kernel_sa *sa = &machine->sas[i];
+		struct record_key at = machine_key(&w->children[i], sa->guard_place);
+
+		if (sa->guarded && same_key(&at, &key))
+			return &sa->guard;
+		at = machine_key(&w->children[i], sa->left_place);
+		if (sa->left && same_key(&at, &key))
+			return &sa->left_guard;
+	}
 	return NULL;
 }
 

@@ -124,9 +124,15 @@ void load_ike(struct world *w)
 
 	if (world_chance(w, 8) && w->n_children / 2 < POLICIES)
 		load_make_pair(w, w->n_children / 2 + 1, id, id);
-	if (!w->n_children || !world_chance(w, 3))
+	if (!w->n_children || !world_chance(w, 4))
 		return;
 	out = 1 + 2 * (unsigned int)world_random(w, w->n_children / 2);
+	if (world_chance(w, 300) && may_end(w, id, out)) {
+		world_say(w, "the peer of SAs %u and %u goes elsewhere", out - 1, out);
+		machine_move(w, id, out - 1);
+		machine_move(w, id, out);
+		return;
+	}
 	if (may_end(w, id, out) && load_make_pair(w, w->children[out].facts.pair, id, id))
 		end_pair(w, out, id);
 }

@@ -22,13 +22,16 @@ static struct member_record kernel_record(
 {
 	const struct child *c = &w->children[child];
 
-	return (struct member_record){
-		.key = c->key,
+	struct member_record record = {
+		.key = machine_key(c, w->machines[id].sas[child].place),
 		.facts = c->facts,
 		.oseq = w->machines[id].sas[child].oseq,
 		.body = body,
 		.body_len = machine_body(c, child, body),
 	};
+
+	record.facts.form = w->machines[id].sas[child].form;
+	return record;
 }
 
 static void tell_policy(struct world *w, unsigned int id, unsigned int policy)
@@ -111,8 +114,14 @@ void machine_start_agent(struct world *w, unsigned int id)
 			member_restore(machine->agent, &machine->journal[i].key,
 				machine->journal[i].birth, machine->journal[i].block);
 	for (unsigned int i = 0; i < w->n_children; i++) {
-		if (machine->sas[i].guarded)
-			member_guarded(machine->agent, &w->children[i].key, &machine->sas[i].guard);
+		const struct kernel_sa sa = machine->sas[i];
+		struct record_key key = machine_key(&w->children[i], sa.left_place);
+
+		if (sa.left)
+			member_guarded(machine->agent, &key, &sa.left_guard);
+		key = machine_key(&w->children[i], sa.guard_place);
+		if (sa.guarded)
+			member_guarded(machine->agent, &key, &sa.guard);
 	}
 	for (unsigned int i = 0; i < w->n_children; i++) {
 		struct member_record record;
@@ -199,7 +208,12 @@ static void tell(struct world *w, unsigned int id, unsigned int child, bool adde
 	if (machine->n_events && machine->events[machine->n_events - 1].due_us > due_us)
 		due_us = machine->events[machine->n_events - 1].due_us;
 	machine->events[machine->n_events++] =
-		(struct kernel_event){.due_us = due_us, .child = child, .added = added};
+		(struct kernel_event){.due_us = due_us,
+			.oseq = machine->sas[child].oseq,
+			.form = machine->sas[child].form,
+			.child = child,
+			.place = machine->sas[child].place,
+			.added = added};
 }
 
 static void run_event(struct world *w, unsigned int id, const struct kernel_event *event)
@@ -210,8 +224,11 @@ static void run_event(struct world *w, unsigned int id, const struct kernel_even
 	uint8_t body[RECORD_BODY_MAX];
 	struct member_record record = kernel_record(w, id, event->child, body);
 
+	record.key = machine_key(child, event->place);
+	record.facts.form = event->form;
+	record.oseq = event->oseq; /* as it was when the event was made */
 	if (!event->added) {
-		const struct record *r = table_find(member_table(agent), &child->key);
+		const struct record *r = table_find(member_table(agent), &record.key);
 
 		/* From here on it is a promise. Who does not own it any more (it slept, say) does
 		 * not speak for it, unless it created it. */
@@ -221,10 +238,9 @@ static void run_event(struct world *w, unsigned int id, const struct kernel_even
 			child->ended_by = (uint8_t)id;
 			child->ended_boots = w->machines[id].boots;
 		}
-		member_removed(agent, &child->key);
+		member_removed(agent, &record.key);
 		return;
 	}
-	record.oseq = 0; /* as it was when the event was made */
 	member_added(agent, &record);
 	if (child->made_again == id + 1)
 		child->made_again = 0;
@@ -247,12 +263,15 @@ void machine_add(struct world *w, unsigned int id, unsigned int child)
 {
 	const struct child *c = &w->children[child];
 	struct machine *machine = &w->machines[id];
-	int over = machine_child(w, machine, &c->key);
+	struct record_key key = machine_key(c, (uint8_t)(c->moves % 2));
+	int over = machine_child(w, machine, &key);
 
 	/* IKE finds an SA with this SPI that nobody told it is over: a copy. */
 	if (over >= 0)
 		machine_end(w, id, (unsigned int)over);
 	machine->sas[child].present = true;
+	machine->sas[child].place = key.addr[1];
+	machine->sas[child].form = c->moves + 1;
 	machine->sas[child].oseq = 0;
 	machine->sas[child].rekey_asked = false;
 	if (c->facts.direction == ESPALIER_OUT)
@@ -268,6 +287,29 @@ void machine_end(struct world *w, unsigned int id, unsigned int child)
 		return;
 	machine->sas[child].present = false;
 	tell(w, id, child, false);
+}
+
+void machine_move(struct world *w, unsigned int id, unsigned int child)
+{
+	struct machine *machine = &w->machines[id];
+	struct child *c = &w->children[child];
+	struct record_key key;
+	int over;
+
+	if (!machine->sas[child].present)
+		return;
+	c->moves++;
+	/* That costs all a block. */
+	for (unsigned int other = 0; other < MACHINES; other++)
+		w->machines[other].refused_block[child] = 0;
+	key = machine_key(c, (uint8_t)(c->moves % 2));
+	over = machine_child(w, machine, &key);
+	if (over >= 0 && over != (int)child)
+		machine_end(w, id, (unsigned int)over);
+	tell(w, id, child, false);
+	machine->sas[child].place = key.addr[1];
+	machine->sas[child].form = c->moves + 1;
+	tell(w, id, child, true);
 }
 
 /* As agent/events_kernel.c: what the guard has not counted, since it was not there, has been
@@ -307,12 +349,13 @@ static void audit(struct world *w, unsigned int id)
 			member_missing(machine->agent, &r->key);
 	}
 	for (unsigned int i = 0; i < w->n_children; i++) {
-		const struct record *r = table_find(t, &w->children[i].key);
+		struct record_key key = machine_key(&w->children[i], machine->sas[i].place);
+		const struct record *r = table_find(t, &key);
 		struct member_record record;
 
 		if (!machine->sas[i].present)
 			continue;
-		if (r && r->installed) {
+		if (r && r->installed && r->form_done == machine->sas[i].form) {
 			read_counter(w, id, i, r);
 			continue;
 		}

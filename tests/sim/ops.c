@@ -7,10 +7,29 @@
 
 #include "world.h"
 
+/* The peer of an inbound SA may be anywhere: that is not part of its key. */
+struct record_key machine_key(const struct child *child, uint8_t place)
+{
+	struct record_key key = child->key;
+
+	key.addr[1] = child->facts.direction == ESPALIER_OUT ? place : 0;
+	return key;
+}
+
+static bool is_key(const struct child *child, uint8_t place, const struct record_key *key)
+{
+	struct record_key own;
+
+	if (child->key.spi != key->spi)
+		return false;
+	own = machine_key(child, place);
+	return same_key(&own, key);
+}
+
 static int child_by_key(const struct world *w, const struct record_key *key, uint64_t birth)
 {
 	for (unsigned int i = 0; i < w->n_children; i++)
-		if (same_key(&w->children[i].key, key) &&
+		if (is_key(&w->children[i], key->addr[1], key) &&
 			(w->children[i].facts.birth == birth || birth == 0))
 			return (int)i;
 	return -1;
@@ -21,7 +40,8 @@ int machine_child(
 	const struct world *w, const struct machine *machine, const struct record_key *key)
 {
 	for (unsigned int i = 0; i < w->n_children; i++)
-		if (machine->sas[i].present && same_key(&w->children[i].key, key))
+		if (machine->sas[i].present &&
+			is_key(&w->children[i], machine->sas[i].place, key))
 			return (int)i;
 	return -1;
 }
@@ -71,6 +91,18 @@ static void op_send(void *ctx, uint8_t to, const void *datagram, size_t len)
 	network_send(c->world, c->id, to, datagram, len);
 }
 
+/* Every other form is one that cannot be changed in a living SA. */
+static int update(struct world *w, struct machine *machine, unsigned int index,
+	const struct record_install *r)
+{
+	if (machine_child(w, machine, r->key) != (int)index)
+		return -ENOENT;
+	if (r->facts->form % 2)
+		return -EXDEV;
+	machine->sas[index].form = r->facts->form;
+	return 0;
+}
+
 static int install(struct world *w, unsigned int id, const struct record_install *r)
 {
 	struct machine *machine = &w->machines[id];
@@ -94,6 +126,8 @@ static int install(struct world *w, unsigned int id, const struct record_install
 	/* As the adapter: the sender's kernel had another SA of this key already. */
 	if (w->children[index].facts.birth != r->facts->birth)
 		return -EBADMSG;
+	if (r->update)
+		return update(w, machine, index, r);
 	if (w->now_us < machine->refuses_until_us && machine->refuses >> index & 1) {
 		if (w->children[index].facts.direction == ESPALIER_OUT)
 			judge_refused(w, id, index, r->oseq >> w->block_bits);
@@ -102,11 +136,16 @@ static int install(struct world *w, unsigned int id, const struct record_install
 	if (world_chance(w, 5))
 		return -ENOMEM;
 	for (unsigned int i = 0; i < w->n_children; i++)
-		if (i != index && same_key(&w->children[i].key, key))
+		if (i != index && is_key(&w->children[i], machine->sas[i].place, key))
 			machine->sas[i].present = false;
-	if (machine->sas[index].present)
+	if (machine->sas[index].present &&
+		(machine_child(w, machine, key) < 0 ||
+			machine->sas[index].form == r->facts->form ||
+			machine->sas[index].oseq > r->oseq))
 		world_fail(w, "member %u installs SA %u twice", id, index);
 	machine->sas[index].present = true;
+	machine->sas[index].place = key->addr[1];
+	machine->sas[index].form = r->facts->form;
 	machine->sas[index].oseq = r->oseq;
 	machine->sas[index].rekey_asked = false;
 	machine->refused_block[index] = 0;
@@ -198,16 +237,26 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 	if (dying(machine))
 		return;
 	/* One entry a key, as in the map. */
-	for (unsigned int i = 0; i < c->world->n_children; i++)
-		if (same_key(&c->world->children[i].key, key))
+	for (unsigned int i = 0; i < c->world->n_children; i++) {
+		if (is_key(&c->world->children[i], machine->sas[i].guard_place, key))
 			machine->sas[i].guarded = false;
+		if (is_key(&c->world->children[i], machine->sas[i].left_place, key))
+			machine->sas[i].left = false;
+	}
 	if (sa) {
 		int child = child_by_key(c->world, key, sa->birth);
+		struct kernel_sa *k = &machine->sas[child < 0 ? 0 : child];
 
 		if (child < 0)
 			return;
-		machine->sas[child].guarded = true;
-		machine->sas[child].guard = *sa;
+		if (k->guarded) {
+			k->left = true;
+			k->left_place = k->guard_place;
+			k->left_guard = k->guard;
+		}
+		k->guarded = true;
+		k->guard_place = key->addr[1];
+		k->guard = *sa;
 	}
 }
 
@@ -290,7 +339,7 @@ static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
 	if (dying(machine))
 		return;
 	for (uint32_t i = 0; i < machine->journaled + machine->queued; i++)
-		if (machine->journal[i].birth == birth && same_key(&machine->journal[i].key, key))
+		if (machine->journal[i].birth == birth)
 			machine->journal[i].birth = 0; /* compacted away */
 }
 
@@ -309,8 +358,9 @@ static bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
 	if (machine->anew)
 		return false;
 	for (unsigned int i = 0; i < SAS; i++)
-		machine->sas[i].guard.open[0] = machine->sas[i].guard.open[1] =
-			(struct espalier_window){.first = 1, .last = 0};
+		for (unsigned int j = 0; j < 2; j++)
+			machine->sas[i].guard.open[j] = machine->sas[i].left_guard.open[j] =
+				(struct espalier_window){.first = 1, .last = 0};
 	machine->anew = machine->begins_anew = true;
 	return true;
 }

@@ -95,6 +95,10 @@ static void check_agreement(struct world *w)
 
 		for (unsigned int id = 0; id < w->members; id++)
 			holders += w->machines[id].sas[i].present;
+		for (unsigned int id = 1; holders == w->members && id < w->members; id++)
+			if (w->machines[id].sas[i].place != w->machines[0].sas[i].place ||
+				w->machines[id].sas[i].form != w->machines[0].sas[i].form)
+				world_fail(w, "I6: SA %u differs on members 0 and %u", i, id);
 		if (holders != 0 && holders != w->members && !judge_is_spent(w, i))
 			world_fail(w, "I6: SA %u is on %u of %u members", i, holders, w->members);
 		/* Unless the one who knew died before it could tell. */
@@ -163,6 +167,7 @@ static uint64_t content(const struct member *m)
 			continue;
 		h = hash_add(table_name(r), r->facts.birth);
 		h = hash_add(h, r->version << 8 | r->author);
+		h = hash_add(h, (uint64_t)r->moves << 32 ^ r->form_done);
 		sum += hash_add(h, (uint64_t)r->pinned << 24 | r->bucket << 8 | r->creator);
 	}
 	return sum;

@@ -38,7 +38,8 @@ struct numbers {
  */
 struct child {
 	bool used, ended;
-	struct record_key key;
+	struct record_key key; /* at place 0 of its peer */
+	uint32_t moves; /* of its peer */
 	struct record_facts facts;
 	uint8_t creator;
 	uint8_t second_creator; /* the same script was run on two members; or ESPALIER_NOBODY */
@@ -59,9 +60,16 @@ struct child {
 /* An SA in a member's kernel, and what its guard's pinned map says of it. */
 struct kernel_sa {
 	bool present;
+	uint8_t place; /* of the peer: part of the key */
+	uint64_t form;
 	uint64_t oseq;
 	bool guarded;
+	uint8_t guard_place;
 	struct espalier_sa guard;
+	/* The entry for the place before, until it is taken out. */
+	bool left;
+	uint8_t left_place;
+	struct espalier_sa left_guard;
 	uint64_t counter; /* highest number let out */
 	bool rekey_asked; /* by XFRM_MSG_EXPIRE */
 };
@@ -79,8 +87,9 @@ struct journal_entry {
 
 /* What the kernel tells the agent, a little later: XFRM events wait in the socket. */
 struct kernel_event {
-	uint64_t due_us;
+	uint64_t due_us, oseq, form;
 	unsigned int child;
+	uint8_t place;
 	bool added; /* else removed */
 };
 
@@ -243,6 +252,8 @@ struct machine_context {
 extern const struct member_ops machine_ops;
 /* What the kernel tells of an SA; returns its length. */
 size_t machine_body(const struct child *child, unsigned int index, uint8_t *body);
+/* The key of an SA whose peer is there. */
+struct record_key machine_key(const struct child *child, uint8_t place);
 /* The one of this key that is in the kernel, or -1. */
 int machine_child(
 	const struct world *w, const struct machine *machine, const struct record_key *key);
@@ -264,6 +275,8 @@ void machine_add(struct world *w, unsigned int id, unsigned int child);
 /* Whether two members may both hold themselves for the owner of a flow. */
 bool machines_split(const struct world *w);
 void machine_end(struct world *w, unsigned int id, unsigned int child);
+/* IKE on this member follows the peer: deletes the SA, and makes it with the same keys. */
+void machine_move(struct world *w, unsigned int id, unsigned int child);
 /* ESP for this SA is here, and the kernel has none. */
 void machine_miss(struct world *w, unsigned int id, unsigned int child);
 /* Its link, as the agent tells the core. */

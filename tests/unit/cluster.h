@@ -24,13 +24,14 @@ static inline void tell_kernel(struct gateway *g, unsigned int sa)
 {
 	uint8_t body[RECORD_BODY_MAX];
 	struct member_record record = {
-		.key = sa_key(sa),
+		.key = sa_key_at(sa, g->sas[sa].place),
 		.facts = sa_facts(sa, g->sas[sa].birth),
 		.oseq = g->sas[sa].oseq,
 		.body = body,
 		.body_len = body_len,
 	};
 
+	record.facts.form = g->sas[sa].form;
 	make_body(g->sas[sa].birth, body);
 	member_added(g->m, &record);
 }
@@ -46,10 +47,13 @@ static inline void start_sas(struct gateway *g)
 	}
 	for (unsigned int sa = 0; sa < n_sas; sa++) {
 		struct espalier_sa guard = g->sas[sa].guard;
-		struct record_key key = sa_key(sa);
 
-		if (g->sas[sa].guarded)
-			member_guarded(g->m, &key, &guard);
+		for (uint8_t place = 0; place < 8; place++) {
+			struct record_key key = sa_key_at(sa, place);
+
+			if (g->sas[sa].guarded_at >> place & 1)
+				member_guarded(g->m, &key, &guard);
+		}
 	}
 	for (unsigned int sa = 0; sa < n_sas; sa++)
 		if (g->sas[sa].present)
@@ -105,6 +109,7 @@ static inline void power_off(unsigned int id)
 	g->live = 0;
 	for (unsigned int sa = 0; sa < n_sas; sa++) {
 		g->sas[sa].present = g->sas[sa].guarded = false;
+		g->sas[sa].guarded_at = 0;
 		g->sas[sa].pin = 0;
 	}
 	memset(g->policies, 0, sizeof(g->policies));
@@ -165,6 +170,7 @@ static inline void create(unsigned int id, unsigned int sa, uint64_t birth)
 	gateways[id].sas[sa].present = true;
 	gateways[id].sas[sa].birth = birth;
 	gateways[id].sas[sa].oseq = 0;
+	gateways[id].sas[sa].place = 0;
 	gateways[id].sas[sa].journaled = 0; /* speaks of this SA from now on */
 	tell_kernel(&gateways[id], sa);
 }

@@ -30,7 +30,9 @@
 struct sa {
 	bool present;
 	bool guarded;
-	uint64_t birth, oseq;
+	uint8_t place; /* where its peer is: part of its key */
+	uint8_t guarded_at; /* places that the guard knows it at, a bit each */
+	uint64_t birth, oseq, form;
 	struct espalier_sa guard;
 	uint64_t journaled; /* one above the highest block that is durable */
 	uint8_t pin; /* as the datapath has it; 0: none */
@@ -129,6 +131,23 @@ static inline struct sa *sa_of(struct gateway *g, const struct record_key *key)
 	return &g->sas[sa];
 }
 
+/* Its peer is at another place. */
+static inline struct record_key sa_key_at(unsigned int sa, uint8_t place)
+{
+	struct record_key key = sa_key(sa);
+
+	key.addr[1] = place;
+	return key;
+}
+
+static inline bool is_at(const struct sa *sa, const struct record_key *key)
+{
+	return sa->present && sa->place == key->addr[1];
+}
+
+/* Of a form with this bit, what it is otherwise cannot be changed in a living SA. */
+#define RIGID 0x100U
+
 static inline void make_body(uint64_t birth, uint8_t *body)
 {
 	memcpy(body, &birth, sizeof(birth));
@@ -198,6 +217,7 @@ static inline void check_durable(const struct sa *sa, uint64_t oseq)
 static inline int install(struct gateway *g, const struct record_install *r)
 {
 	uint8_t body[RECORD_BODY_MAX];
+	uint64_t birth;
 	struct sa *sa;
 
 	note(g, 'i');
@@ -211,14 +231,28 @@ static inline int install(struct gateway *g, const struct record_install *r)
 		return 0;
 	}
 	sa = sa_of(g, r->key);
-	make_body(r->facts->birth, body);
+	memcpy(&birth, r->body, sizeof(birth));
+	assert_true(record_is_birth(r->facts, birth, r->key));
+	make_body(birth, body);
 	assert_int_equal(r->body_len, body_len);
 	assert_memory_equal(r->body, body, body_len);
-	assert_false(sa->present);
+	if (r->update && (!is_at(sa, r->key) || sa->birth != birth))
+		return -ENOENT;
+	if (r->update && r->facts->form & RIGID)
+		return -EXDEV;
+	if (r->update) {
+		sa->form = r->facts->form;
+		return 0;
+	}
+	/* It takes the place of one in another form only. */
+	assert_true(!sa->present ||
+		    (is_at(sa, r->key) && sa->form != r->facts->form && sa->oseq <= r->oseq));
 	if (sa->guard.open[0].first <= sa->guard.open[0].last)
 		check_durable(sa, r->oseq);
 	sa->present = true;
-	sa->birth = r->facts->birth;
+	sa->birth = birth;
+	sa->form = r->facts->form;
+	sa->place = r->key->addr[1];
 	sa->oseq = r->oseq;
 	return 0;
 }
@@ -237,7 +271,7 @@ static inline void op_remove(void *ctx, const struct record_key *key)
 	g->removed++;
 	if (key->kind == RECORD_POLICY)
 		g->policies[key->addr[0]] = false;
-	else
+	else if (is_at(sa_of(g, key), key))
 		sa_of(g, key)->present = false;
 }
 
@@ -253,7 +287,7 @@ static inline int op_move(void *ctx, const struct record_key *key, uint64_t oseq
 		g->stick--;
 		return g->stuck;
 	}
-	if (!sa->present)
+	if (!is_at(sa, key))
 		return -ENOENT;
 	assert_true(oseq > sa->oseq);
 	sa->oseq = oseq;
@@ -267,7 +301,7 @@ static inline int op_read(void *ctx, const struct record_key *key, void *body, s
 
 	g->reads++;
 	assert_true(size >= RECORD_BODY_MAX);
-	if (!sa->present)
+	if (!is_at(sa, key))
 		return -ENOENT;
 	make_body(sa->birth, body);
 	return (int)body_len;
@@ -295,6 +329,10 @@ static inline void op_guard(
 	struct sa *sa = sa_of(ctx, key);
 
 	note(ctx, 'g');
+	sa->guarded_at &= (uint8_t) ~(1 << key->addr[1]);
+	if (!guard && sa->guarded_at)
+		return; /* at another place */
+	sa->guarded_at |= (uint8_t)((guard != NULL) << key->addr[1]);
 	sa->guarded = guard != NULL;
 	sa->guard = guard ? *guard : (struct espalier_sa){.open[0].first = 1, .open[1].first = 1};
 	if (guard && guard->open[0].first <= guard->open[0].last)

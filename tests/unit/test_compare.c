@@ -196,13 +196,11 @@ static void test_stale(void **state)
 static void test_deleted(void **state)
 {
 	const unsigned int sa = 4711;
-	struct record_key key = sa_key(sa);
 	struct record *r = sa_record(0, sa);
 
 	(void)state;
 	gateways[0].sas[sa].present = false;
-	member_removed(gateways[0].m, &key);
-	assert_int_equal(r->life, RECORD_DEAD);
+	life_end(gateways[0].m, r);
 	r->dirty &= (uint16_t)~member_bit(1);
 	run(50);
 	assert_true(gateways[1].sas[sa].present);

@@ -21,7 +21,7 @@
 
 #include "io/journal.h"
 
-#define RECORD 48 /* bytes of the file: the header, and each entry */
+#define RECORD 56 /* bytes of the file: the header, and each entry */
 #define SAS 8192
 
 /* A folder, the journal in it, and what was read from it. */

@@ -53,6 +53,35 @@ static void test_find(void **state)
 	table_free(&t);
 }
 
+/* An SA is found under the key that it has now, and by its birth under any. */
+static void test_move(void **state)
+{
+	struct record_key here = key_of(1), there = key_of(2);
+	struct record *r, *other;
+	struct table t;
+
+	(void)state;
+	assert_int_equal(table_init(&t, 3), 0);
+	r = table_add(&t, &here, 1);
+	other = table_add(&t, &here, 2);
+	r->life = RECORD_ALIVE;
+	table_changed(&t, r);
+	table_move(&t, r, &there);
+	table_changed(&t, r);
+	assert_null(table_find(&t, &here));
+	assert_ptr_equal(table_keyed(&t, &here), other);
+	assert_ptr_equal(table_find(&t, &there), r);
+	assert_ptr_equal(table_find_birth(&t, &here, 1), r);
+	assert_ptr_equal(table_find_birth(&t, &there, 1), r);
+	there.mark = 1;
+	assert_null(table_find(&t, &there));
+	table_move(&t, r, &here);
+	assert_ptr_equal(table_rival(&t, other), r);
+	table_drop(&t, r);
+	assert_ptr_equal(table_keyed(&t, &here), other);
+	table_free(&t);
+}
+
 /* Slots are used again, and a freed one is not found. */
 static void test_reuse(void **state)
 {
@@ -188,6 +217,10 @@ static struct record word(enum record_kind kind)
 
 	if (kind == RECORD_POLICY)
 		return r;
+	r.key.addr[0] = (uint8_t)draw(2);
+	r.key.mark = draw(2);
+	r.moves = draw(3);
+	r.facts.form = draw(2);
 	r.creator = draw(2) ? ESPALIER_NOBODY : (uint8_t)draw(2);
 	for (unsigned int i = 0; i < 2; i++) {
 		r.upto[i] = draw(3);
@@ -223,6 +256,9 @@ static void same(const struct record *a, const struct record *b)
 	assert_int_equal(a->creator, b->creator);
 	if (a->key.kind == RECORD_POLICY)
 		return;
+	assert_memory_equal(&a->key, &b->key, sizeof(a->key));
+	assert_int_equal(a->moves, b->moves);
+	assert_true(a->facts.form == b->facts.form);
 	assert_true(a->top == b->top && a->seq == b->seq);
 	assert_memory_equal(a->upto, b->upto, sizeof(a->upto));
 	assert_memory_equal(a->journals, b->journals, sizeof(a->journals));
@@ -278,12 +314,22 @@ static void test_dead_stay_dead(void **state)
 	struct record words[2] = {word(RECORD_SA), word(RECORD_SA)}, r;
 
 	(void)state;
+	words[0].moves = words[1].moves = 0;
 	words[0].life = RECORD_DEAD;
 	words[0].version = 1;
 	words[1].life = RECORD_ALIVE;
 	words[1].version = 1000;
 	r = merged(words, (const unsigned int[]){0, 1}, 2);
 	assert_int_equal(r.life, RECORD_DEAD);
+	words[1].moves = 1;
+	words[1].version = 1;
+	r = merged(words, (const unsigned int[]){0, 1}, 2);
+	assert_int_equal(r.life, RECORD_ALIVE); /* until it has moved */
+	words[1].moves = 0;
+	words[1].version = 1000;
+	memset(words[1].key.addr, 0, sizeof(words[1].key.addr));
+	words[1].key.mark = 0;
+	words[0].key = words[1].key;
 	words[0].key.kind = words[1].key.kind = RECORD_POLICY;
 	r = merged(words, (const unsigned int[]){0, 1}, 2);
 	assert_int_equal(r.life, RECORD_ALIVE); /* a policy may come back */
@@ -306,7 +352,7 @@ static void test_disputed_journal(void **state)
 static struct record *put(struct table *t, uint32_t spi)
 {
 	struct record_key key = key_of(spi);
-	struct record *r = table_add(t, &key, 1);
+	struct record *r = table_add(t, &key, hash_mix(spi + 1));
 
 	r->life = RECORD_ALIVE;
 	r->installed = true;
@@ -330,7 +376,7 @@ static void test_digests(void **state)
 	}
 	assert_memory_equal(a.digests, b.digests, sizeof(a.digests));
 	in_b = table_find(&b, &in_a->key);
-	range = table_range(&in_a->key);
+	range = table_range(in_a);
 #define SEEN(change)                                                                               \
 	do {                                                                                       \
 		struct record was = *in_a;                                                         \
@@ -343,6 +389,9 @@ static void test_digests(void **state)
 		assert_memory_equal(a.digests, b.digests, sizeof(a.digests));                      \
 	} while (0)
 	SEEN(version = 2);
+	SEEN(moves = 1);
+	SEEN(form_done = 1);
+	SEEN(key.mark = 1);
 	SEEN(author = 1);
 	SEEN(bucket = 1);
 	SEEN(pinned = 1);
@@ -350,7 +399,6 @@ static void test_digests(void **state)
 	SEEN(top = 1);
 	SEEN(upto[15] = 1);
 	SEEN(journals[15] = 1);
-	SEEN(facts.birth = 2);
 	SEEN(installed = false);
 	SEEN(life = RECORD_DEAD);
 	/* A dead one counts as little as one that is forgotten. */
@@ -374,8 +422,8 @@ static void check_leaves(const struct table *t)
 
 		while ((r = table_leaf_next(t, leaf, r))) {
 			assert_true(r->life == RECORD_ALIVE && r->installed);
-			assert_int_equal(table_leaf(&r->key), leaf);
-			assert_int_equal(table_range(&r->key), leaf / TABLE_FANOUT);
+			assert_int_equal(table_leaf(r), leaf);
+			assert_int_equal(table_range(r), leaf / TABLE_FANOUT);
 			sum ^= r->digest;
 			walked++;
 		}
@@ -411,7 +459,7 @@ static void check_counts(const struct table *t)
 static void change(struct table *t, uint32_t keys)
 {
 	struct record_key key = key_of(draw(keys));
-	struct record_facts facts = {.birth = draw(2)};
+	struct record_facts facts = {.birth = 2 * key.spi + draw(2)};
 	struct record heard, *r;
 
 	if (draw(4) == 0)
@@ -437,6 +485,8 @@ static void change(struct table *t, uint32_t keys)
 	case 3:
 		heard = word((enum record_kind)key.kind);
 		heard.key = key;
+		heard.key.mark = key.kind == RECORD_SA ? draw(3) : 0;
+		heard.moves = draw(4);
 		heard.facts.birth = r->facts.birth;
 		heard.facts.pair = draw(1U << 30); /* long chains are slow */
 		(void)table_merge(t, r, &heard);
@@ -481,6 +531,7 @@ static void test_leaves(void **state)
 static void test_names(void **state)
 {
 	enum { SIZE = 20000 };
+	struct record_key key;
 	struct record *r;
 	struct table t;
 
@@ -492,10 +543,11 @@ static void test_names(void **state)
 		r = table_at(&t, slot);
 		assert_ptr_equal(table_find_name(&t, table_name(r)), r);
 		assert_null(table_find_name(&t, table_name(r) ^ 1)); /* another birth */
-		assert_null(table_find_name(&t, table_name(r) ^ 1ULL << 32)); /* another key */
+		assert_null(table_find_name(&t, table_name(r) ^ 1ULL << 32));
 	}
 	r = table_at(&t, 7);
-	r->facts.birth = 0x500000001; /* the lower half is told */
+	key = key_of(5000000);
+	table_move(&t, r, &key); /* it is its birth's */
 	assert_ptr_equal(table_find_name(&t, table_name(r)), r);
 	r->life = RECORD_DEAD;
 	table_changed(&t, r);
@@ -507,6 +559,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_find),
+		cmocka_unit_test(test_move),
 		cmocka_unit_test(test_reuse),
 		cmocka_unit_test(test_pairs),
 		cmocka_unit_test(test_remotes),

@@ -104,7 +104,7 @@ static struct record_install make_record(uint32_t number)
 	assert_int_equal(facts(&b, key, f), 0);
 	len = xfrm_body_encode(&b, NOW, body, RECORD_BODY_MAX);
 	assert_true(len > 0);
-	return (struct record_install){key, f, body, (size_t)len, 0, 1};
+	return (struct record_install){key, f, body, (size_t)len, 0, false, 1};
 }
 
 static void free_records(struct record_install *list, unsigned int n)
@@ -198,7 +198,7 @@ static void test_one_of_a_batch_fails(void **state)
 	assert_int_equal(list[1].result, -EINVAL);
 	assert_int_equal(list[2].result, 0);
 	assert_int_equal(xfrm_read(x, list[1].key, body, sizeof(body)), -ENOENT);
-	assert_int_equal(x->index[RECORD_POLICY].n, 2);
+	assert_int_equal(x->policies.n, 2);
 	free_records(list, 3);
 }
 
@@ -238,7 +238,7 @@ static void test_steps(void **state)
 		assert_int_equal(told[i], 1);
 	assert_in_range(most, 1, POLICIES / 2);
 	assert_true(steps >= 4);
-	assert_int_equal(x->index[RECORD_POLICY].n, POLICIES);
+	assert_int_equal(x->policies.n, POLICIES);
 
 	/* Over again in the midst: all is told from the start. */
 	memset(told, 0, sizeof(told));
@@ -260,7 +260,7 @@ static void test_what_is_gone(void **state)
 
 	(void)state;
 	need_root();
-	index = &x->index[RECORD_POLICY];
+	index = &x->policies;
 	list = install_all(100);
 	events = x->events; /* deaf from here */
 	x->events = xfrm_socket_open();
@@ -354,7 +354,7 @@ static void test_interrupted(void **state)
 	assert_int_equal(xfrm_dump_step(x), 1);
 	assert_int_equal(xfrm_dump_step(x), 0);
 	assert_int_equal(n_added, 3);
-	assert_int_equal(x->index[RECORD_POLICY].n, 2);
+	assert_int_equal(x->policies.n, 2);
 	close(kernel);
 
 	/* Not for ever. */

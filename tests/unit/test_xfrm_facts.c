@@ -306,9 +306,85 @@ static void test_birth(void **state)
 	f = sa_facts(&p, &key);
 	assert_int_not_equal(f.birth, one.birth);
 	alg[68] ^= 32;
-	((struct xfrm_usersa_info *)content(&p))->saddr.a4 ^= 1;
+	((struct xfrm_usersa_info *)content(&p))->id.spi ^= 1;
 	f = sa_facts(&p, &key);
 	assert_int_not_equal(f.birth, one.birth);
+	/* Used by a peer in the other direction. */
+	make_sa(&p, true);
+	f = sa_facts(&p, &key);
+	assert_int_not_equal(f.birth, one.birth);
+}
+
+/* The peer goes elsewhere; the marks that select it are others. */
+static void test_birth_moves(void **state)
+{
+	const struct xfrm_encap_tmpl encap = {.encap_type = UDP_ENCAP_ESPINUDP,
+		.encap_sport = htons(4500),
+		.encap_dport = htons(1024)};
+	const struct xfrm_mark mark = {5, 0xff};
+	struct record_key key, key_before;
+	struct record_facts one, f;
+	struct payload p;
+
+	(void)state;
+	make_sa(&p, true);
+	one = sa_facts(&p, &key_before);
+	((struct xfrm_usersa_info *)content(&p))->id.daddr.a4 ^= 1;
+	f = sa_facts(&p, &key);
+	assert_int_equal(f.birth, one.birth);
+	assert_memory_not_equal(&key, &key_before, sizeof(key));
+	assert_int_equal(f.form, one.form);
+	((struct xfrm_usersa_info *)content(&p))->id.daddr.a4 ^= 1;
+	put(&p, XFRMA_ENCAP, &encap, sizeof(encap));
+	f = sa_facts(&p, &key);
+	assert_int_equal(f.birth, one.birth);
+	assert_memory_equal(&key, &key_before, sizeof(key));
+	assert_int_not_equal(f.form, one.form);
+	put(&p, XFRMA_MARK, &mark, sizeof(mark));
+	f = sa_facts(&p, &key);
+	assert_int_equal(f.birth, one.birth);
+	assert_int_equal(key.mark, 5);
+	assert_int_equal(key.mark_mask, 0xff);
+}
+
+/* What may change of an SA. */
+static void test_form(void **state)
+{
+	struct xfrm_usersa_info *sa;
+	struct record_facts one, f;
+	struct record_key key;
+	struct payload p;
+
+	(void)state;
+	make_sa(&p, false);
+	sa = content(&p);
+	one = sa_facts(&p, &key);
+	assert_int_not_equal(one.form, 0);
+	sa->curlft.packets++;
+	sa->curlft.add_time++;
+	sa->stats.replay++;
+	sa->saddr.a6[3] = 0x5555; /* behind an IPv4 address */
+	f = sa_facts(&p, &key);
+	assert_int_equal(f.form, one.form);
+#define SEEN(field)                                                                                \
+	do {                                                                                       \
+		sa->field ^= 1;                                                                    \
+		f = sa_facts(&p, &key);                                                            \
+		assert_int_not_equal(f.form, one.form);                                            \
+		assert_int_equal(f.birth, one.birth);                                              \
+		sa->field ^= 1;                                                                    \
+	} while (0)
+	SEEN(saddr.a4);
+	SEEN(reqid);
+	SEEN(mode);
+	SEEN(flags);
+	SEEN(lft.soft_byte_limit);
+	SEEN(lft.hard_use_expires_seconds);
+	SEEN(sel.proto);
+	SEEN(sel.prefixlen_s);
+	put_u32(&p, XFRMA_SET_MARK, 3);
+	f = sa_facts(&p, &key);
+	assert_int_not_equal(f.form, one.form);
 }
 
 static void test_policy_keys(void **state)
@@ -421,6 +497,8 @@ int main(void)
 		cmocka_unit_test(test_only_the_clusters),
 		cmocka_unit_test(test_encap_port),
 		cmocka_unit_test(test_birth),
+		cmocka_unit_test(test_birth_moves),
+		cmocka_unit_test(test_form),
 		cmocka_unit_test(test_policy_keys),
 		cmocka_unit_test(test_ipv6_outside),
 		cmocka_unit_test(test_several_templates),

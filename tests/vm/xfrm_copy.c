@@ -97,6 +97,7 @@ static void test_sas(void **state)
 				from = &records[j];
 		assert_non_null(from);
 		assert_int_equal(copy->facts.birth, from->facts.birth);
+		assert_int_equal(copy->facts.form, from->facts.form);
 		assert_int_equal(copy->facts.pair, from->facts.pair);
 		assert_int_equal(copy->facts.direction, from->facts.direction);
 		assert_int_equal(copy->facts.esn, from->facts.esn);
@@ -270,7 +271,7 @@ static void test_many_at_once(void **state)
 		records[i] = a.added[i % RECORDS].record;
 		memcpy(bodies[i], records[i].body, records[i].body_len);
 		list[i] = (struct record_install){
-			&records[i].key, &records[i].facts, bodies[i], records[i].body_len, i, 1};
+			&records[i].key, &records[i].facts, bodies[i], records[i].body_len, i, false, 1};
 		assert_int_equal(records[i].key.spi, htonl(0x1000 + i));
 		if (i % 50 == 0)
 			assert_int_equal(install(&b, &records[i], 2 * i), 0);

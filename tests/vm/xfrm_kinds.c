@@ -177,7 +177,7 @@ static struct xfrm *make_side(int *ret_ns)
 		{AF_INET6, {0x20, 0x01, 0x0d, 0xb8, 0, 1, [15] = 1}},
 	};
 	static const struct xfrm_handlers handlers = {
-		on_added, on_removed, on_flushed, NULL, on_overrun, NULL};
+		on_added, on_removed, on_flushed, NULL, on_overrun, NULL, NULL, NULL};
 	const struct xfrm_config config = {addresses, 2, false};
 	struct xfrm *x;
 
@@ -197,7 +197,7 @@ static bool install(struct xfrm *x)
 
 	for (unsigned int i = 0; i < n_copies; i++)
 		list[i] = (struct record_install){&copies[i].record.key, &copies[i].record.facts,
-			copies[i].body, copies[i].record.body_len, 0, 1};
+			copies[i].body, copies[i].record.body_len, 0, false, 1};
 	xfrm_install(x, list, n_copies);
 	for (unsigned int i = 0; i < n_copies; i++) {
 		if (list[i].result == 0)

@@ -39,7 +39,7 @@
 struct side {
 	int ns;
 	struct xfrm *x;
-	unsigned int n_added, n_removed, n_flushed, n_counters, n_overruns, n_local;
+	unsigned int n_added, n_removed, n_flushed, n_counters, n_overruns, n_local, n_changed;
 	struct {
 		struct xfrm_record record;
 		uint8_t body[RECORD_BODY_MAX];
@@ -94,6 +94,21 @@ static void on_overrun(void *ctx)
 	s->n_overruns++;
 }
 
+static void on_changed(void *ctx)
+{
+	struct side *s = ctx;
+
+	s->n_changed++;
+}
+
+static void on_mapping(
+	void *ctx, const struct record_key *key, const struct xfrm_place_change *change)
+{
+	(void)ctx;
+	(void)key;
+	(void)change;
+}
+
 static void on_local(
 	void *ctx, const struct record_key *key, const struct record_facts *facts, const char *why)
 {
@@ -106,7 +121,8 @@ static void on_local(
 }
 
 static const struct xfrm_handlers handlers = {
-	on_added, on_removed, on_flushed, on_counters, on_overrun, on_local};
+	on_added, on_removed, on_flushed, on_counters, on_overrun, on_changed, on_mapping,
+	on_local};
 
 static void enter(const struct side *s)
 {
@@ -201,7 +217,15 @@ static void add_sa(bool outbound, uint32_t spi, const char *more)
 
 static int install(struct side *s, const struct xfrm_record *r, uint64_t oseq)
 {
-	struct record_install one = {&r->key, &r->facts, r->body, r->body_len, oseq, 1};
+	struct record_install one = {&r->key, &r->facts, r->body, r->body_len, oseq, false, 1};
+
+	xfrm_install(s->x, &one, 1);
+	return one.result;
+}
+
+static inline int update(struct side *s, const struct xfrm_record *r)
+{
+	struct record_install one = {&r->key, &r->facts, r->body, r->body_len, 0, true, 1};
 
 	xfrm_install(s->x, &one, 1);
 	return one.result;
