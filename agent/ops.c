@@ -74,7 +74,10 @@ static void op_expire(void *ctx, const struct record_key *key)
 
 struct espalier_sa_key ops_map_key(const struct record_key *key)
 {
-	struct espalier_sa_key k = {.spi = key->spi, .family = (uint8_t)key->family};
+	struct espalier_sa_key k = {.spi = key->spi,
+		.family = (uint8_t)key->family,
+		.mark = key->mark,
+		.mark_mask = key->mark_mask};
 
 	memcpy(k.daddr, key->addr, sizeof(k.daddr));
 	return k;
@@ -82,8 +85,12 @@ struct espalier_sa_key ops_map_key(const struct record_key *key)
 
 struct record_key ops_record_key(const struct espalier_sa_key *key)
 {
-	struct record_key k = {
-		.kind = RECORD_SA, .proto = IPPROTO_ESP, .family = key->family, .spi = key->spi};
+	struct record_key k = {.kind = RECORD_SA,
+		.proto = IPPROTO_ESP,
+		.family = key->family,
+		.spi = key->spi,
+		.mark = key->mark,
+		.mark_mask = key->mark_mask};
 
 	memcpy(k.addr, key->daddr, sizeof(k.addr));
 	return k;
@@ -106,7 +113,11 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 		a->positions[sa->slot] = 0;
 	}
 	r = datapath_sa_set(a->datapath, &k, sa);
-	if (r < 0)
+	if (r == -EEXIST)
+		agent_say("%s is kept shut: another SA has its destination and SPI, and the guard "
+			  "cannot tell them apart, since their marks have different masks",
+			agent_name(key));
+	else if (r < 0)
 		agent_say("cannot tell the guard of %s: %s", agent_name(key), strerror(-r));
 }
 
@@ -139,6 +150,7 @@ static void op_pin(void *ctx, const struct record_key *key, const struct espalie
 	struct agent *a = ctx;
 	struct espalier_sa_key k = ops_map_key(key);
 
+	k.mark = k.mark_mask = 0; /* XDP sees none */
 	if (!flow)
 		(void)datapath_pin_delete(a->datapath, &k);
 	else if (datapath_pin_set(a->datapath, &k, flow) < 0)

@@ -75,11 +75,14 @@ static void forget_pins(struct agent *a)
 
 	while (more > 0) {
 		struct record_key k = ops_record_key(&next);
-		const struct record *r = table_find(member_table(a->member), &k);
+		const struct record *r = NULL;
+		bool told = false;
 
+		while ((r = table_spi_next(member_table(a->member), &k, r)))
+			told |= r->pin_told != 0;
 		key = next;
 		more = datapath_pin_next(a->datapath, &key, &next); /* from one that is there */
-		if (!r || !r->pin_told)
+		if (!told)
 			(void)datapath_pin_delete(a->datapath, &key);
 	}
 }

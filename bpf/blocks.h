@@ -128,10 +128,24 @@ static __always_inline enum espalier_reason judge_known(struct espalier_sa *foun
 	return ESPALIER_EMITTED;
 }
 
+/* Where several have one destination and SPI, that of the packet's mark. */
+static __always_inline struct espalier_sa *find_sa(const struct followed *p, __u32 mark)
+{
+	struct espalier_sa *found = bpf_map_lookup_elem(&sas, &p->key);
+	struct espalier_sa_key key;
+
+	if (!found || found->slot != ESPALIER_SLOT_MARKED)
+		return found;
+	key = p->key;
+	key.mark_mask = found->mark_mask;
+	key.mark = mark & found->mark_mask;
+	return bpf_map_lookup_elem(&sas, &key);
+}
+
 /* May ESP that was found leave, with so many numbers? 0: nobody knows how many. counts: see
  * account(). */
 static __always_inline enum espalier_reason judge(
-	const struct followed *p, __u32 segments, bool counts)
+	const struct followed *p, __u32 mark, __u32 segments, bool counts)
 {
 	struct espalier_view *v = view_map();
 	struct espalier_sa *found;
@@ -143,7 +157,7 @@ static __always_inline enum espalier_reason judge(
 		return ESPALIER_GUARD_INNER;
 	if (!p->from_us)
 		return ESPALIER_UNGUARDED;
-	found = bpf_map_lookup_elem(&sas, &p->key);
+	found = find_sa(p, mark);
 	if (!found && p->doubtful)
 		return ESPALIER_UNGUARDED;
 	if (found && found->slot == ESPALIER_SLOT_LOCAL)

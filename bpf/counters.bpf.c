@@ -39,6 +39,11 @@ int espalier_count(const __u64 *args)
 		daddr[3] = x->id.daddr.a6[3];
 	}
 	sa = bpf_map_lookup_elem(&sas, &key);
+	if (sa && sa->slot == ESPALIER_SLOT_MARKED) {
+		key.mark = x->mark.v;
+		key.mark_mask = x->mark.m;
+		sa = bpf_map_lookup_elem(&sas, &key);
+	}
 	counter = sa ? bpf_map_lookup_elem(&counters, &sa->slot) : NULL;
 	if (!counter)
 		return 0;

@@ -59,7 +59,7 @@ static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 	default:
 		return ESPALIER_UNGUARDED;
 	}
-	reason = judge(&packet, skb->gso_segs ?: !skb->gso_size, outer);
+	reason = judge(&packet, skb->mark, skb->gso_segs ?: !skb->gso_size, outer);
 	return reason == ESPALIER_EMITTED && !outer ? ESPALIER_EMITTED_ELSEWHERE : reason;
 }
 

@@ -26,6 +26,7 @@ struct net_device {
 struct sk_buff {
 	struct net_device *dev;
 	unsigned char *head, *data;
+	__u32 mark;
 	unsigned int len, data_len; /* from data on: all, and what is not in one piece with it */
 	__u16 network_header; /* from head on */
 	__u16 mac_header; /* likewise */
@@ -56,6 +57,11 @@ struct xfrm_skb_cb {
 	} seq;
 };
 
+struct xfrm_mark {
+	__u32 v;
+	__u32 m;
+};
+
 struct xfrm_replay_state {
 	__u32 seq;
 };
@@ -68,6 +74,7 @@ struct xfrm_replay_state_esn {
 struct xfrm_state {
 	possible_net_t xs_net;
 	struct xfrm_id id;
+	struct xfrm_mark mark;
 	struct {
 		__u16 family;
 	} props;

@@ -86,7 +86,7 @@ int espalier_output(const __u64 *args)
 	key_of(x, &proof.key);
 	found = find_esp(skb, &inner);
 	if (found == FOUND_ESP)
-		reason = judge(&inner, 1, true);
+		reason = judge(&inner, skb->mark, 1, true);
 	else
 		reason = found == FOUND_BROKEN ? ESPALIER_GUARD_MALFORMED : ESPALIER_UNGUARDED;
 	/* what is inside may be a carrier itself, of whatever address */

@@ -237,12 +237,17 @@ static inline __u64 espalier_mac_bit(const __u8 mac[6])
 	return 1ULL << (mac[5] & 63);
 }
 
-/* Map "sas" (HASH): every ESP SA of the cluster this kernel holds, both directions. */
+/*
+ * Map "sas" (HASH): every ESP SA of the cluster this kernel holds, both directions. Where several
+ * SAs have one destination and SPI they have entries with their marks, and one without, whose slot
+ * is ESPALIER_SLOT_MARKED.
+ */
 struct espalier_sa_key {
 	__u8 daddr[16]; /* IPv4: in the first four bytes, the rest zero; network byte order */
 	__be32 spi;
 	__u8 family; /* AF_INET or AF_INET6 */
 	__u8 reserved[3]; /* zero */
+	__u32 mark, mark_mask;
 };
 
 /* Sequence numbers first..last, both included, that this member may emit. Empty: first > last. */
@@ -254,14 +259,16 @@ struct espalier_window {
 /* The slot of an outbound SA that cannot be copied: nobody else has it, all its numbers may leave.
  * Nothing else of its entry counts. */
 #define ESPALIER_SLOT_LOCAL 0xffffffffU
+/* The SA is found by a packet's mark, of which the bits of `mark_mask` count. */
+#define ESPALIER_SLOT_MARKED 0xfffffffeU
 
 enum espalier_direction { ESPALIER_IN = 1, ESPALIER_OUT = 2 };
 
 struct espalier_sa {
-	__u64 birth; /* which SA of this key: see agent/core/table.h */
+	__u64 birth; /* which SA it is: see agent/core/table.h */
 	struct espalier_window
 		open[2]; /* outbound: [0] the block entered last, [1] the one before */
-	__u32 slot; /* index into "counters", or ESPALIER_SLOT_LOCAL */
+	__u32 slot; /* index into "counters", or ESPALIER_SLOT_LOCAL, _MARKED */
 	__u16 bucket;
 	__u8 direction; /* enum espalier_direction */
 	__u8 creator; /* member id that created it, or ESPALIER_NOBODY */
@@ -271,6 +278,7 @@ struct espalier_sa {
 	__u8 reserved;
 	__u16 moves; /* how often it has come under another key: of two entries of one birth that
 			with more counts */
+	__u32 mark, mark_mask; /* the SA's; it may have the entry without */
 };
 
 /*
@@ -349,12 +357,12 @@ static_assert(sizeof(struct espalier_member) == 128, "ABI");
 static_assert(sizeof(struct espalier_flow) == 4, "ABI");
 static_assert(sizeof(struct espalier_hop) == 48, "ABI");
 static_assert(sizeof(struct espalier_selector) == 28, "ABI");
-static_assert(sizeof(struct espalier_sa_key) == 24, "ABI");
-static_assert(sizeof(struct espalier_sa) == 56, "ABI");
+static_assert(sizeof(struct espalier_sa_key) == 32, "ABI");
+static_assert(sizeof(struct espalier_sa) == 64, "ABI");
 static_assert(sizeof(struct espalier_settings) == 208, "ABI");
 static_assert(sizeof(struct espalier_reasons) == 8 * ESPALIER_REASON_COUNT, "ABI");
 static_assert(sizeof(struct espalier_counter) == 16, "ABI");
-static_assert(sizeof(struct espalier_event) == 40, "ABI");
+static_assert(sizeof(struct espalier_event) == 48, "ABI");
 #endif
 
 #endif

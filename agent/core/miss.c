@@ -52,23 +52,45 @@ static void not_found(struct member *m, struct miss *miss)
 	*miss = (struct miss){0};
 }
 
-/* Our table may know better than an event that was on its way. */
+static bool is_in_kernel(struct member *m, const struct record *r)
+{
+	uint8_t body[RECORD_BODY_MAX];
+	int len = m->ops->read(m->ctx, &r->key, body, sizeof(body));
+
+	explicit_bzero(body, sizeof(body));
+	return len >= 0;
+}
+
+/* Our table may know better than an event that was on its way. What mark the SA would have is not
+ * known. */
 static bool is_lacking(struct member *m, const struct record_key *key)
 {
-	struct record *r = table_find(&m->table, key);
-	uint8_t body[RECORD_BODY_MAX];
-	int len;
+	bool lacking = !table_spi_next(&m->table, key, NULL);
 
-	if (!r)
-		return true;
-	if (!r->installed)
-		return r->work == 0;
-	len = m->ops->read(m->ctx, key, body, sizeof(body));
-	explicit_bzero(body, sizeof(body));
-	if (len >= 0)
-		return false;
-	member_missing(m, key);
-	return true;
+	for (struct record *r = NULL; (r = table_spi_next(&m->table, key, r));) {
+		if (!r->installed) {
+			lacking |= r->work == 0;
+		} else if (!is_in_kernel(m, r)) {
+			const struct record_key lost = r->key;
+
+			member_missing(m, &lost);
+			lacking = true;
+		}
+	}
+	return lacking;
+}
+
+static bool send_what_we_have(struct member *m, uint8_t to, const struct record_key *key)
+{
+	bool any = false;
+
+	for (struct record *r = NULL; (r = table_spi_next(&m->table, key, r));) {
+		if (!r->installed)
+			continue;
+		outbox_mark_for(m, r, to);
+		any = true;
+	}
+	return any;
 }
 
 void member_missed(struct member *m, const struct record_key *key)
@@ -89,13 +111,9 @@ void member_missed(struct member *m, const struct record_key *key)
 void miss_heard(struct member *m, uint8_t from, const struct wire_message *message)
 {
 	struct miss *miss = find(m, &message->key);
-	struct record *r;
 
 	if (message->kind == WIRE_ASK) {
-		r = table_find(&m->table, &message->key);
-		if (r && r->installed)
-			outbox_mark_for(m, r, from);
-		else
+		if (!send_what_we_have(m, from, &message->key))
 			tell(m, from, WIRE_LACK, &message->key);
 	} else if (miss) {
 		miss->waiting &= (uint16_t)~member_bit(from);
@@ -106,8 +124,11 @@ void miss_heard(struct member *m, uint8_t from, const struct wire_message *messa
 
 void miss_installed(struct member *m, const struct record_key *key)
 {
-	struct miss *miss = find(m, key);
+	struct record_key asked = *key;
+	struct miss *miss;
 
+	asked.mark = asked.mark_mask = 0;
+	miss = find(m, &asked);
 	if (!miss)
 		return;
 	m->counters.misses_found++;

@@ -49,7 +49,7 @@ static uint64_t max(uint64_t a, uint64_t b)
 
 void sequence_reset(struct record *r)
 {
-	r->installed = r->expire_asked = r->unused = false;
+	r->installed = r->expire_asked = false;
 	r->form_done = 0;
 	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = 0;
 	r->refusals = 0;

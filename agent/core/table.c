@@ -37,9 +37,20 @@ static uint32_t *chain(const struct table *t, uint64_t hash)
 	return &t->buckets[hash >> (64 - t->hash_bits)];
 }
 
+static struct record_key without_mark(const struct record_key *key)
+{
+	struct record_key k = *key;
+
+	k.mark = k.mark_mask = 0;
+	return k;
+}
+
+/* Those of one destination and SPI are in one. */
 static uint32_t *key_chain(const struct table *t, const struct record_key *key)
 {
-	return &t->keys[hash_key(key) >> (64 - t->hash_bits)];
+	struct record_key k = without_mark(key);
+
+	return &t->keys[hash_key(&k) >> (64 - t->hash_bits)];
 }
 
 int table_init(struct table *t, uint32_t capacity)
@@ -131,6 +142,21 @@ const struct record *table_other(const struct table *t, const struct record *r)
 	for (struct record *other = first_of(t, &r->key); other; other = next_of(t, other))
 		if (other != r && same_key(other, &r->key))
 			return other;
+	return NULL;
+}
+
+struct record *table_spi_next(
+	const struct table *t, const struct record_key *key, const struct record *r)
+{
+	const struct record_key wanted = without_mark(key);
+	struct record *next = r ? next_of(t, r) : first_of(t, key);
+
+	for (; next; next = next_of(t, next)) {
+		struct record_key k = without_mark(&next->key);
+
+		if (next->life == RECORD_ALIVE && memcmp(&k, &wanted, sizeof(k)) == 0)
+			return next;
+	}
 	return NULL;
 }
 

@@ -139,6 +139,10 @@ struct record *table_find(const struct table *t, const struct record_key *key);
 struct record *table_rival(const struct table *t, const struct record *r);
 /* Another one of the same key, whatever is known of it. */
 const struct record *table_other(const struct table *t, const struct record *r);
+/* The first one that is alive, or the next one of those after it, whose key differs in its mark at
+ * most. r: NULL for the first. */
+struct record *table_spi_next(
+	const struct table *t, const struct record_key *key, const struct record *r);
 /* Any of this key. */
 struct record *table_keyed(const struct table *t, const struct record_key *key);
 /* The record of the SA of this birth, whatever its key, or of this policy; dead ones too. */

@@ -63,37 +63,6 @@ int datapath_member_get(const struct datapath *d, uint8_t id, struct espalier_me
 	return 0;
 }
 
-int datapath_sa_set(
-	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_sa *sa)
-{
-	int r;
-
-	if (sa->slot >= d->config.max_sas && sa->slot != ESPALIER_SLOT_LOCAL)
-		return -ENOSPC;
-	r = bpf_map_update_elem(d->sas, key, sa, BPF_F_LOCK);
-	return r == -E2BIG ? -ENOSPC : r;
-}
-
-int datapath_sa_get(struct datapath *d, const struct espalier_sa_key *key, struct espalier_sa *ret)
-{
-	return bpf_map_lookup_elem_flags(d->sas, key, ret, BPF_F_LOCK);
-}
-
-int datapath_sa_delete(struct datapath *d, const struct espalier_sa_key *key)
-{
-	return bpf_map_delete_elem(d->sas, key);
-}
-
-int datapath_sa_next(struct datapath *d, const struct espalier_sa_key *previous,
-	struct espalier_sa_key *ret_key, struct espalier_sa *ret)
-{
-	int r = bpf_map_get_next_key(d->sas, previous, ret_key);
-
-	if (r == 0)
-		r = datapath_sa_get(d, ret_key, ret);
-	return r == -ENOENT ? 0 : r < 0 ? r : 1;
-}
-
 struct espalier_counter *datapath_counters(const struct datapath *d)
 {
 	return d->counters;

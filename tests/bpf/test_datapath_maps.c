@@ -52,6 +52,82 @@ static void test_sas(void **state)
 	datapath_close(d);
 }
 
+static struct espalier_sa_key marked(uint32_t mark, uint32_t mask)
+{
+	struct espalier_sa_key key = key_of(SPI);
+
+	key.mark = mark;
+	key.mark_mask = mask;
+	return key;
+}
+
+static unsigned int count_sas(struct datapath *d, uint32_t *ret_marks)
+{
+	struct espalier_sa_key key;
+	struct espalier_sa sa;
+	unsigned int n = 0;
+
+	*ret_marks = 0;
+	for (int r = datapath_sa_next(d, NULL, &key, &sa); r > 0 && n <= MAX_SAS;
+		r = datapath_sa_next(d, &key, &key, &sa), n++) {
+		assert_int_equal(sa.slot, key.mark);
+		*ret_marks |= 1U << key.mark;
+	}
+	return n;
+}
+
+/* SAs with one destination and SPI: each has what was said of it, and goes alone. */
+static void test_marked_sas(void **state)
+{
+	const struct espalier_sa_key one = marked(1, 0xf), two = marked(2, 0xf),
+				     other_mask = marked(3, 0xff), base = key_of(SPI);
+	struct espalier_sa sa = {.open = {{1, 0}, {1, 0}}, .slot = 1}, found;
+	struct datapath *d = open_it();
+	uint32_t marks;
+	int fd;
+
+	(void)state;
+	assert_int_equal(datapath_sa_set(d, &one, &sa), 0);
+	assert_int_equal(datapath_sa_get(d, &two, &found), -ENOENT);
+	assert_int_equal(datapath_sa_get(d, &base, &found), -ENOENT);
+	assert_int_equal(datapath_sa_delete(d, &two), -ENOENT);
+	/* Alone, it is found without its mark. */
+	fd = pinned("sas");
+	assert_int_equal(bpf_map_lookup_elem(fd, &base, &found), 0);
+	assert_int_equal(found.slot, 1);
+	assert_int_equal(count_sas(d, &marks), 1);
+	assert_int_equal(marks, 1 << 1);
+
+	sa.slot = 2;
+	assert_int_equal(datapath_sa_set(d, &two, &sa), 0);
+	assert_int_equal(datapath_sa_set(d, &two, &sa), 0);
+	assert_int_equal(datapath_sa_get(d, &one, &found), 0);
+	assert_int_equal(found.slot, 1);
+	assert_int_equal(datapath_sa_get(d, &two, &found), 0);
+	assert_int_equal(found.slot, 2);
+	assert_int_equal(bpf_map_lookup_elem(fd, &base, &found), 0);
+	assert_int_equal(found.slot, ESPALIER_SLOT_MARKED);
+	assert_int_equal(found.mark_mask, 0xf);
+	assert_int_equal(count_sas(d, &marks), 2);
+	assert_int_equal(marks, 1 << 1 | 1 << 2);
+	/* By one mask, not by two. */
+	sa.slot = 3;
+	assert_int_equal(datapath_sa_set(d, &other_mask, &sa), -EEXIST);
+	assert_int_equal(datapath_sa_set(d, &base, &sa), -EEXIST);
+	assert_int_equal(datapath_sa_get(d, &other_mask, &found), -ENOENT);
+
+	assert_int_equal(datapath_sa_delete(d, &one), 0);
+	assert_int_equal(datapath_sa_get(d, &two, &found), 0);
+	assert_int_equal(datapath_sa_delete(d, &one), -ENOENT);
+	assert_int_equal(datapath_sa_delete(d, &two), 0);
+	assert_int_equal(bpf_map_lookup_elem(fd, &base, &found), -ENOENT);
+	close(fd);
+	sa.slot = 0;
+	assert_int_equal(datapath_sa_set(d, &base, &sa), 0);
+	assert_int_equal(datapath_sa_delete(d, &base), 0);
+	datapath_close(d);
+}
+
 /* What the agent stores is what the programs (here: another reader of the pinned maps) see. */
 static void test_stores(void **state)
 {
@@ -362,6 +438,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_sas, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_marked_sas, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stores, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cpus, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_settings, setup, teardown),

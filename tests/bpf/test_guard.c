@@ -121,6 +121,43 @@ static void test_carrier(void **state)
 	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
 }
 
+/* Of two with one destination and SPI, that of the packet's mark; without one it is unknown. */
+static void test_marks(void **state)
+{
+	struct espalier_sa_key key = {.spi = htonl(SPI + 4), .family = AF_INET};
+	struct espalier_sa sa = {.open = {{1, 0}, {1, 0}},
+		.slot = ESPALIER_SLOT_MARKED,
+		.mark_mask = 0xf,
+		.bucket = BUCKET,
+		.direction = ESPALIER_OUT};
+	struct __sk_buff ctx = {.mark = 0x31};
+	int sas = program_map(&guard, "sas");
+	struct frame frame;
+
+	(void)state;
+	assert_int_equal(inet_pton(AF_INET, PEER, key.daddr), 1);
+	assert_int_equal(bpf_map_update_elem(sas, &key, &sa, BPF_F_LOCK), 0);
+	sa.slot = SLOT;
+	key.mark_mask = 0xf;
+	for (key.mark = 1; key.mark <= 2; key.mark++) {
+		sa.open[0].first = key.mark * K;
+		sa.open[0].last = key.mark * K + 7;
+		assert_int_equal(bpf_map_update_elem(sas, &key, &sa, BPF_F_LOCK), 0);
+	}
+	esp_frame(&frame, SPI + 4, K);
+	out_as(&frame, &ctx, PASS, ESPALIER_EMITTED);
+	ctx.mark = 2;
+	out_as(&frame, &ctx, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
+	esp_frame(&frame, SPI + 4, 2 * K);
+	out_as(&frame, &ctx, PASS, ESPALIER_EMITTED);
+	ctx.mark = 3;
+	out_as(&frame, &ctx, TC_ACT_SHOT, ESPALIER_GUARD_UNKNOWN);
+	for (key.mark = 1; key.mark <= 2; key.mark++)
+		assert_int_equal(bpf_map_delete_elem(sas, &key), 0);
+	key.mark = key.mark_mask = 0;
+	assert_int_equal(bpf_map_delete_elem(sas, &key), 0);
+}
+
 static void test_esp_in_udp(void **state)
 {
 	struct frame frame;
@@ -301,6 +338,7 @@ int main(void)
 		cmocka_unit_test_setup(test_unknown, setup),
 		cmocka_unit_test_setup(test_local, setup),
 		cmocka_unit_test_setup(test_carrier, setup),
+		cmocka_unit_test_setup(test_marks, setup),
 		cmocka_unit_test_setup(test_esp_in_udp, setup),
 		cmocka_unit_test_setup(test_options_and_fragments, setup),
 		cmocka_unit_test_setup(test_esp_in_ah, setup),

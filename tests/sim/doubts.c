@@ -268,6 +268,7 @@ static void make_again(struct world *w, unsigned int id, unsigned int child)
 	if (!machine->sas[child].present)
 		return;
 	world_say(w, "SA %u is deleted and made again on %u", child, id);
+	w->children[child].made_unseen |= !machine->agent && !machine->sas[child].guarded;
 	machine_end(w, id, child);
 	machine_add(w, id, child);
 	w->children[child].made_again = (uint8_t)(id + 1);

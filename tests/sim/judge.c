@@ -262,8 +262,9 @@ static enum excuse excuse(
 	if (block == 0 && c->second_creator != ESPALIER_NOBODY &&
 		!share_news(w, id, other, c->made_us))
 		return EXCUSED_TWO_CREATORS;
-	/* The kernel counts anew: deleted and made again, and the agent has not read it yet. */
-	if (c->made_again == id + 1)
+	/* The kernel counts anew: deleted and made again, and the agent has not read it yet, or
+	 * never learned that there was one before. */
+	if (c->made_again == id + 1 || (block == 0 && c->made_unseen))
 		return EXCUSED_MADE_AGAIN;
 	return EXCUSED_NOT;
 }

@@ -216,6 +216,15 @@ static void tell(struct world *w, unsigned int id, unsigned int child, bool adde
 			.added = added};
 }
 
+/* Is there more to be told of the same SA? */
+static bool is_to_be_told(const struct machine *machine, const struct kernel_event *event)
+{
+	for (const struct kernel_event *e = event + 1; e < machine->events + machine->n_events; e++)
+		if (e->child == event->child)
+			return true;
+	return false;
+}
+
 static void run_event(struct world *w, unsigned int id, const struct kernel_event *event)
 {
 	struct child *child = &w->children[event->child];
@@ -242,7 +251,7 @@ static void run_event(struct world *w, unsigned int id, const struct kernel_even
 		return;
 	}
 	member_added(agent, &record);
-	if (child->made_again == id + 1)
+	if (child->made_again == id + 1 && !is_to_be_told(&w->machines[id], event))
 		child->made_again = 0;
 	if (child->facts.direction == ESPALIER_OUT)
 		tell_policy(w, id, (unsigned int)child->facts.pair - 1);
@@ -368,13 +377,15 @@ static void audit(struct world *w, unsigned int id)
 void machine_miss(struct world *w, unsigned int id, unsigned int child)
 {
 	struct machine *machine = &w->machines[id];
+	struct record_key key;
 
 	if (!machine->agent || machine->frozen || w->now_us < machine->missed_us + 20000)
 		return;
 	machine->missed_us = w->now_us;
 	w->misses++;
 	run_events(w, id);
-	member_missed(machine->agent, &w->children[child].key);
+	key = machine_key(&w->children[child], machine->sas[child].place);
+	member_missed(machine->agent, &key);
 }
 
 /* Does a member hold itself for live, and another one, with a view of its own, not? */

@@ -46,6 +46,7 @@ struct child {
 	uint64_t made_us;
 	uint8_t made_again; /* 1 + the machine on which it was deleted and made again, and whose
 			       agent has not learned of it yet */
+	bool made_unseen; /* and again before that, without that any agent has seen it */
 	bool doubtful; /* nobody may be able to send through it any more */
 	uint8_t ended_by;
 	uint32_t ended_boots; /* the life of the agent that was told; 0: none */
