@@ -16,7 +16,8 @@ static enum record_fence judge(const struct member *m, const struct record *r)
 		return FENCE_NONE;
 	if (r->creator == RECORD_CREATOR_DISPUTED)
 		return FENCE_TWO_CREATORS;
-	if (r->fence == FENCE_JOURNAL_OLD)
+	if (r->fence == FENCE_JOURNAL_OLD ||
+		r->journals[m->config.self] == RECORD_JOURNAL_DISPUTED)
 		return FENCE_JOURNAL_OLD;
 	return is_journal_lost(m, r) ? FENCE_JOURNAL_LOST : FENCE_NONE;
 }
@@ -39,10 +40,10 @@ void fence_judge(struct member *m, struct record *r)
 	if (fence == r->fence)
 		return;
 	set(m, r, fence);
-	if (fence != FENCE_TWO_CREATORS)
-		return;
-	m->ops->notice(m->ctx, NOTICE_TWO_CREATORS, &r->key, m->config.self);
-	sequence_shut(m, r);
+	if (fence == FENCE_TWO_CREATORS)
+		m->ops->notice(m->ctx, NOTICE_TWO_CREATORS, &r->key, m->config.self);
+	if (fence == FENCE_TWO_CREATORS || fence == FENCE_JOURNAL_OLD)
+		sequence_shut(m, r);
 }
 
 void fence_doubt(struct member *m, struct record *r, uint8_t from)
@@ -54,6 +55,10 @@ void fence_doubt(struct member *m, struct record *r, uint8_t from)
 	if (r->fence == FENCE_TWO_CREATORS || r->fence == FENCE_JOURNAL_OLD)
 		return;
 	set(m, r, FENCE_JOURNAL_OLD);
+	/* So all know that we may not have it. */
+	r->journals[m->config.self] = RECORD_JOURNAL_DISPUTED;
+	table_changed(&m->table, r);
+	outbox_mark_state(m, r);
 	m->ops->notice(m->ctx, NOTICE_JOURNAL_OLD, &r->key, from);
 	sequence_shut(m, r);
 }

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * flow.c - whose an SA's flow is: the same member's for both SAs of a Child SA and for what their
- * policies lead to; told to the datapath as remote selectors and pins.
+ * policies lead to; told to the datapath as remote selectors and pins. One that may emit nothing of
+ * an SA gives its flow to one that may.
  */
 #include <string.h>
 
 #include "core/state.h"
+
+#define SWEEP_SLOTS 2048 /* looked at in one call */
 
 /* The outer side steers a pinned SA whether or not our own kernel has it. */
 void flow_steer(struct member *m, struct record *r)
@@ -142,4 +145,97 @@ void flow_apply_pair(struct member *m, uint64_t pair)
 	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
 		if (r->facts.remote.prefixlen)
 			apply_remote(m, &r->facts.remote);
+}
+
+/* As far as we know. */
+static bool may_emit(const struct member *m, const struct record *r, unsigned int id)
+{
+	if (id == m->config.self)
+		return r->fence == FENCE_NONE;
+	return r->creator != RECORD_CREATOR_DISPUTED && r->journals[id] != 0 &&
+	       r->journals[id] == m->journals[id];
+}
+
+/* One of the view that may emit; ESPALIER_NOBODY: none may. Not the same one for all. */
+static uint8_t someone_else(const struct member *m, const struct record *r)
+{
+	uint16_t able = 0;
+	uint64_t n;
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (id != m->config.self && m->view.live >> id & 1 && may_emit(m, r, id))
+			able |= member_bit(id);
+	if (!able)
+		return ESPALIER_NOBODY;
+	for (n = r->facts.birth % (unsigned int)__builtin_popcount(able); n; n--)
+		able &= (uint16_t)(able - 1);
+	return view_lowest(able);
+}
+
+/* Its Child SA's flow, that is. */
+static void pin_to(struct member *m, const struct record *out, uint8_t id)
+{
+	const struct espalier_flow before = flow_of(out),
+				   flow = {.bucket = out->bucket, .pinned = id + 1};
+	uint64_t pair = out->facts.pair;
+	struct record *r;
+
+	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r)) {
+		if (r->key.kind != RECORD_SA || r->life != RECORD_ALIVE ||
+			r->bucket != before.bucket || r->pinned != before.pinned)
+			continue;
+		set_flow(m, r, flow, r->paired);
+		flow_steer(m, r);
+	}
+	flow_apply_pair(m, pair);
+}
+
+/* Will somebody get buckets who may not have this SA? (Of whom nothing is said it may be, yet.) */
+static bool is_wanted_in_vain(const struct member *m, const struct record *r)
+{
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (m->others[id].alive && !(m->view.live >> id & 1) && r->journals[id] != 0 &&
+			!may_emit(m, r, id))
+			return true;
+	return false;
+}
+
+void flow_look(struct member *m, struct record *r)
+{
+	uint8_t self = m->config.self, to = self;
+
+	sequence_look(m, r);
+	if (r->life != RECORD_ALIVE || !record_is_outbound_sa(r) || !r->linked ||
+		member_flow_owner(m, r) != self)
+		return;
+	if (!may_emit(m, r, self))
+		to = someone_else(m, r);
+	else if (r->pinned == self + 1 || !is_wanted_in_vain(m, r))
+		return;
+	if (to != ESPALIER_NOBODY)
+		pin_to(m, r, to);
+}
+
+static void sweep(struct member *m)
+{
+	for (unsigned int i = 0; i < SWEEP_SLOTS && m->sweep < m->table.high; i++, m->sweep++) {
+		struct record *r = table_at(&m->table, m->sweep);
+
+		if (work_busy(m))
+			return;
+		if (r)
+			flow_look(m, r);
+	}
+	if (m->sweep >= m->table.high)
+		m->sweep = TABLE_NONE;
+}
+
+void flow_tick(struct member *m)
+{
+	if (m->sweep == TABLE_NONE && m->sweep_due_us && m->now_us >= m->sweep_due_us) {
+		m->sweep_due_us = 0;
+		m->sweep = 0;
+	}
+	if (m->sweep != TABLE_NONE)
+		sweep(m);
 }

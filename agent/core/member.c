@@ -309,7 +309,7 @@ void member_tick(struct member *m, uint64_t now_us)
 		heartbeat(m);
 	compare(m);
 	kernel_tick(m);
-	sequence_tick(m);
+	flow_tick(m);
 	miss_tick(m);
 	reap(m);
 	member_flush(m, now_us);

@@ -169,7 +169,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 		flow_apply_pair(m, old_pair);
 	if (merged & TABLE_CONTENT)
 		flow_apply_pair(m, r->facts.pair);
-	sequence_look(m, r);
+	flow_look(m, r);
 }
 
 static void receive_state(struct member *m, uint8_t from, const struct record *heard)
@@ -190,7 +190,7 @@ static void receive_state(struct member *m, uint8_t from, const struct record *h
 	if (doubt && r->life == RECORD_ALIVE)
 		fence_doubt(m, r, from);
 	fence_judge(m, r);
-	sequence_look(m, r);
+	flow_look(m, r);
 }
 
 static void receive_position(struct member *m, uint64_t name, uint64_t seq)

@@ -25,8 +25,6 @@
 #define RETRY_US 50000
 #define RETRY_DOUBLES 10
 
-#define SWEEP_SLOTS 2048 /* looked at in one call */
-
 static bool is_owner(const struct member *m, const struct record *r)
 {
 	return member_flow_owner(m, r) == m->config.self;
@@ -438,28 +436,4 @@ void sequence_look(struct member *m, struct record *r)
 		table_changed(&m->table, r);
 	}
 	sequence_consider(m, r);
-}
-
-static void sweep(struct member *m)
-{
-	for (unsigned int i = 0; i < SWEEP_SLOTS && m->sweep < m->table.high; i++, m->sweep++) {
-		struct record *r = table_at(&m->table, m->sweep);
-
-		if (work_busy(m))
-			return;
-		if (r)
-			sequence_look(m, r);
-	}
-	if (m->sweep >= m->table.high)
-		m->sweep = TABLE_NONE;
-}
-
-void sequence_tick(struct member *m)
-{
-	if (m->sweep == TABLE_NONE && m->sweep_due_us && m->now_us >= m->sweep_due_us) {
-		m->sweep_due_us = 0;
-		m->sweep = 0;
-	}
-	if (m->sweep != TABLE_NONE)
-		sweep(m);
 }

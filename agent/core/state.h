@@ -236,6 +236,9 @@ struct record *flow_pair_sa(
 	const struct member *m, uint64_t pair, enum espalier_direction direction);
 void flow_apply_pair(struct member *m, uint64_t pair); /* flows of policies follow their SAs' */
 void flow_steer(struct member *m, struct record *r); /* it has, or has no more, a pin */
+/* What is known of it, or who owns it, has changed. */
+void flow_look(struct member *m, struct record *r);
+void flow_tick(struct member *m);
 void flow_unpin(struct member *m, struct record *r); /* as long as it is not steered again */
 
 /* fence.c */
@@ -262,7 +265,6 @@ void sequence_return(struct member *m, struct record *r, uint64_t oseq);
 void sequence_guard(struct member *m, const struct record *r);
 void sequence_reset(struct record *r); /* it is not in our kernel any more */
 void sequence_shut(struct member *m, struct record *r); /* also what is about to open is void */
-void sequence_tick(struct member *m);
 
 /* outbox.c */
 void outbox_mark(struct member *m, struct record *r); /* all of it, to all */

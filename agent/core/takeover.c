@@ -24,24 +24,20 @@ static uint16_t alive(const struct member *m)
 	return set;
 }
 
-/* Those that can own buckets. A member whose journal was lost owns some only if nobody else can. */
+/* Those that can own buckets. */
 static uint16_t eligible(const struct member *m)
 {
-	uint16_t able = 0, fenced = 0;
+	uint16_t able = alive(m);
 
-	for (uint16_t set = alive(m); set; set &= (uint16_t)(set - 1)) {
+	for (uint16_t set = able; set; set &= (uint16_t)(set - 1)) {
 		unsigned int id = view_lowest(set);
 		uint8_t flags = flags_of(m, id);
 
 		if (!(flags & WIRE_STARTED) || flags & (WIRE_LINK_DOWN | WIRE_LEAVING) ||
 			m->doubled >> id & 1)
-			continue;
-		if (flags & WIRE_FENCED)
-			fenced |= member_bit(id);
-		else
-			able |= member_bit(id);
+			able &= (uint16_t)~member_bit(id);
 	}
-	return able ? able : fenced;
+	return able;
 }
 
 /* Whose records a member has. */

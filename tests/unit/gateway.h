@@ -339,6 +339,16 @@ static inline void op_guard(
 		check_durable(sa, guard->open[0].first);
 }
 
+/* Whose an SA is, as the guard's map and the view say. */
+static inline uint8_t guard_owner(const struct gateway *g, unsigned int sa)
+{
+	const struct espalier_sa *guard = &g->sas[sa].guard;
+
+	if (guard->pinned && g->live >> (guard->pinned - 1) & 1)
+		return guard->pinned - 1;
+	return g->owner[guard->bucket];
+}
+
 static inline struct selector *selector_of(
 	struct gateway *g, const struct espalier_selector *selector)
 {

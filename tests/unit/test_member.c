@@ -37,7 +37,7 @@ static void same_view(uint16_t live)
 
 static uint8_t owner_of(unsigned int id, unsigned int sa)
 {
-	return gateways[id].owner[gateways[id].sas[sa].guard.bucket];
+	return guard_owner(&gateways[id], sa);
 }
 
 static int setup(void **state)
@@ -231,7 +231,13 @@ static void test_lost_journal(void **state)
 	assert_true(member_flags(gateways[owner].m) & WIRE_FENCED);
 	assert_true(gateways[owner].sas[0].guard.open[0].first >
 		    gateways[owner].sas[0].guard.open[0].last);
-	same_view(7 & ~(1 << owner));
+	/* It has its buckets, but for this SA. */
+	same_view(7);
+	for (unsigned int id = 0; id < MEMBERS; id++) {
+		assert_int_not_equal(owner_of(id, 0), owner);
+		assert_int_equal(owner_of(id, 0), owner_of(0, 0));
+	}
+	send_packets(owner_of(0, 0), 0, 1000);
 	/* Until it is rekeyed. */
 	create((owner + 1) % MEMBERS, 1, 78);
 	gateways[(owner + 1) % MEMBERS].sas[0].present = false;

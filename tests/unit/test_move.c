@@ -24,7 +24,7 @@ static uint8_t owner_of(unsigned int sa)
 
 	while (!g->m)
 		g++;
-	return g->owner[g->sas[sa].guard.bucket];
+	return guard_owner(g, sa);
 }
 
 static struct record *find(unsigned int id, unsigned int sa, uint8_t place)
