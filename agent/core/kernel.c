@@ -225,7 +225,7 @@ static void meet_creator(struct member *m, struct record *r, uint64_t oseq)
 	outbox_mark(m, r);
 }
 
-static bool is_there(struct member *m, const struct record_key *key)
+bool kernel_has(struct member *m, const struct record_key *key)
 {
 	uint8_t body[RECORD_BODY_MAX];
 	int r = m->ops->read(m->ctx, key, body, sizeof(body));
@@ -244,7 +244,7 @@ static struct record *find_sa(struct member *m, const struct record_key *key, ui
 		r = table_find_birth(&m->table, key, *birth);
 	else
 		*birth = twin;
-	if (r && !is_same_key(&r->key, key) && r->installed && is_there(m, &r->key)) {
+	if (r && !is_same_key(&r->key, key) && r->installed && kernel_has(m, &r->key)) {
 		*birth = twin;
 		r = NULL;
 	}
@@ -281,7 +281,7 @@ static void added_sa(struct member *m, const struct member_record *told)
 	old_pair = r->facts.pair;
 	if (returns(r, &record.key)) {
 		/* We may have removed it since this was told. */
-		if (!m->starting && !is_there(m, &record.key))
+		if (!m->starting && !kernel_has(m, &record.key))
 			return;
 		return_sa(m, r, &record);
 	} else if (r->life == RECORD_HINTED) {

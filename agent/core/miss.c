@@ -52,15 +52,6 @@ static void not_found(struct member *m, struct miss *miss)
 	*miss = (struct miss){0};
 }
 
-static bool is_in_kernel(struct member *m, const struct record *r)
-{
-	uint8_t body[RECORD_BODY_MAX];
-	int len = m->ops->read(m->ctx, &r->key, body, sizeof(body));
-
-	explicit_bzero(body, sizeof(body));
-	return len >= 0;
-}
-
 /* Our table may know better than an event that was on its way. What mark the SA would have is not
  * known. */
 static bool is_lacking(struct member *m, const struct record_key *key)
@@ -70,7 +61,7 @@ static bool is_lacking(struct member *m, const struct record_key *key)
 	for (struct record *r = NULL; (r = table_spi_next(&m->table, key, r));) {
 		if (!r->installed) {
 			lacking |= r->work == 0;
-		} else if (!is_in_kernel(m, r)) {
+		} else if (!kernel_has(m, &r->key)) {
 			const struct record_key lost = r->key;
 
 			member_missing(m, &lost);

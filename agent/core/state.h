@@ -212,6 +212,7 @@ void compare_heard(struct member *m, uint8_t from, const struct wire_message *me
 void compare_worked(struct member *m, uint8_t with);
 
 /* kernel.c */
+bool kernel_has(struct member *m, const struct record_key *key); /* asks it */
 void kernel_tick(struct member *m);
 
 /* life.c */

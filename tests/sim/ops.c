@@ -140,13 +140,14 @@ static int install(struct world *w, unsigned int id, const struct record_install
 			machine->sas[i].present = false;
 	if (machine->sas[index].present &&
 		(machine_child(w, machine, key) < 0 ||
-			machine->sas[index].form == r->facts->form ||
-			machine->sas[index].oseq > r->oseq))
+			machine->sas[index].form == r->facts->form))
 		world_fail(w, "member %u installs SA %u twice", id, index);
+	/* In the place of another form of it, its counter goes on. */
+	if (!machine->sas[index].present || machine->sas[index].oseq < r->oseq)
+		machine->sas[index].oseq = r->oseq;
 	machine->sas[index].present = true;
 	machine->sas[index].place = key->addr[1];
 	machine->sas[index].form = r->facts->form;
-	machine->sas[index].oseq = r->oseq;
 	machine->sas[index].rekey_asked = false;
 	machine->refused_block[index] = 0;
 	world_say(w, "member %u installs SA %u at %llu", id, index, (unsigned long long)r->oseq);
