@@ -122,6 +122,8 @@ $(B)/tests/test_strangers: $(B)/obj/agent/strangers.o
 $(B)/tests/test_strangers: LDFLAGS += $(foreach f,beacon_open beacon_send beacon_hear member_other \
 	member_claim member_claims member_held_back,-Wl,--wrap=$f)
 $(B)/tests/test_local: $(B)/obj/agent/local.o
+$(B)/tests/test_boot: $(B)/obj/agent/boot.o
+$(B)/tests/test_boot: LDFLAGS += -Wl,--wrap=datapath_is_first
 $(B)/tests/test_local: LDFLAGS += -Wl,--wrap=datapath_sa_set,--wrap=datapath_sa_get \
 	-Wl,--wrap=datapath_sa_delete,--wrap=member_table
 $(BPF_TESTS): $(B)/tests/%: $(B)/obj/tests/bpf/%.o $(LIBRARY)

@@ -12,6 +12,7 @@
  *   events.c         hands what happens to the core; events_kernel.c: what happens to SAs
  *   local.c          SAs that no other member can have
  *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
+ *   boot.c           has there been an agent since the machine was booted?
  *   hops.c           how packets get to the other members; notice.c: what the core refuses or shuts
  *   watch.c          keeps guard and steering where they are; forward.c: can our kernel forward?
  *   strangers.c      members that are there and do not agree with us
@@ -151,6 +152,7 @@ struct agent {
 	int groups; /* a socket: multicast groups that we are in; -1: in none */
 	bool ingress;
 	uint64_t announce_due_us; /* the cluster addresses once more; 0: not */
+	bool first; /* since the machine was booted: SAs that are there are no copies */
 	bool journal_failed;
 	bool begins_anew; /* with a new journal: the present one is an old copy, or we are doubled
 			   */
@@ -227,6 +229,11 @@ void hops_told(struct agent *a, uint8_t id, const struct wire_macs *macs, bool n
 void hops_route(void *ctx, const struct address *prefix, unsigned int bits); /* route_handler */
 void hops_tick(struct agent *a, uint64_t now_us);
 
+/* boot.c */
+bool boot_is_first(const struct agent *a);
+void boot_mark(const struct agent *a); /* from now on there has been one */
+void boot_say(const struct agent *a); /* what became of the SAs that were here */
+
 /* local.c */
 void local_restore(struct agent *a, const struct record_key *key); /* the guard has it */
 void local_told(struct agent *a, const struct record_key *key, const struct record_facts *facts,
@@ -263,6 +270,9 @@ void control_process(struct control *c, const struct agent *a);
 
 /* control_answer.c: to one request, which it changes; owned by the caller. */
 struct json_object *control_answer(const struct agent *a, char *request);
+
+/* control_adopt.c: "all", or an SPI; owned by the caller. */
+struct json_object *control_adopt(const struct agent *a, const char *argument);
 
 /* control_ike.c: what each member's IKE daemon is to be told; owned by the caller. */
 struct json_object *control_ike_config(const struct config *c);

@@ -55,7 +55,7 @@ static const char *state_of(uint8_t flags, bool active)
 		return "active";
 	if (!(flags & WIRE_STARTED))
 		return "starting";
-	return flags & WIRE_FENCED ? "waiting-for-rekey" : "standby";
+	return "standby";
 }
 
 /* Of this member, which may lack what the others do not see. */
@@ -195,6 +195,7 @@ static const char *const fences[FENCES] = {
 	[FENCE_JOURNAL_LOST] = "journal-lost",
 	[FENCE_JOURNAL_OLD] = "journal-old",
 	[FENCE_TWO_CREATORS] = "two-creators",
+	[FENCE_FOUND] = "past-unknown",
 };
 
 static void add_fenced(struct json_object *status, const struct agent *a, enum record_fence why)
@@ -499,6 +500,8 @@ struct json_object *control_answer(const struct agent *a, char *request)
 		return owner(a, argument);
 	if (strcmp(word, "sa") == 0)
 		return sas(a, argument);
+	if (strcmp(word, "adopt") == 0)
+		return control_adopt(a, argument);
 	if (strcmp(word, "ike-config") == 0)
 		return control_ike_config(&a->config);
 	o = json_object_new_object();

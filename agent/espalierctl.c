@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* espalierctl - shows what an espalierd is doing: asks its control socket and prints the answer, as
- * text or as JSON. */
+/* espalierctl - shows what an espalierd is doing, and tells it a thing or two: asks its control
+ * socket and prints the answer, as text or as JSON. */
 #include <errno.h>
 #include <getopt.h>
 #include <json-c/json.h>
@@ -194,6 +194,11 @@ static void print_ike_config(struct json_object *list)
 	}
 }
 
+static void print_adopted(struct json_object *o)
+{
+	printf("%s SAs are adopted\n", text_of(o, "adopted"));
+}
+
 static void print_status(struct json_object *o)
 {
 	struct json_object *inside;
@@ -247,6 +252,9 @@ static int usage(FILE *to)
 		    "  members     all members, as this one sees them\n"
 		    "  sa          the SAs, who owns them, and their sequence blocks\n"
 		    "  owner SPI   which member owns the bucket of this SPI, or has it pinned\n"
+		    "  adopt SPI   you vouch for SAs that are shut since their past is unknown\n"
+		    "              (past-unknown): nobody but this machine has sent for them;\n"
+		    "              adopt all: for all of them\n"
 		    "  reasons     packets by what became of them\n"
 		    "  ike-config  for strongswan.conf: the SPIs that each member is to draw\n");
 	return to == stdout ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -269,6 +277,7 @@ int main(int argc, char **argv)
 		{"members", 0, print_members},
 		{"sa", 0, print_sas},
 		{"owner", 1, print_owner},
+		{"adopt", 1, print_adopted},
 		{"reasons", 0, print_reasons},
 		{"ike-config", 0, print_ike_config},
 	};

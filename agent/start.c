@@ -192,6 +192,7 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 		.tombstone_us = TOMBSTONE_US,
 		.doubled_us = AGENT_DOUBLED_S * 1000000ULL,
 		.capacity = c->max_sas,
+		.first = a->first,
 		.journal = journal_id(a->journal),
 		.life = 1,
 	};
@@ -338,7 +339,6 @@ static int start_xfrm(struct agent *a, char *err, size_t err_size)
 	struct xfrm_config xfrm = {
 		.addresses = a->config.outer.address,
 		.n_addresses = a->config.outer.count,
-		.events_for_counters = !datapath_counts_inbound(a->datapath, NULL),
 	};
 	int r = xfrm_open(&xfrm, &events_xfrm, a, &a->xfrm);
 
@@ -400,16 +400,48 @@ int agent_prepare(struct agent *a, char *err, size_t err_size)
 	return r < 0 ? r : control_open(a->config.control_path, &a->control, err, err_size);
 }
 
+/* Where no program counts. */
+static int tell_counters(struct agent *a, char *err, size_t err_size)
+{
+	int r = datapath_counts_inbound(a->datapath, NULL) ? 0 : xfrm_tell_counters(a->xfrm);
+
+	if (r < 0)
+		snprintf(err, err_size, "cannot listen to SAs' counters (XFRM netlink): %s",
+			strerror(-r));
+	return r;
+}
+
+/* Until there is a view. */
+static void own_all(struct agent *a)
+{
+	struct espalier_view_half half = {.live = 1U << a->config.id, .ingress = ESPALIER_NOBODY};
+
+	memset(half.owner, (int)a->config.id, sizeof(half.owner));
+	datapath_publish(a->datapath, &half);
+}
+
+/* What is there must be known before anything is attached that stops what is not known. */
+static int attach_first(struct agent *a, char *err, size_t err_size)
+{
+	if (member_counters(a->member)->adopted)
+		own_all(a);
+	return datapath_attach(a->datapath, err, err_size);
+}
+
 int agent_take_over(struct agent *a, char *err, size_t err_size)
 {
-	int r;
+	int r = 0;
 
-	if ((r = datapath_attach(a->datapath, err, err_size)) < 0 ||
-		(r = start_links(a, err, err_size)) < 0 ||
+	a->first = boot_is_first(a);
+	if (!a->first)
+		r = datapath_attach(a->datapath, err, err_size);
+	if (r < 0 || (r = start_links(a, err, err_size)) < 0 ||
 		(r = start_member(a, err, err_size)) < 0 || (r = start_xfrm(a, err, err_size)) < 0)
 		return r;
+	if (a->first)
+		r = attach_first(a, err, err_size);
 	free_entries(a);
-	return 0;
+	return r < 0 ? r : tell_counters(a, err, err_size);
 }
 
 static void warn_about_nested(const struct agent *a)
@@ -433,6 +465,7 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 	if (r < 0)
 		agent_say("something that an earlier agent left in %s cannot be removed: %s",
 			a->config.pin_path, strerror(-r));
+	boot_mark(a);
 	watch_begin(a);
 	if (journal_is_new(a->journal))
 		agent_say("%s: a new journal is begun; SAs older than it are not ours until they "
@@ -449,6 +482,7 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 	events_links_up(a);
 	a->audit.due_us = agent_now_us() + a->config.audit_us;
 	member_started(a->member);
+	boot_say(a);
 	forget_interfaces(a);
 	forget_pins(a);
 	forget_selectors(a);

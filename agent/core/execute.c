@@ -63,8 +63,8 @@ static void take(struct member *m, struct batch *b)
 static void installed(struct member *m, struct record *r, const struct work *w, int result)
 {
 	/* An SA that was to take the place of another form of it: is that one still there? */
-	r->installed = result == 0 || (r->key.kind == RECORD_SA && r->installed &&
-					      kernel_has(m, &r->key));
+	r->installed =
+		result == 0 || (r->key.kind == RECORD_SA && r->installed && kernel_has(m, &r->key));
 	r->form_done = result == 0 ? w->form : 0;
 	table_changed(&m->table, r);
 	if (result < 0) {

@@ -10,16 +10,22 @@ static bool is_journal_lost(const struct member *m, const struct record *r)
 	return !r->journaled && r->journals[m->config.self] != m->config.journal;
 }
 
+static bool is_known(const struct member *m, const struct record *r)
+{
+	return r->creator != ESPALIER_NOBODY || r->journals[m->config.self] != 0;
+}
+
 static enum record_fence judge(const struct member *m, const struct record *r)
 {
 	if (!record_is_outbound_sa(r) || r->life != RECORD_ALIVE)
 		return FENCE_NONE;
 	if (r->creator == RECORD_CREATOR_DISPUTED)
 		return FENCE_TWO_CREATORS;
-	if (r->fence == FENCE_JOURNAL_OLD ||
-		r->journals[m->config.self] == RECORD_JOURNAL_DISPUTED)
+	if (r->fence == FENCE_JOURNAL_OLD || r->journals[m->config.self] == RECORD_JOURNAL_DISPUTED)
 		return FENCE_JOURNAL_OLD;
-	return is_journal_lost(m, r) ? FENCE_JOURNAL_LOST : FENCE_NONE;
+	if (!is_journal_lost(m, r))
+		return FENCE_NONE;
+	return is_known(m, r) ? FENCE_JOURNAL_LOST : FENCE_FOUND;
 }
 
 static void set(struct member *m, struct record *r, enum record_fence fence)

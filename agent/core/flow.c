@@ -159,17 +159,12 @@ static bool may_emit(const struct member *m, const struct record *r, unsigned in
 /* One of the view that may emit; ESPALIER_NOBODY: none may. Not the same one for all. */
 static uint8_t someone_else(const struct member *m, const struct record *r)
 {
-	uint16_t able = 0;
-	uint64_t n;
+	uint8_t able[ESPALIER_MEMBERS], n = 0;
 
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+	for (uint8_t id = 0; id < ESPALIER_MEMBERS; id++)
 		if (id != m->config.self && m->view.live >> id & 1 && may_emit(m, r, id))
-			able |= member_bit(id);
-	if (!able)
-		return ESPALIER_NOBODY;
-	for (n = r->facts.birth % (unsigned int)__builtin_popcount(able); n; n--)
-		able &= (uint16_t)(able - 1);
-	return view_lowest(able);
+			able[n++] = id;
+	return n ? able[r->facts.birth % n] : ESPALIER_NOBODY;
 }
 
 /* Its Child SA's flow, that is. */

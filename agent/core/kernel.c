@@ -53,6 +53,11 @@ void member_restore(struct member *m, const struct record_key *key, uint64_t bir
 	r->died_us = m->now_us;
 }
 
+static bool is_own(const struct member *m, uint64_t block)
+{
+	return block == 0 || block % m->rule.modulus == m->config.self;
+}
+
 /* Where it was last: the journal may have it under the key that it had before. So may the guard, if
  * we died while it moved. */
 static bool stood_there_last(
@@ -77,6 +82,11 @@ void member_guarded(struct member *m, const struct record_key *key, const struct
 
 	if (!r)
 		return;
+	if (open && !is_own(m, block)) {
+		/* It was adopted in there, and not entered. */
+		r->top = r->top > block ? r->top : block + 1;
+		block = 0;
+	}
 	if (open) {
 		/* Our journal may have been lost meanwhile, and begun anew. */
 		if (!r->journaled || r->upto[m->config.self] < block + 1) {
@@ -148,20 +158,23 @@ static void added_policy(struct member *m, const struct member_record *record)
 
 /*
  * Where it comes from. Was it just made here, we speak for it. Else: who has an outbound SA whose
- * counter stands in block 0 created it, since copies never stand there.
+ * counter stands in block 0 created it, since copies never stand there. Beyond that it is as if it
+ * had been, if it was here before there was any member, so that it cannot be a copy.
  */
 static void set_origin(struct member *m, struct record *r, uint64_t oseq)
 {
 	bool first_block = r->facts.direction == ESPALIER_IN || block_of(&m->rule, oseq) == 0;
 	bool guarded = is_guarded(r);
 	bool seen = r->version != 0 || guarded || r->journaled;
+	bool adopted = !first_block && !seen && m->starting && m->config.first;
 
-	if (first_block && !(guarded && r->creator != ESPALIER_NOBODY))
+	if ((first_block || adopted) && !(guarded && r->creator != ESPALIER_NOBODY))
 		r->creator = m->config.self;
 	if (r->origin == RECORD_HERE)
 		r->origin = RECORD_OTHERS;
-	if (!first_block || seen)
+	if ((!first_block && !adopted) || seen)
 		return;
+	m->counters.adopted += adopted;
 	r->origin = RECORD_HERE;
 	r->pinned = flow_own_pin(m, r);
 	memcpy(r->journals, m->journals, sizeof(r->journals));
@@ -310,6 +323,25 @@ void member_added(struct member *m, const struct member_record *record)
 		added_policy(m, record);
 	else
 		added_sa(m, record);
+}
+
+int member_adopt(struct member *m, const struct record_key *key, uint64_t oseq)
+{
+	struct record *r = table_find(&m->table, key);
+
+	if (!r || !r->installed)
+		return -ENOENT;
+	if (r->fence != FENCE_FOUND)
+		return -EINVAL;
+	r->creator = m->config.self;
+	r->origin = RECORD_HERE;
+	memcpy(r->journals, m->journals, sizeof(r->journals));
+	table_renew(r, m->config.self);
+	fence_judge(m, r);
+	sequence_return(m, r, oseq);
+	outbox_mark(m, r);
+	m->counters.adopted++;
+	return 0;
 }
 
 /*

@@ -298,7 +298,6 @@ void member_tick(struct member *m, uint64_t now_us)
 	notice_sleep(m);
 	m->ticked_us = now_us;
 	start(m);
-	set_flag(m, WIRE_FENCED, m->fenced[FENCE_JOURNAL_LOST] > 0);
 	if (m->begins_anew)
 		set_flag(m, WIRE_LEAVING, true);
 	watch(m);

@@ -50,6 +50,8 @@ struct member_config {
 	uint64_t doubled_us; /* a member that is there twice owns nothing for so long after that was
 				seen last */
 	uint32_t capacity; /* most records */
+	bool first; /* this kernel has had no member before since it was booted: what has gone out
+		       of the SAs that are there its counters tell */
 	uint32_t journal; /* id of our journal, not 0 */
 	uint32_t life; /* drawn at random by each start of the agent, not 0 */
 	struct wire_macs macs; /* ours */
@@ -167,6 +169,12 @@ void member_restore(struct member *m, const struct record_key *key, uint64_t bir
 void member_guarded(struct member *m, const struct record_key *key, const struct espalier_sa *sa);
 void member_started(struct member *m);
 
+/*
+ * The user vouches for an SA that is fenced, FENCE_FOUND: nobody has sent more than our kernel's
+ * counter says. -ENOENT: there is none; -EINVAL: it is not fenced so.
+ */
+int member_adopt(struct member *m, const struct record_key *key, uint64_t oseq);
+
 /* Kernel events that are not echoes of our own ops. */
 void member_added(struct member *m, const struct member_record *record);
 void member_removed(struct member *m, const struct record_key *key);
@@ -227,6 +235,7 @@ bool member_work(struct member *m, uint64_t now_us);
 struct member_counters {
 	uint64_t malformed; /* datagrams refused by the decoder */
 	uint64_t entered; /* sequence blocks */
+	uint64_t adopted; /* SAs that were here before us, beyond block 0 */
 	uint64_t repaired; /* records sent because a comparison found a difference */
 	uint64_t install_failed; /* the kernel refused an SA or policy */
 	uint64_t refused; /* records not taken: the table is full */

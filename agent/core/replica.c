@@ -162,8 +162,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	flow_steer(m, r);
 	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
 		apply_policy(m, r, message);
-	else if (r->key.kind == RECORD_SA &&
-		 (merged & ~TABLE_OURS_NEWER || is_behind(r)))
+	else if (r->key.kind == RECORD_SA && (merged & ~TABLE_OURS_NEWER || is_behind(r)))
 		apply_sa(m, r, message, merged);
 	if (old_pair != r->facts.pair)
 		flow_apply_pair(m, old_pair);

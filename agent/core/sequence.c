@@ -157,9 +157,10 @@ static void ask_for_rekey(struct member *m, struct record *r)
 {
 	uint64_t upto = max(r->upto[m->config.self], r->top);
 	bool late = upto && block_late(&m->rule, upto - 1, r->facts.esn);
-	bool shut = r->fence == FENCE_TWO_CREATORS || r->fence == FENCE_JOURNAL_OLD;
+	bool found = r->fence == FENCE_FOUND;
+	bool shut = found || r->fence == FENCE_TWO_CREATORS || r->fence == FENCE_JOURNAL_OLD;
 
-	if (!is_owner(m, r) && !(shut && r->origin == RECORD_HERE)) {
+	if (!is_owner(m, r) && !found && !(shut && r->origin == RECORD_HERE)) {
 		r->expire_asked = false;
 	} else if ((late || shut) && !r->expire_asked) {
 		r->expire_asked = true;
@@ -238,27 +239,33 @@ void sequence_update(struct member *m, struct record *r, const void *body, size_
 	w->form = r->facts.form;
 }
 
+/* Not waited for: it tells a later life of ours that we have seen this SA. */
+static void note_seen(struct member *m, struct record *r, uint64_t block)
+{
+	m->ops->journal(m->ctx, &r->key, r->facts.birth, 0);
+	m->tickets++;
+	r->journaled = true;
+	r->upto[m->config.self] = 1;
+	r->top = max(r->top, block + 1);
+}
+
 void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 {
 	uint64_t block = block_of(&m->rule, oseq), *upto = &r->upto[m->config.self];
+	bool adopted = m->starting && m->config.first && r->origin == RECORD_HERE;
 	bool unsure = m->starting && block == 0;
 
 	r->installed = true;
 	r->position = oseq;
-	if (r->origin == RECORD_HERE && block == 0 && r->facts.direction == ESPALIER_OUT &&
-		*upto == 0) {
-		/* Not waited for: it tells a later life of ours that we have seen this SA. */
-		m->ops->journal(m->ctx, &r->key, r->facts.birth, 0);
-		m->tickets++;
-		r->journaled = true;
-		*upto = 1;
-		r->top = max(r->top, 1);
-	}
+	if (r->origin == RECORD_HERE && r->facts.direction == ESPALIER_OUT && *upto == 0)
+		note_seen(m, r, block);
 	if (r->facts.direction == ESPALIER_IN || r->fence != FENCE_NONE) {
 		sequence_guard(m, r);
 		sequence_consider(m, r);
-	} else if (r->journaled && *upto == block + 1 && !unsure && r->origin != RECORD_GUARD) {
-		r->windows[0] = *upto;
+	} else if (adopted || (r->journaled && *upto == block + 1 && !unsure &&
+				      r->origin != RECORD_GUARD)) {
+		/* Nobody else enters the block that we adopt it in: it is below `top`. */
+		r->windows[0] = block + 1;
 		sequence_guard(m, r);
 		sequence_consider(m, r);
 	} else {
@@ -279,6 +286,9 @@ void sequence_return(struct member *m, struct record *r, uint64_t oseq)
 
 	r->installed = true;
 	r->position = oseq;
+	if (r->origin == RECORD_HERE && r->facts.direction == ESPALIER_OUT &&
+		r->upto[m->config.self] == 0)
+		note_seen(m, r, block_of(&m->rule, oseq));
 	sequence_guard(m, r);
 	if (r->facts.direction == ESPALIER_OUT && r->fence == FENCE_NONE)
 		enter(m, r, block_own(&m->rule, max(next, r->top)), NULL, 0);

@@ -2,9 +2,9 @@
 /*
  * table.h - the records of this member: SAs and policies, by key, by slot and by pair.
  *
- * An SA is its keys, that is, its birth. What is known of its numbers is in its one record, whatever
- * key it comes under in its life. A peer gives out an SPI again, too: there may be several records of
- * one key, of which at most one is alive: the present one.
+ * An SA is its keys, that is, its birth. What is known of its numbers is in its one record,
+ * whatever key it comes under in its life. A peer gives out an SPI again, too: there may be several
+ * records of one key, of which at most one is alive: the present one.
  *
  * A record is state that merges: every replicated field has a rule by which two members that have
  * seen different histories come to the same value, in any order of arrival, with any repetition
@@ -52,6 +52,7 @@ enum record_fence {
 	FENCE_JOURNAL_LOST, /* the journal that could tell what we entered is lost */
 	FENCE_JOURNAL_OLD, /* others know of blocks of ours that our journal does not */
 	FENCE_TWO_CREATORS,
+	FENCE_FOUND, /* it was here before us, far along, and nobody knows what else may be out */
 	FENCES,
 };
 

@@ -61,7 +61,6 @@ enum wire_kind {
 
 enum wire_flags {
 	WIRE_STARTED = 1, /* has looked for others, may be part of a view */
-	WIRE_FENCED = 2, /* holds SAs it may not own: its journal was lost */
 	WIRE_LINK_DOWN = 4, /* its outer or inner link is down */
 	WIRE_LEAVING = 8, /* is being stopped */
 };

@@ -319,6 +319,11 @@ int datapath_open(
 	return 0;
 }
 
+bool datapath_is_first(const struct datapath *d)
+{
+	return d->first;
+}
+
 static void close_places(const struct datapath *d)
 {
 	if (d->guard.before >= 0)

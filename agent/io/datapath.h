@@ -60,6 +60,9 @@ int datapath_open(
  */
 int datapath_attach(struct datapath *d, char *err, size_t err_size);
 
+/* No earlier agent has left any maps. */
+bool datapath_is_first(const struct datapath *d);
+
 /* What is attached stays; the guard comes to all other interfaces. An error: something of an
  * earlier agent could not be removed. */
 int datapath_keep(struct datapath *d);

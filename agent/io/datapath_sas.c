@@ -47,8 +47,8 @@ static bool is_of_key(const struct espalier_sa *sa, const struct espalier_sa_key
 }
 
 /* Where its entry is, or would be. */
-static struct espalier_sa_key place(
-	struct datapath *d, const struct espalier_sa_key *key, struct espalier_sa *ret_base, int *ret)
+static struct espalier_sa_key place(struct datapath *d, const struct espalier_sa_key *key,
+	struct espalier_sa *ret_base, int *ret)
 {
 	struct espalier_sa_key base = without_mark(key);
 

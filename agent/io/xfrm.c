@@ -30,16 +30,15 @@ struct mnl_socket *xfrm_socket_open(void)
 	return s;
 }
 
-static int subscribe(struct mnl_socket *s, bool counters)
+static int subscribe(struct mnl_socket *s)
 {
 	static const int groups[] = {XFRMNLGRP_SA, XFRMNLGRP_POLICY, XFRMNLGRP_EXPIRE,
-		XFRMNLGRP_MIGRATE, XFRMNLGRP_MAPPING, XFRMNLGRP_AEVENTS};
-	size_t n = sizeof(groups) / sizeof(*groups) - (counters ? 0 : 1);
+		XFRMNLGRP_MIGRATE, XFRMNLGRP_MAPPING};
 	int size = EVENT_BUFFER;
 
 	/* Without the privilege the buffer is smaller and events are lost sooner, which is told. */
 	(void)setsockopt(mnl_socket_get_fd(s), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < sizeof(groups) / sizeof(*groups); i++) {
 		int group = groups[i];
 
 		if (mnl_socket_setsockopt(s, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
@@ -59,14 +58,14 @@ static int prepare_requests(struct mnl_socket *s)
 
 /* The events' socket first: it gets this process's id as port id, which others might put into their
  * requests, too; the others' are arbitrary. */
-static int open_sockets(struct xfrm *x, const struct xfrm_config *config)
+static int open_sockets(struct xfrm *x)
 {
 	int r;
 
 	x->events = xfrm_socket_open();
 	if (!x->events)
 		return -errno;
-	r = subscribe(x->events, config->events_for_counters);
+	r = subscribe(x->events);
 	if (r < 0)
 		return r;
 	x->requests = xfrm_socket_open();
@@ -98,7 +97,7 @@ int xfrm_open(const struct xfrm_config *config, const struct xfrm_handlers *hand
 	x->ctx = ctx;
 	memcpy(x->addresses, config->addresses, config->n_addresses * sizeof(*x->addresses));
 	x->n_addresses = config->n_addresses;
-	r = open_sockets(x, config);
+	r = open_sockets(x);
 	if (r < 0) {
 		xfrm_close(x);
 		return r;
@@ -119,6 +118,15 @@ void xfrm_close(struct xfrm *x)
 		mnl_socket_close(x->dumps);
 	xfrm_index_clear(&x->policies);
 	free(x);
+}
+
+int xfrm_tell_counters(struct xfrm *x)
+{
+	int group = XFRMNLGRP_AEVENTS;
+
+	return mnl_socket_setsockopt(x->events, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0
+		       ? -errno
+		       : 0;
 }
 
 int xfrm_fd(const struct xfrm *x)
@@ -187,8 +195,8 @@ static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 		XFRM_BODY_KERNEL, &b);
 	if (r < 0 && !b.local)
 		return r;
-	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family,
-		xfrm_body_mark(&b), &key);
+	xfrm_facts_sa_key(
+		&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family, xfrm_body_mark(&b), &key);
 	r = xfrm_socket_get(x, &key, &answer);
 	if (r == 0)
 		r = xfrm_socket_tell(x, RECORD_SA, (struct nlmsghdr *)answer.data);
@@ -198,8 +206,7 @@ static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 
 static int tell_removed(struct xfrm *x, const struct record_key *key)
 {
-	if (key->kind == RECORD_SA ? key->proto == IPPROTO_ESP
-				   : xfrm_index_drop(&x->policies, key))
+	if (key->kind == RECORD_SA ? key->proto == IPPROTO_ESP : xfrm_index_drop(&x->policies, key))
 		x->handlers.removed(x->ctx, key);
 	return 0;
 }
@@ -269,8 +276,8 @@ static int tell_deleted(struct xfrm *x, const struct nlmsghdr *nlh)
 
 	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*id))
 		return -EBADMSG;
-	xfrm_facts_sa_key(&id->daddr, id->spi, id->proto, id->family,
-		mark_behind(nlh, sizeof(*id)), &key);
+	xfrm_facts_sa_key(
+		&id->daddr, id->spi, id->proto, id->family, mark_behind(nlh, sizeof(*id)), &key);
 	return tell_removed(x, &key);
 }
 
@@ -311,8 +318,8 @@ static int tell_counters(struct xfrm *x, const struct nlmsghdr *nlh)
 
 	if (r < 0 || b.sa.id.proto != IPPROTO_ESP)
 		return r;
-	xfrm_facts_sa_key(&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family,
-		xfrm_body_mark(&b), &key);
+	xfrm_facts_sa_key(
+		&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family, xfrm_body_mark(&b), &key);
 	xfrm_body_counters(&b, &oseq, &seq);
 	x->handlers.counters(x->ctx, &key, oseq, seq);
 	return 0;
@@ -334,8 +341,8 @@ static int tell_mapping(struct xfrm *x, const struct nlmsghdr *nlh)
 
 	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*m))
 		return -EBADMSG;
-	xfrm_facts_sa_key(&m->id.daddr, m->id.spi, m->id.proto, m->id.family,
-		(struct xfrm_mark){0}, &key);
+	xfrm_facts_sa_key(
+		&m->id.daddr, m->id.spi, m->id.proto, m->id.family, (struct xfrm_mark){0}, &key);
 	change = (struct xfrm_place_change){
 		.from = address_of(m->id.family, &m->old_saddr),
 		.to = address_of(m->id.family, &m->new_saddr),

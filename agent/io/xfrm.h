@@ -47,13 +47,13 @@ struct xfrm_handlers {
 	void (*counters)(void *ctx, const struct record_key *key, uint64_t oseq,
 		uint64_t seq); /* async event */
 	void (*overrun)(void *ctx); /* events were lost (ENOBUFS): dump again */
-	/* What changed is not told: SAs migrated (XFRM_MSG_MIGRATE), or a newer kernel tells of what
-	 * we do not know. Dump again. */
+	/* What changed is not told: SAs migrated (XFRM_MSG_MIGRATE), or a newer kernel tells of
+	 * what we do not know. Dump again. */
 	void (*changed)(void *ctx);
 	/* ESP of this inbound SA comes from another address or UDP port than it has
 	 * (XFRM_MSG_MAPPING). The kernel does nothing about it. Of SAs without a mark only. */
-	void (*mapping)(void *ctx, const struct record_key *key,
-		const struct xfrm_place_change *change);
+	void (*mapping)(
+		void *ctx, const struct record_key *key, const struct xfrm_place_change *change);
 	/* An SA that does not travel is there; may be told again. why: a constant. */
 	void (*local)(void *ctx, const struct record_key *key, const struct record_facts *facts,
 		const char *why);
@@ -62,12 +62,14 @@ struct xfrm_handlers {
 struct xfrm_config {
 	const struct address *addresses; /* outer cluster addresses; copied */
 	unsigned int n_addresses;
-	bool events_for_counters; /* subscribe to async events (XFRMNLGRP_AEVENTS) */
 };
 
 int xfrm_open(const struct xfrm_config *config, const struct xfrm_handlers *handlers, void *ctx,
 	struct xfrm **ret);
 void xfrm_close(struct xfrm *x);
+
+/* Tells of counters, too: subscribes to async events (XFRMNLGRP_AEVENTS). 0 or -errno. */
+int xfrm_tell_counters(struct xfrm *x);
 
 int xfrm_fd(const struct xfrm *x); /* readable: call xfrm_process() */
 /*
@@ -96,11 +98,12 @@ int xfrm_dump(struct xfrm *x);
 /*
  * Builds SAs and policies from bodies of other members, in the order given, and sets each `result`.
  * An outbound SA's counter starts at `oseq`. An SA that is there already under this key is replaced
- * if it has another birth. Else it is moved to `oseq`, and takes over what may change in a living SA
- * (limits, ports of the encapsulation, output marks); if more differs it is replaced, inbound with
- * its window. With `update` it is not replaced but -EXDEV; -ENOENT: it is not there. -EBADMSG: the body is malformed, or does not match key and facts;
- * -EADDRNOTAVAIL: it leads to no cluster address of this member; -ENOSYS: this kernel lacks an
- * algorithm; or another error of the kernel's.
+ * if it has another birth. Else it is moved to `oseq`, and takes over what may change in a living
+ * SA (limits, ports of the encapsulation, output marks); if more differs it is replaced, inbound
+ * with its window. With `update` it is not replaced but -EXDEV; -ENOENT: it is not there. -EBADMSG:
+ * the body is malformed, or does not match key and facts; -EADDRNOTAVAIL: it leads to no cluster
+ * address of this member; -ENOSYS: this kernel lacks an algorithm; or another error of the
+ * kernel's.
  */
 void xfrm_install(struct xfrm *x, struct record_install *list, unsigned int n);
 int xfrm_remove(struct xfrm *x, const struct record_key *key); /* -ENOENT: is not there */
@@ -116,8 +119,8 @@ int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq);
 
 /*
  * What leads to the address that the peer left leads to where it is now: an SA, with its counters,
- * or a policy. Handlers are told as if somebody else had done it. -ENOENT: it is not there, or leads
- * elsewhere.
+ * or a policy. Handlers are told as if somebody else had done it. -ENOENT: it is not there, or
+ * leads elsewhere.
  */
 int xfrm_follow(
 	struct xfrm *x, const struct record_key *key, const struct xfrm_place_change *change);

@@ -15,8 +15,7 @@ static size_t address_size(uint16_t family)
 
 static bool is_address(const xfrm_address_t *a, uint16_t family, const struct address *address)
 {
-	return family == address->family &&
-	       memcmp(a, address->bytes, address_size(family)) == 0;
+	return family == address->family && memcmp(a, address->bytes, address_size(family)) == 0;
 }
 
 static void put_attrs(struct xfrm_request *request, const struct xfrm_body *b)

@@ -40,7 +40,8 @@ static int check(
 	if (r < 0)
 		return r;
 	if (memcmp(item->key, &own_key, sizeof(own_key)) != 0 ||
-		!record_is_birth(facts, own.birth, &own_key) || facts->form != own.form || facts->pair != own.pair || facts->direction != own.direction ||
+		!record_is_birth(facts, own.birth, &own_key) || facts->form != own.form ||
+		facts->pair != own.pair || facts->direction != own.direction ||
 		facts->esn != own.esn ||
 		memcmp(&facts->remote, &own.remote, sizeof(own.remote)) != 0)
 		return -EBADMSG;
@@ -75,7 +76,8 @@ static bool put_replay_of(
 	const struct nlattr *a = before ? before->attr[type] : NULL;
 
 	if (a)
-		xfrm_socket_put(request, type, mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
+		xfrm_socket_put(
+			request, type, mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
 	return a;
 }
 
@@ -206,20 +208,20 @@ static int update(struct xfrm *x, const struct record_install *item, const struc
 static int replace(struct xfrm *x, const struct record_install *item, const struct xfrm_body *b,
 	const struct present *present)
 {
+	bool same = record_is_birth(item->facts, present->facts.birth, item->key);
 	struct record_install above = *item;
 	struct xfrm_request request;
 	uint64_t oseq = 0, seq;
 	int r;
 
-	if (record_is_birth(item->facts, present->facts.birth, item->key))
+	if (same)
 		xfrm_body_counters(&present->body, &oseq, &seq);
 	above.oseq = oseq > item->oseq ? oseq : item->oseq;
 	r = xfrm_remove(x, item->key);
 	if (r < 0)
 		return r;
 	return carry_out(x, &request,
-		make_sa(x, XFRM_MSG_NEWSA, &above, *b, oseq || seq ? &present->body : NULL,
-			&request));
+		make_sa(x, XFRM_MSG_NEWSA, &above, *b, same ? &present->body : NULL, &request));
 }
 
 /* An SA where there is one under its key. */

@@ -13,8 +13,7 @@ enum verdict { OUT, NOT_OWNER, NO_BLOCK };
 static const struct espalier_sa *guard_entry(
 	const struct world *w, const struct machine *machine, unsigned int child)
 {
-	const struct record_key key =
-		machine_key(&w->children[child], machine->sas[child].place);
+	const struct record_key key = machine_key(&w->children[child], machine->sas[child].place);
 
 	for (unsigned int i = 0; i < w->n_children; i++) {
 		const struct kernel_sa *sa = &machine->sas[i];

@@ -3,8 +3,8 @@
  * judge.c - what may be on the wire: a specification of its own, that knows nothing of how the core
  * goes about it.
  *
- * - A number belongs to its block's member; block 0 to those that made the SA. Nobody else emits
- * it, unless it got past the guard.
+ * - A number belongs to its block's member; block 0, and the one in which an SA was before there
+ * was an agent, to those that made the SA. Nobody else emits it, unless it got past the guard.
  * - No number is on a wire twice (I1). A few repeats nothing can stop; excuse() has all of them.
  * - After a takeover the peer accepts the first packet (I2).
  * - Who knows that its member is there twice emits nothing; nobody says so of one that is not.
@@ -274,7 +274,7 @@ static bool is_own(
 {
 	uint64_t block = seq >> w->block_bits;
 
-	if (block == 0)
+	if (block == 0 || block + 1 == child->found)
 		return member == child->creator || member == child->second_creator;
 	return block % modulus(w) == member;
 }

@@ -118,6 +118,28 @@ static bool may_end(const struct world *w, unsigned int id, unsigned int out)
 	       (machine->agent || w->children[out].creator == id);
 }
 
+void load_found(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+	uint64_t pair = w->n_children / 2 + 1;
+
+	if (doubts_random(w, 6) || w->block_bits > BLOCK_BITS)
+		return;
+	for (unsigned int out = 0; out < 2; out++) {
+		struct child *c =
+			new_child(w, id, out ? 0x2000 + id : (uint32_t)doubts_random(w, 1ULL << 32),
+				out ? ESPALIER_OUT : ESPALIER_IN, pair);
+		struct kernel_sa *sa = &machine->sas[c - w->children];
+
+		sa->present = true;
+		sa->form = 1;
+		sa->oseq = out ? doubts_random(w, 5000) : 0;
+		c->found = out ? (sa->oseq >> w->block_bits) + 1 : 0;
+	}
+	machine->policies[pair - 1] = true;
+	world_say(w, "member %u carries SAs %u and %u", id, w->n_children - 2, w->n_children - 1);
+}
+
 void load_ike(struct world *w)
 {
 	unsigned int id = (unsigned int)world_random(w, w->members), out;

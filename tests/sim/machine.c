@@ -80,6 +80,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 		.tombstone_us = w->tombstone_us,
 		.doubled_us = DOUBLED_US,
 		.capacity = 256,
+		.first = machine->fresh,
 		.journal = machine->journal_id,
 		.life = draw_id(w),
 		.macs = {.outer = {2, 0, 0, 0, 0, machine->member},
@@ -135,6 +136,12 @@ void machine_start_agent(struct world *w, unsigned int id)
 		if (machine->policies[i])
 			tell_policy(w, id, i);
 	machine_tell_link(w, id);
+	/* As agent/start.c. */
+	if (machine->fresh && member_counters(machine->agent)->adopted) {
+		memset(machine->owner, machine->member, sizeof(machine->owner));
+		machine->live = 1U << machine->member;
+	}
+	machine->fresh = false;
 	member_started(machine->agent);
 	forget_pins(machine);
 	for (unsigned int i = 0; i < w->n_children; i++)
@@ -159,6 +166,9 @@ void machine_boot(struct world *w, unsigned int id)
 	memset(machine->macs, 0, sizeof(machine->macs));
 	if (!machine->journal_id)
 		machine->journal_id = draw_id(w);
+	machine->fresh = true;
+	if (w->now_us == w->begun_us)
+		load_found(w, id);
 	machine_start_agent(w, id);
 }
 
@@ -207,13 +217,12 @@ static void tell(struct world *w, unsigned int id, unsigned int child, bool adde
 		return; /* it will read what is there when it starts */
 	if (machine->n_events && machine->events[machine->n_events - 1].due_us > due_us)
 		due_us = machine->events[machine->n_events - 1].due_us;
-	machine->events[machine->n_events++] =
-		(struct kernel_event){.due_us = due_us,
-			.oseq = machine->sas[child].oseq,
-			.form = machine->sas[child].form,
-			.child = child,
-			.place = machine->sas[child].place,
-			.added = added};
+	machine->events[machine->n_events++] = (struct kernel_event){.due_us = due_us,
+		.oseq = machine->sas[child].oseq,
+		.form = machine->sas[child].form,
+		.child = child,
+		.place = machine->sas[child].place,
+		.added = added};
 }
 
 /* Is there more to be told of the same SA? */

@@ -40,8 +40,7 @@ int machine_child(
 	const struct world *w, const struct machine *machine, const struct record_key *key)
 {
 	for (unsigned int i = 0; i < w->n_children; i++)
-		if (machine->sas[i].present &&
-			is_key(&w->children[i], machine->sas[i].place, key))
+		if (machine->sas[i].present && is_key(&w->children[i], machine->sas[i].place, key))
 			return (int)i;
 	return -1;
 }
@@ -139,8 +138,7 @@ static int install(struct world *w, unsigned int id, const struct record_install
 		if (i != index && is_key(&w->children[i], machine->sas[i].place, key))
 			machine->sas[i].present = false;
 	if (machine->sas[index].present &&
-		(machine_child(w, machine, key) < 0 ||
-			machine->sas[index].form == r->facts->form))
+		(machine_child(w, machine, key) < 0 || machine->sas[index].form == r->facts->form))
 		world_fail(w, "member %u installs SA %u twice", id, index);
 	/* In the place of another form of it, its counter goes on. */
 	if (!machine->sas[index].present || machine->sas[index].oseq < r->oseq)

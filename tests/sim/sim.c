@@ -262,8 +262,8 @@ static void step(struct world *w)
 static bool is_nobodys(const struct world *w, uint8_t owner, unsigned int child)
 {
 	const struct child *c = &w->children[child];
-	const struct record *r = table_find_birth(
-		member_table(w->machines[owner].agent), &c->key, c->facts.birth);
+	const struct record *r =
+		table_find_birth(member_table(w->machines[owner].agent), &c->key, c->facts.birth);
 
 	if (!r || !r->fence)
 		return false;
@@ -341,6 +341,7 @@ static void begin(struct world *w, uint64_t seed, const struct choice *choice)
 		.claims_pass = seed % 3 == 0,
 		.verbose = choice->verbose,
 		.now_us = 1000000,
+		.begun_us = 1000000,
 	};
 	/* Mostly small clusters. */
 	w->members = 2 + (unsigned int)world_random(w, world_chance(w, 850) ? 3 : 15);

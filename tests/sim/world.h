@@ -44,6 +44,7 @@ struct child {
 	uint8_t creator;
 	uint8_t second_creator; /* the same script was run on two members; or ESPALIER_NOBODY */
 	uint64_t made_us;
+	uint64_t found; /* 1 + the block in which it was before there was an agent; 0: it was not */
 	uint8_t made_again; /* 1 + the machine on which it was deleted and made again, and whose
 			       agent has not learned of it yet */
 	bool made_unseen; /* and again before that, without that any agent has seen it */
@@ -110,6 +111,7 @@ struct machine {
 	struct member *agent; /* NULL: not running */
 	bool frozen; /* SIGSTOP */
 	uint64_t back_us; /* when agent or machine comes back; 0: it is there */
+	bool fresh; /* no agent has run since it was booted */
 	uint32_t boots; /* lives of the agent: a datagram of another life is not authentic (DTLS) */
 	uint32_t heard_boots[MACHINES]; /* the life of another one that our DTLS association is
 					   with */
@@ -182,7 +184,7 @@ enum excuse {
 
 struct world {
 	uint64_t seed, random;
-	uint64_t now_us;
+	uint64_t now_us, begun_us;
 	unsigned int members;
 	enum view_mode mode;
 	enum espalier_hash hash;
@@ -320,6 +322,8 @@ void judge_free(struct world *w);
 /* load.c: IKE makes, rekeys and ends SAs; packets go in and out. */
 /* Two SAs, made here and, if that is another one, by `second` as well; false: no room. */
 bool load_make_pair(struct world *w, uint64_t pair, unsigned int creator, unsigned int second);
+/* A gateway that carries traffic already, before its first agent. */
+void load_found(struct world *w, unsigned int id);
 void load_ike(struct world *w);
 void load_traffic(struct world *w);
 

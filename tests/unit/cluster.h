@@ -77,6 +77,7 @@ static inline void start_with(unsigned int id, uint64_t settings)
 		.tombstone_us = TOMBSTONE_US,
 		.doubled_us = DOUBLED_US,
 		.capacity = n_sas + 64,
+		.first = first_day,
 		.journal = g->journal,
 		.life = (uint32_t)now_us + id + 1,
 		.macs = {.outer = {2, 0, 0, 0, 0, (uint8_t)id}},
@@ -185,7 +186,7 @@ static inline void setup_sas(unsigned int sas)
 	members = MEMBERS;
 	block_bits = BITS;
 	start_us = 0;
-	short_numbers = false;
+	short_numbers = first_day = false;
 	body_len = 8;
 	pairs = false;
 	now_us = 1000000;

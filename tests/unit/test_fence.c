@@ -168,6 +168,35 @@ static void test_journal_old(void **state)
 	all_send();
 }
 
+/* By the word of another one. */
+static void doubt(unsigned int sa, uint8_t whose, uint8_t by)
+{
+	struct record *r = record_of(by, sa);
+
+	r->upto[whose] += 400;
+	table_changed(&gateways[by].m->table, r);
+	outbox_mark_state(gateways[by].m, r);
+	run(500);
+}
+
+/* On two of three: to the third one, and not to and fro. */
+static void test_journals_old(void **state)
+{
+	(void)state;
+	for (unsigned int sa = 1; sa < SAS; sa += 2) {
+		uint8_t first = owner_of(sa), second, third;
+
+		doubt(sa, first, (uint8_t)((first + 1) % MEMBERS));
+		second = owner_of(sa);
+		third = (uint8_t)(3 - first - second);
+		doubt(sa, second, third);
+		assert_int_equal(owner_of(sa), third);
+		assert_in_range(record_of(third, sa)->version, 1, 20);
+	}
+	all_send();
+	same_view(7);
+}
+
 /* A member that comes for the first time is not one that has lost something. */
 static void test_new_member(void **state)
 {
@@ -199,6 +228,7 @@ int main(void)
 		TEST(test_journal_lost),
 		TEST(test_hot_standby),
 		TEST(test_journal_old),
+		TEST(test_journals_old),
 		TEST(test_new_member),
 	};
 

@@ -34,7 +34,7 @@ static struct record *find(unsigned int id, unsigned int sa, uint8_t place)
 	return table_find(&gateways[id].m->table, &key);
 }
 
-static void delete(unsigned int id, unsigned int sa)
+static void delete (unsigned int id, unsigned int sa)
 {
 	struct record_key key = sa_key_at(sa, gateways[id].sas[sa].place);
 
@@ -60,7 +60,7 @@ static void move_to(unsigned int id, unsigned int sa, uint8_t place)
 {
 	uint64_t oseq = gateways[id].sas[sa].oseq;
 
-	delete(id, sa);
+	delete (id, sa);
 	make(id, sa, place, oseq - (oseq > 5 ? 5 : 0));
 }
 
@@ -144,7 +144,7 @@ static void test_there_and_back(void **state)
 		sends_again(0);
 	}
 	/* Over it is all the same. */
-	delete(owner, 0);
+	delete (owner, 0);
 	run(100);
 	none_has(0);
 }
@@ -193,7 +193,7 @@ static void test_deleted_only(void **state)
 	uint8_t owner = use(1000), other = (uint8_t)((owner + 1) % MEMBERS);
 
 	(void)state;
-	delete(owner, 0);
+	delete (owner, 0);
 	assert_true(is_shut(&gateways[owner].sas[0]));
 	run(20);
 	assert_true(gateways[other].sas[0].present);
@@ -207,7 +207,7 @@ static void test_copy_does_not_come_back(void **state)
 	uint8_t owner = use(1000), other = (uint8_t)((owner + 1) % MEMBERS);
 
 	(void)state;
-	delete(owner, 0);
+	delete (owner, 0);
 	outbox_mark_for(gateways[other].m, record_of(other, 0), owner);
 	run(20);
 	assert_false(gateways[owner].sas[0].present);
@@ -221,7 +221,7 @@ static void test_made_again_after_its_end(void **state)
 	uint8_t owner = use(1000);
 
 	(void)state;
-	delete(owner, 0);
+	delete (owner, 0);
 	run(200);
 	none_has(0);
 	make(owner, 0, HOME, 0);
@@ -236,7 +236,7 @@ static void test_event_comes_late(void **state)
 	uint8_t owner = use(1000), other = (uint8_t)((owner + 1) % MEMBERS);
 
 	(void)state;
-	delete(owner, 0);
+	delete (owner, 0);
 	run(200);
 	none_has(0);
 	tell_kernel(&gateways[other], 0);
@@ -281,7 +281,7 @@ static void test_port_by_a_new_sa(void **state)
 	uint8_t owner = use(1000);
 
 	(void)state;
-	delete(owner, 0);
+	delete (owner, 0);
 	gateways[owner].sas[0].form = 5;
 	make(owner, 0, HOME, 990);
 	run(100);
@@ -332,7 +332,7 @@ static void test_agent_dies_between(void **state)
 	uint64_t oseq = gateways[owner].sas[0].oseq;
 
 	(void)state;
-	delete(owner, 0);
+	delete (owner, 0);
 	kill_agent(owner);
 	make(owner, 0, 1, oseq);
 	start(owner);
@@ -381,7 +381,7 @@ static void test_machine_dies_between(void **state)
 	uint8_t owner = use(1000);
 
 	(void)state;
-	delete(owner, 0);
+	delete (owner, 0);
 	power_off(owner);
 	run(200);
 	all_at(0, HOME);
@@ -414,8 +414,8 @@ static void test_twins(void **state)
 		assert_true(find(id, 0, 0) && find(id, 1, 1));
 	assert_true(emit(owner_of(1), 1, 300) > 280);
 	assert_int_equal(repeated, 0);
-	delete(0, 0);
-	delete(0, 1);
+	delete (0, 0);
+	delete (0, 1);
 	run(200);
 	none_has(0);
 	none_has(1);

@@ -270,8 +270,8 @@ static void test_many_at_once(void **state)
 		}
 		records[i] = a.added[i % RECORDS].record;
 		memcpy(bodies[i], records[i].body, records[i].body_len);
-		list[i] = (struct record_install){
-			&records[i].key, &records[i].facts, bodies[i], records[i].body_len, i, false, 1};
+		list[i] = (struct record_install){&records[i].key, &records[i].facts, bodies[i],
+			records[i].body_len, i, false, 1};
 		assert_int_equal(records[i].key.spi, htonl(0x1000 + i));
 		if (i % 50 == 0)
 			assert_int_equal(install(&b, &records[i], 2 * i), 0);

@@ -178,7 +178,7 @@ static struct xfrm *make_side(int *ret_ns)
 	};
 	static const struct xfrm_handlers handlers = {
 		on_added, on_removed, on_flushed, NULL, on_overrun, NULL, NULL, NULL};
-	const struct xfrm_config config = {addresses, 2, false};
+	const struct xfrm_config config = {addresses, 2};
 	struct xfrm *x;
 
 	if (unshare(CLONE_NEWNET) < 0)

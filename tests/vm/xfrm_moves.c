@@ -57,7 +57,8 @@ static void test_marks(void **state)
 	assert_int_equal(oseq_of(&b, &two.key), 200);
 	assert_int_equal(xfrm_move(b.x, &two.key, 300), 0);
 	assert_int_equal(oseq_of(&b, &one.key), 100);
-	run("ip xfrm state delete src " LOCAL " dst " REMOTE " proto esp spi 0x100 mark 2 mask 0xf");
+	run("ip xfrm state delete src " LOCAL " dst " REMOTE
+	    " proto esp spi 0x100 mark 2 mask 0xf");
 	process(&a);
 	assert_int_equal(a.n_removed, 1);
 	assert_memory_equal(&a.removed, &two.key, sizeof(two.key));
@@ -152,7 +153,8 @@ static void test_follow(void **state)
 
 	(void)state;
 	add_sa(true, 0x100,
-		"reqid 1 mode tunnel encap espinudp 4500 1024 0.0.0.0 limit packet-hard 90000 " GCM);
+		"reqid 1 mode tunnel encap espinudp 4500 1024 0.0.0.0 limit packet-hard "
+		"90000 " GCM);
 	before = *last(&a);
 	assert_int_equal(xfrm_move(a.x, &before.key, 1000), 0);
 	assert_int_equal(xfrm_follow(a.x, &before.key, &change), 0);

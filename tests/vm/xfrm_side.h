@@ -120,9 +120,8 @@ static void on_local(
 	s->local = *key;
 }
 
-static const struct xfrm_handlers handlers = {
-	on_added, on_removed, on_flushed, on_counters, on_overrun, on_changed, on_mapping,
-	on_local};
+static const struct xfrm_handlers handlers = {on_added, on_removed, on_flushed, on_counters,
+	on_overrun, on_changed, on_mapping, on_local};
 
 static void enter(const struct side *s)
 {
@@ -136,11 +135,11 @@ static const struct address cluster[] = {
 
 static struct xfrm *open_here(void *ctx)
 {
-	struct xfrm_config config = {
-		.addresses = cluster, .n_addresses = 2, .events_for_counters = true};
+	struct xfrm_config config = {.addresses = cluster, .n_addresses = 2};
 	struct xfrm *x;
 
 	assert_int_equal(xfrm_open(&config, &handlers, ctx, &x), 0);
+	assert_int_equal(xfrm_tell_counters(x), 0);
 	return x;
 }
 
