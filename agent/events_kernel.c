@@ -115,7 +115,7 @@ static void on_mapping(
 	struct record_key keys[FOLLOWS];
 	unsigned int n = 0, followed = 0;
 
-	if (!sa || !sa->installed || sa->origin == RECORD_HERE ||
+	if (!sa || !sa->installed || sa->creator == a->config.id ||
 		member_flow_owner(a->member, sa) != a->config.id)
 		return;
 	for (const struct record *r = table_pair_first(t, sa->facts.pair); r && n < FOLLOWS;

@@ -33,7 +33,8 @@ static int send_sa(struct xfrm *x, uint16_t type, const struct xfrm_body *b)
 	struct xfrm_usersa_info *sa = xfrm_socket_begin(&request, type, 0, sizeof(*sa));
 
 	*sa = b->sa;
-	memset(&sa->curlft, 0, sizeof(sa->curlft));
+	memset(&sa->curlft, 0, sizeof(sa->curlft)); /* XFRMA_LTIME_VAL says it */
+	sa->seq = 0; /* of the XFRM_MSG_ACQUIRE that it answered */
 	put_attrs(&request, b);
 	return xfrm_socket_transact(x, &request, NULL);
 }

@@ -126,7 +126,7 @@ static inline void make_esn_sa(struct payload *p, bool outbound)
 	put(p, XFRMA_REPLAY_ESN_VAL, &state, sizeof(state));
 }
 
-static void make_policy(struct payload *p, uint8_t dir)
+static inline void make_policy(struct payload *p, uint8_t dir)
 {
 	bool outbound = dir == XFRM_POLICY_OUT;
 	struct xfrm_user_tmpl t = {.family = AF_INET, .reqid = REQID, .mode = XFRM_MODE_TUNNEL};
