@@ -152,6 +152,7 @@ struct agent {
 	int groups; /* a socket: multicast groups that we are in; -1: in none */
 	bool ingress;
 	uint64_t announce_due_us; /* the cluster addresses once more; 0: not */
+	uint64_t unfollowed_us; /* when we said last that a peer moved and nothing could follow */
 	bool first; /* since the machine was booted: SAs that are there are no copies */
 	bool journal_failed;
 	bool begins_anew; /* with a new journal: the present one is an old copy, or we are doubled

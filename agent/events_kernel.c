@@ -101,6 +101,7 @@ static void on_changed(void *ctx)
 }
 
 #define FOLLOWS 64 /* records of a pair, at most */
+#define UNFOLLOWED_EVERY_US 10000000
 
 /*
  * The peer is elsewhere. Where the SA was made an IKE daemon is told, too, and acts; where it was
@@ -124,6 +125,11 @@ static void on_mapping(
 			keys[n++] = r->key;
 	for (unsigned int i = 0; i < n; i++)
 		followed += xfrm_follow(a->xfrm, &keys[i], change) == 0;
+	/* Each packet tells it, as long as nothing follows. */
+	if (!followed && agent_now_us() < a->unfollowed_us + UNFOLLOWED_EVERY_US)
+		return;
+	if (!followed)
+		a->unfollowed_us = agent_now_us();
 	agent_say("the peer of %s has another address or port: %u SAs and policies follow it",
 		agent_name(key), followed);
 }
