@@ -275,10 +275,10 @@ struct espalier_sa {
 	struct bpf_spin_lock
 		lock; /* the guard reads `open` as the agent wrote it, never half of it */
 	__u8 pinned; /* with `bucket`: see espalier_flow */
-	__u8 reserved;
-	__u16 moves; /* how often it has come under another key: of two entries of one birth that
-			with more counts */
+	__u8 reserved[3];
 	__u32 mark, mark_mask; /* the SA's; it may have the entry without */
+	__u32 form; /* what it was like, so that one sees whether it has changed; 0: not known */
+	__u32 moves; /* as in agent/core/table.h: of two entries of one birth the higher counts */
 };
 
 /*
@@ -358,7 +358,7 @@ static_assert(sizeof(struct espalier_flow) == 4, "ABI");
 static_assert(sizeof(struct espalier_hop) == 48, "ABI");
 static_assert(sizeof(struct espalier_selector) == 28, "ABI");
 static_assert(sizeof(struct espalier_sa_key) == 32, "ABI");
-static_assert(sizeof(struct espalier_sa) == 64, "ABI");
+static_assert(sizeof(struct espalier_sa) == 72, "ABI");
 static_assert(sizeof(struct espalier_settings) == 208, "ABI");
 static_assert(sizeof(struct espalier_reasons) == 8 * ESPALIER_REASON_COUNT, "ABI");
 static_assert(sizeof(struct espalier_counter) == 16, "ABI");

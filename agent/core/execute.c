@@ -87,6 +87,7 @@ static void updated(struct member *m, struct record *r, const struct work *w, in
 	} else {
 		r->form_done = w->form;
 		r->refusals = 0;
+		sequence_guard(m, r);
 		table_changed(&m->table, r);
 	}
 }

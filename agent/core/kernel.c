@@ -101,6 +101,7 @@ void member_guarded(struct member *m, const struct record_key *key, const struct
 	r->creator = sa->creator;
 	r->pinned = sa->pinned;
 	r->facts.direction = sa->direction;
+	r->form_done = sa->form; /* half of it */
 	r->died_us = m->now_us;
 }
 
@@ -199,9 +200,18 @@ static void live(struct member *m, struct record *r)
 static void adopt_sa(struct member *m, struct record *r, const struct member_record *record)
 {
 	table_set_facts(&m->table, r, &record->facts);
+	r->form_done = record->facts.form;
 	set_origin(m, r, record->oseq);
 	live(m, r);
 	sequence_adopt(m, r, record->oseq);
+}
+
+/* After its end it is another life. */
+static uint32_t moved_once_more(const struct record *r)
+{
+	uint32_t moves = r->life == RECORD_DEAD ? r->moves | UINT16_MAX : r->moves;
+
+	return moves < UINT32_MAX ? moves + 1 : moves;
 }
 
 /*
@@ -219,7 +229,8 @@ static void return_sa(struct member *m, struct record *r, const struct member_re
 	}
 	sequence_reset(r);
 	table_set_facts(&m->table, r, &record->facts);
-	r->moves += r->moves < UINT32_MAX;
+	r->form_done = record->facts.form;
+	r->moves = moved_once_more(r);
 	live(m, r);
 	sequence_return(m, r, record->oseq);
 	if (moved)
@@ -264,12 +275,19 @@ static struct record *find_sa(struct member *m, const struct record_key *key, ui
 	return r ? r : find_or_add(m, key, *birth);
 }
 
+/* Since the guard of an earlier life was told of it. */
+static bool has_changed(const struct record *r, const struct member_record *record)
+{
+	return !is_same_key(&r->key, &record->key) ||
+	       (r->form_done && (uint32_t)r->form_done != (uint32_t)record->facts.form);
+}
+
 /* Was it here before, and comes now under another key, or after its end? */
-static bool returns(const struct record *r, const struct record_key *key)
+static bool returns(const struct record *r, const struct member_record *record)
 {
 	if (r->life == RECORD_HINTED)
-		return is_guarded(r) && !is_same_key(&r->key, key);
-	return r->leaving || r->life == RECORD_DEAD || !is_same_key(&r->key, key);
+		return is_guarded(r) && has_changed(r, record);
+	return r->leaving || r->life == RECORD_DEAD || !is_same_key(&r->key, &record->key);
 }
 
 static void changed_sa(struct member *m, struct record *r, const struct member_record *record)
@@ -278,6 +296,8 @@ static void changed_sa(struct member *m, struct record *r, const struct member_r
 
 	table_renew(r, m->config.self); /* lifetimes, encapsulation */
 	table_set_facts(&m->table, r, &record->facts);
+	r->form_done = record->facts.form;
+	sequence_guard(m, r);
 	outbox_mark(m, r);
 	if (r->facts.pair != old_pair)
 		flow_choose(m, r);
@@ -292,7 +312,7 @@ static void added_sa(struct member *m, const struct member_record *told)
 	if (!r)
 		return;
 	old_pair = r->facts.pair;
-	if (returns(r, &record.key)) {
+	if (returns(r, &record)) {
 		/* We may have removed it since this was told. */
 		if (!m->starting && !kernel_has(m, &record.key))
 			return;
@@ -302,12 +322,12 @@ static void added_sa(struct member *m, const struct member_record *told)
 			table_move(&m->table, r, &record.key);
 		adopt_sa(m, r, &record);
 	} else if (!r->installed) {
+		r->form_done = record.facts.form;
 		meet_creator(m, r, record.oseq);
 		sequence_adopt(m, r, record.oseq);
 	} else {
 		changed_sa(m, r, &record);
 	}
-	r->form_done = record.facts.form;
 	table_changed(&m->table, r);
 	flow_steer(m, r);
 	if (r->facts.pair != old_pair)
@@ -385,7 +405,7 @@ void kernel_tick(struct member *m)
 		struct record *r = table_at(&m->table, gone->slot);
 
 		d->head = (d->head + 1) & (d->size - 1);
-		if (r && r->leaving && r->facts.birth == gone->birth && r->moves == gone->moves)
+		if (r && r->leaving && r->facts.birth == gone->birth)
 			life_end(m, r);
 	}
 }

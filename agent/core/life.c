@@ -100,8 +100,8 @@ void life_depart(struct member *m, struct record *r)
 		life_end(m, r);
 		return;
 	}
-	d->all[(d->head + d->count++) & (d->size - 1)] = (struct departure){
-		.us = m->now_us, .birth = r->facts.birth, .slot = r->slot, .moves = r->moves};
+	d->all[(d->head + d->count++) & (d->size - 1)] =
+		(struct departure){.us = m->now_us, .birth = r->facts.birth, .slot = r->slot};
 	r->leaving = true;
 	sequence_reset(r);
 	r->died_us = m->now_us;

@@ -147,7 +147,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	doubt = knows_more_of_us(m, r, heard);
 	if (moves(r, heard))
 		life_moved(m, r, &heard->key);
-	r->leaving &= heard->moves <= r->moves;
+	r->leaving &= table_life(heard->moves) <= table_life(r->moves);
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)
 		outbox_mark_for(m, r, from);

@@ -80,7 +80,8 @@ void sequence_guard(struct member *m, const struct record *r)
 		.direction = r->facts.direction,
 		.creator = r->creator,
 		.pinned = r->pinned,
-		.moves = r->moves < UINT16_MAX ? (uint16_t)r->moves : UINT16_MAX,
+		.moves = r->moves,
+		.form = (uint32_t)r->form_done,
 	};
 
 	m->ops->guard(m->ctx, &r->key, &sa);

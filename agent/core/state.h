@@ -83,7 +83,7 @@ struct work {
 /* An SA that was deleted here. If it does not come back, it has ended. */
 struct departure {
 	uint64_t us, birth;
-	uint32_t slot, moves;
+	uint32_t slot;
 };
 
 /* In order of time: a ring; its size is a power of two. */

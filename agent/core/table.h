@@ -64,7 +64,7 @@ struct record {
 	struct record_facts facts;
 
 	/* Replicated. */
-	uint32_t moves; /* SA: how often it has come under another key, or again after its end */
+	uint32_t moves; /* SA: how often it has come under another key; above table_life() */
 	uint64_t version; /* counts changes of key's facts, flow and life; the higher (moves,
 			     version, author) is the newer */
 	uint8_t author;
@@ -193,6 +193,13 @@ void table_renew(struct record *r, uint8_t author);
 
 /* Is a's content newer than b's? Of SAs: also what key it is under, and whether it lives. */
 bool table_newer(const struct record *a, const struct record *b);
+
+/* SA: how often it has come again after its end. Who did not know of the end may have moved it, and
+ * that does not make it live again. */
+static inline uint32_t table_life(uint32_t moves)
+{
+	return moves >> 16;
+}
 
 /* What a merge changed. */
 enum table_merged {

@@ -103,11 +103,11 @@ static void take_content(struct table *t, struct record *r, const struct record 
 }
 
 /* The newer content wins; but a dead SA stays dead, whatever version somebody gave it who did not
- * know, until it moves. A policy may come back. */
+ * know, in this life. A policy may come back. */
 static int merge_content(struct table *t, struct record *r, const struct record *heard)
 {
 	bool ends = r->key.kind == RECORD_SA && r->life != RECORD_HINTED &&
-		    r->life != heard->life && r->moves == heard->moves;
+		    r->life != heard->life && table_life(r->moves) == table_life(heard->moves);
 	int merged = 0;
 
 	if (r->life == RECORD_HINTED || table_newer(heard, r)) {

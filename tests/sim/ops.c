@@ -137,8 +137,8 @@ static int install(struct world *w, unsigned int id, const struct record_install
 	for (unsigned int i = 0; i < w->n_children; i++)
 		if (i != index && is_key(&w->children[i], machine->sas[i].place, key))
 			machine->sas[i].present = false;
-	if (machine->sas[index].present &&
-		(machine_child(w, machine, key) < 0 || machine->sas[index].form == r->facts->form))
+	/* One that is there already, IKE has just made: it is kept, or changed. */
+	if (machine->sas[index].present && machine_child(w, machine, key) != (int)index)
 		world_fail(w, "member %u installs SA %u twice", id, index);
 	/* In the place of another form of it, its counter goes on. */
 	if (!machine->sas[index].present || machine->sas[index].oseq < r->oseq)

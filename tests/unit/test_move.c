@@ -324,6 +324,27 @@ static void test_form_is_repaired(void **state)
 	all_have(0, 6);
 }
 
+/* While no agent ran: what the kernel has is newer than what others know. */
+static void test_changed_unseen(void **state)
+{
+	uint8_t owner = use(1000);
+
+	(void)state;
+	change_form(owner, 0, 5);
+	run(100);
+	kill_agent(owner);
+	gateways[owner].sas[0].form = 6;
+	start(owner);
+	run(500);
+	all_have(0, 6);
+	sends_again(0);
+	kill_agent(owner);
+	start(owner);
+	assert_int_equal(record_of(owner, 0)->moves, 1); /* not again */
+	run(500);
+	all_have(0, 6);
+}
+
 /* Crashes. */
 
 static void test_agent_dies_between(void **state)
@@ -438,6 +459,7 @@ int main(void)
 		TEST(test_port_by_a_new_sa),
 		TEST(test_what_cannot_be_changed),
 		TEST(test_form_is_repaired),
+		TEST(test_changed_unseen),
 		TEST(test_agent_dies_between),
 		TEST(test_agent_dies_before_it_told),
 		TEST(test_agent_dies_while_the_guard_is_told),

@@ -219,7 +219,7 @@ static struct record word(enum record_kind kind)
 		return r;
 	r.key.addr[0] = (uint8_t)draw(2);
 	r.key.mark = draw(2);
-	r.moves = draw(3);
+	r.moves = draw(2) << 16 | draw(2);
 	r.facts.form = draw(2);
 	r.creator = draw(2) ? ESPALIER_NOBODY : (uint8_t)draw(2);
 	for (unsigned int i = 0; i < 2; i++) {
@@ -322,9 +322,12 @@ static void test_dead_stay_dead(void **state)
 	r = merged(words, (const unsigned int[]){0, 1}, 2);
 	assert_int_equal(r.life, RECORD_DEAD);
 	words[1].moves = 1;
+	r = merged(words, (const unsigned int[]){0, 1}, 2);
+	assert_int_equal(r.life, RECORD_DEAD); /* who moved it did not know, either */
+	words[1].moves = UINT16_MAX + 1;
 	words[1].version = 1;
 	r = merged(words, (const unsigned int[]){0, 1}, 2);
-	assert_int_equal(r.life, RECORD_ALIVE); /* until it has moved */
+	assert_int_equal(r.life, RECORD_ALIVE); /* again */
 	words[1].moves = 0;
 	words[1].version = 1000;
 	memset(words[1].key.addr, 0, sizeof(words[1].key.addr));
