@@ -296,8 +296,10 @@ static void changed_sa(struct member *m, struct record *r, const struct member_r
 
 	table_renew(r, m->config.self); /* lifetimes, encapsulation */
 	table_set_facts(&m->table, r, &record->facts);
-	r->form_done = record->facts.form;
-	sequence_guard(m, r);
+	if (r->form_done != record->facts.form) {
+		r->form_done = record->facts.form;
+		sequence_guard(m, r);
+	}
 	outbox_mark(m, r);
 	if (r->facts.pair != old_pair)
 		flow_choose(m, r);
