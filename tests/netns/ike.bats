@@ -85,7 +85,7 @@ pins_in_view() { bpftool -j map dump pinned "$1/view" | jq '.[0].formatted.value
 	member_kill 0
 	# ESP to 192.0.2.9 with SPI 0xc0000001, pinned to member 1; and the view says that there is one.
 	bpftool map update pinned "$pin/pins" key hex c0 00 02 09 00 00 00 00 00 00 00 00 00 00 00 00 \
-		c0 00 00 01 02 00 00 00 value hex 00 0c 02 00
+		c0 00 00 01 02 00 00 00 00 00 00 00 00 00 00 00 value hex 00 0c 02 00
 	mapfile -t bytes < <(bpftool -j map lookup pinned "$pin/view" key hex 00 00 00 00 | jq -r '.value[]')
 	bytes[4]=0x01
 	# shellcheck disable=SC2068 # a byte each

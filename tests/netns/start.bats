@@ -88,8 +88,8 @@ start_good()
 guard_knows_one()
 {
 	local key value
-	key=$(printf '%02x ' 192 0 2 100)$(printf '00 %.0s' {1..12})'11 22 33 44 02 00 00 00'
-	value=$(printf '00 %.0s' {1..56})
+	key=$(printf '%02x ' 192 0 2 100)$(printf '00 %.0s' {1..12})'11 22 33 44 02 '$(printf '00 %.0s' {1..11})
+	value=$(printf '00 %.0s' {1..72})
 	# shellcheck disable=SC2086 # bytes
 	bpftool map update pinned "$pin/sas" key hex $key value hex $value
 }
@@ -129,7 +129,7 @@ guard_knows_one()
 	member_stop 0
 	unchanged
 	in_member 0 espalierd --detach "$config"
-	rm "$state/journal"
+	rm "$state/journal" "$state/journal.boot"
 	nothing_left
 }
 
@@ -318,7 +318,7 @@ lacks()
 	[ $again -lt $((64 << 20)) ]
 	member_stop 0
 	in_member 0 espalierd --detach "$config"
-	rm "$state/journal"
+	rm "$state/journal" "$state/journal.boot"
 	under=(prlimit "--as=$first")
 	fails_first "no memory for the counters of 4194304 SAs: give it more, or lower MaxSAs" \
 		"$(other 's/^Outer = outer/&\nMaxSAs = 4194304/')"
@@ -382,6 +382,6 @@ lacks()
 	member_stop 0
 	# detached by a configuration that does not name it
 	in_member 0 espalierd --detach "$state/other.conf"
-	rm "$state/journal"
+	rm "$state/journal" "$state/journal.boot"
 	nothing_left
 }
