@@ -420,10 +420,25 @@ static void own_all(struct agent *a)
 	datapath_publish(a->datapath, &half);
 }
 
+static bool is_here(const struct record *r)
+{
+	return r && r->origin == RECORD_HERE && r->facts.direction == ESPALIER_OUT;
+}
+
+static bool has_sas(const struct agent *a)
+{
+	const struct table *t = member_table(a->member);
+
+	for (uint32_t slot = 0; slot < t->high; slot++)
+		if (is_here(table_at(t, slot)))
+			return true;
+	return false;
+}
+
 /* What is there must be known before anything is attached that stops what is not known. */
 static int attach_first(struct agent *a, char *err, size_t err_size)
 {
-	if (member_counters(a->member)->adopted)
+	if (has_sas(a))
 		own_all(a);
 	return datapath_attach(a->datapath, err, err_size);
 }
@@ -442,6 +457,25 @@ int agent_take_over(struct agent *a, char *err, size_t err_size)
 		r = attach_first(a, err, err_size);
 	free_entries(a);
 	return r < 0 ? r : tell_counters(a, err, err_size);
+}
+
+/* What has carried traffic while we started stands elsewhere now. */
+static void settle(struct agent *a)
+{
+	const struct table *t = member_table(a->member);
+
+	for (uint32_t slot = 0; slot < t->high; slot++) {
+		const struct record *r = table_at(t, slot);
+		struct record_key key;
+		uint64_t oseq, seq;
+
+		if (!is_here(r))
+			continue;
+		key = r->key;
+		while (xfrm_counters(a->xfrm, &key, &oseq, &seq) == 0 &&
+			member_settle(a->member, &key, oseq))
+			;
+	}
 }
 
 static void warn_about_nested(const struct agent *a)
@@ -481,6 +515,8 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 	(void)forward_tick(a, agent_now_us());
 	events_links_up(a);
 	a->audit.due_us = agent_now_us() + a->config.audit_us;
+	if (a->first)
+		settle(a);
 	member_started(a->member);
 	boot_say(a);
 	forget_interfaces(a);

@@ -125,6 +125,12 @@ static void went_unseen(struct member *m, struct record *r)
 void member_started(struct member *m)
 {
 	m->started_us = m->now_us;
+	for (uint32_t slot = 0; slot < m->table.high; slot++) {
+		struct record *r = table_at(&m->table, slot);
+
+		if (r)
+			sequence_started(m, r);
+	}
 	m->starting = false;
 	for (uint32_t slot = 0; slot < m->table.high; slot++) {
 		struct record *r = table_at(&m->table, slot);

@@ -167,6 +167,12 @@ void member_free(struct member *m);
  */
 void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block);
 void member_guarded(struct member *m, const struct record_key *key, const struct espalier_sa *sa);
+/*
+ * Between the two: where an SA that was adopted stands, by the kernel's counter. Until then all of
+ * it goes out, afterwards a block ahead. True: ask the kernel again, it may have got further before
+ * the guard knew.
+ */
+bool member_settle(struct member *m, const struct record_key *key, uint64_t oseq);
 void member_started(struct member *m);
 
 /*

@@ -70,6 +70,21 @@ static struct espalier_window window(const struct member *m, uint64_t block_plus
 	};
 }
 
+/*
+ * It is adopted, and we do not know yet where it stands: we are starting, which may take longer
+ * than a block lasts. Nobody else can have sent for it, nor will before we tell of it.
+ */
+static bool is_wide(const struct member *m, const struct record *r)
+{
+	return m->starting && m->config.first && r->origin == RECORD_HERE && r->windows[0] &&
+	       !r->windows[1];
+}
+
+static uint64_t wide_last(const struct member *m, const struct record *r)
+{
+	return block_first(&m->rule, r->windows[0] - 1) + INT32_MAX;
+}
+
 void sequence_guard(struct member *m, const struct record *r)
 {
 	struct espalier_sa sa = {
@@ -84,6 +99,8 @@ void sequence_guard(struct member *m, const struct record *r)
 		.form = (uint32_t)r->form_done,
 	};
 
+	if (is_wide(m, r))
+		sa.open[0].last = wide_last(m, r);
 	m->ops->guard(m->ctx, &r->key, &sa);
 }
 
@@ -263,8 +280,8 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 	if (r->facts.direction == ESPALIER_IN || r->fence != FENCE_NONE) {
 		sequence_guard(m, r);
 		sequence_consider(m, r);
-	} else if (adopted || (r->journaled && *upto == block + 1 && !unsure &&
-				      r->origin != RECORD_GUARD)) {
+	} else if (adopted ||
+		   (r->journaled && *upto == block + 1 && !unsure && r->origin != RECORD_GUARD)) {
 		/* Nobody else enters the block that we adopt it in: it is below `top`. */
 		r->windows[0] = block + 1;
 		sequence_guard(m, r);
@@ -277,6 +294,33 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 		enter(m, r, block_own(&m->rule, max(max(*upto, block + 1), r->top)), NULL, 0);
 	}
 	table_changed(&m->table, r);
+}
+
+bool member_settle(struct member *m, const struct record_key *key, uint64_t oseq)
+{
+	struct record *r = table_find(&m->table, key);
+	uint64_t next = block_of(&m->rule, oseq) + 1;
+
+	if (!r || !m->starting || !m->config.first || r->origin != RECORD_HERE ||
+		r->windows[0] == 0 || r->windows[0] > next)
+		return false;
+	r->windows[1] = next;
+	r->windows[0] = next + 1;
+	r->top = max(r->top, next + 1);
+	r->position = max(r->position, oseq);
+	r->work = r->jump_us = 0; /* to enter a block that it may have run through */
+	sequence_guard(m, r);
+	sequence_consider(m, r);
+	return true;
+}
+
+void sequence_started(struct member *m, struct record *r)
+{
+	if (!is_wide(m, r))
+		return;
+	r->top = max(r->top, block_of(&m->rule, wide_last(m, r)) + 1);
+	r->jump_us = 0;
+	sequence_shut(m, r);
 }
 
 /* Its counter may have been carried on from where it was before its last numbers went out, or have

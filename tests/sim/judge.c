@@ -274,7 +274,7 @@ static bool is_own(
 {
 	uint64_t block = seq >> w->block_bits;
 
-	if (block == 0 || block + 1 == child->found)
+	if (block == 0 || (child->found && block + 1 >= child->found && block < child->found_upto))
 		return member == child->creator || member == child->second_creator;
 	return block % modulus(w) == member;
 }

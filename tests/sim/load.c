@@ -135,6 +135,7 @@ void load_found(struct world *w, unsigned int id)
 		sa->form = 1;
 		sa->oseq = out ? doubts_random(w, 5000) : 0;
 		c->found = out ? (sa->oseq >> w->block_bits) + 1 : 0;
+		c->found_upto = UINT64_MAX; /* its agent is not there yet */
 	}
 	machine->policies[pair - 1] = true;
 	world_say(w, "member %u carries SAs %u and %u", id, w->n_children - 2, w->n_children - 1);

@@ -62,6 +62,27 @@ static void forget_pins(struct machine *machine)
 	}
 }
 
+/* As agent/start.c. Traffic goes on while it starts, of which it hears nothing. */
+static void settle(struct world *w, unsigned int id)
+{
+	struct machine *machine = &w->machines[id];
+	struct member *agent = machine->agent;
+
+	machine->agent = NULL;
+	for (unsigned int i = 0; i < w->n_children; i++)
+		machine_emit(w, id, i, 1 + doubts_random(w, 2U << w->block_bits));
+	machine->agent = agent;
+	for (unsigned int i = 0; i < w->n_children; i++) {
+		struct record_key key = machine_key(&w->children[i], machine->sas[i].place);
+
+		if (!machine->sas[i].present)
+			continue;
+		while (member_settle(agent, &key, machine->sas[i].oseq))
+			;
+		w->children[i].found_upto = (machine->sas[i].oseq >> w->block_bits) + 2;
+	}
+}
+
 void machine_start_agent(struct world *w, unsigned int id)
 {
 	struct machine *machine = &w->machines[id];
@@ -141,6 +162,8 @@ void machine_start_agent(struct world *w, unsigned int id)
 		memset(machine->owner, machine->member, sizeof(machine->owner));
 		machine->live = 1U << machine->member;
 	}
+	if (machine->fresh)
+		settle(w, id);
 	machine->fresh = false;
 	member_started(machine->agent);
 	forget_pins(machine);

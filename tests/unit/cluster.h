@@ -60,6 +60,18 @@ static inline void start_sas(struct gateway *g)
 			tell_kernel(g, sa);
 }
 
+/* As agent/start.c: where they are by now. */
+static inline void settle_sas(struct gateway *g)
+{
+	for (unsigned int sa = 0; sa < n_sas; sa++) {
+		struct record_key key = sa_key(sa);
+
+		g->sas[sa].found = g->sas[sa].found ? (g->sas[sa].oseq >> block_bits) + 2 : 0;
+		while (g->sas[sa].present && member_settle(g->m, &key, g->sas[sa].oseq))
+			;
+	}
+}
+
 static inline void start_with(unsigned int id, uint64_t settings)
 {
 	struct gateway *g = &gateways[id];
@@ -86,6 +98,10 @@ static inline void start_with(unsigned int id, uint64_t settings)
 	g->queued = g->durable = 0;
 	assert_int_equal(member_new(&config, &ops, g, now_us, &g->m), 0);
 	start_sas(g);
+	if (while_starting)
+		while_starting(id);
+	if (!unsettled)
+		settle_sas(g);
 	member_started(g->m);
 }
 
@@ -186,7 +202,8 @@ static inline void setup_sas(unsigned int sas)
 	members = MEMBERS;
 	block_bits = BITS;
 	start_us = 0;
-	short_numbers = first_day = false;
+	short_numbers = first_day = unsettled = false;
+	while_starting = NULL;
 	body_len = 8;
 	pairs = false;
 	now_us = 1000000;

@@ -104,6 +104,8 @@ static enum view_mode mode;
 static unsigned int n_sas, members, block_bits;
 static bool short_numbers; /* no ESN */
 static bool first_day; /* a kernel has had no agent before */
+static bool unsettled; /* it cannot be asked then where its SAs are */
+static void (*while_starting)(unsigned int id); /* between its dump and its first turn */
 static size_t body_len; /* of an SA */
 static bool pairs; /* SAs of even number are the inbound ones of those after them */
 

@@ -72,6 +72,62 @@ static void test_adopted(void **state)
 	assert_int_equal(repeated, 0);
 }
 
+static void send_while_starting(unsigned int id)
+{
+	struct member *m = gateways[id].m;
+
+	gateways[id].m = NULL; /* it hears nothing yet */
+	for (unsigned int i = 0; i < 3000; i++)
+		assert_true(emit_one(id, 1));
+	gateways[id].m = m;
+}
+
+/* Its start lasts longer than some blocks. */
+static void test_adopted_slowly(void **state)
+{
+	(void)state;
+	first_day = true;
+	while_starting = send_while_starting;
+	carry_traffic(0, 300ULL << BITS | 17);
+	own_all(0);
+	start(0);
+	assert_int_equal(emit(0, 1, 1000), 1000);
+	assert_int_equal(repeated, 0);
+	while_starting = NULL;
+	first_day = false;
+	start(1);
+	start(2);
+	run(500);
+	assert_int_equal(emit(owner_of(1), 1, 1000), 1000);
+	power_off(0);
+	run(200);
+	assert_int_equal(emit(guard_owner(&gateways[1], 1), 1, 1000), 1000);
+	assert_int_equal(repeated, 0);
+	for (unsigned int id = 1; id < MEMBERS; id++) {
+		assert_int_equal(member_fenced(gateways[id].m), 0);
+		assert_int_equal(gateways[id].notices[NOTICE_OUT_OF_BOUNDS], 0);
+	}
+}
+
+/* Nobody can say where it stands: it goes on above all that may be out. */
+static void test_adopted_and_unsettled(void **state)
+{
+	struct record_key key = sa_key(1);
+	const struct record *r;
+
+	(void)state;
+	first_day = true;
+	unsettled = true;
+	carry_traffic(0, 300ULL << BITS | 17);
+	own_all(0);
+	start(0);
+	r = table_find(&gateways[0].m->table, &key);
+	assert_true(is_shut(&gateways[0].sas[1]));
+	assert_true(r->top > (300ULL << BITS | INT32_MAX) >> BITS);
+	run(10);
+	assert_true(gateways[0].sas[1].guard.open[0].first > INT32_MAX);
+}
+
 /* The agent dies before it has entered a block of its own. */
 static void test_adopted_and_restarted(void **state)
 {
@@ -150,6 +206,8 @@ int main(void)
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_adopted),
+		TEST(test_adopted_slowly),
+		TEST(test_adopted_and_unsettled),
 		TEST(test_adopted_and_restarted),
 		TEST(test_found),
 		TEST(test_adopted_twice),
