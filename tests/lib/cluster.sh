@@ -253,23 +253,30 @@ streams_report()
 	}' "${files[@]}"
 }
 
-# The wire: what the cluster emits, read where the peer gets it, at these interfaces of its.
+# The wire: what the cluster emits, read where the peer gets it, at these interfaces and addresses
+# of its.
 
 CLUSTER_WIRES=${CLUSTER_WIRES:-outer}
+CLUSTER_PEERS=${CLUSTER_PEERS:-$PEER_OUTER}
 
 declare -A wire_pid
 
 wire_file() { echo "$(topology_state)/wire-$1.json"; }
 
+# wire_start NAME [OPTION...]: of espwatch.
 wire_start()
 {
-	local said
+	local name=$1 address options=() said
 	said=$(topology_state)/wire-$1.log
+	shift
 
+	for address in $CLUSTER_PEERS; do
+		options+=(--destination "$address")
+	done
 	# shellcheck disable=SC2086 # several
-	start_in peer "$CLUSTER_TOOLS/espwatch" --destination "$PEER_OUTER" --json "$(wire_file "$1")" \
+	start_in peer "$CLUSTER_TOOLS/espwatch" "${options[@]}" "$@" --json "$(wire_file "$name")" \
 		$CLUSTER_WIRES >"$said" 2>&1
-	wire_pid[$1]=$!
+	wire_pid[$name]=$!
 	wait_until 5 grep -q watching "$said"
 }
 

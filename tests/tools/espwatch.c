@@ -2,15 +2,17 @@
 /*
  * espwatch - reads every ESP packet on some interfaces and finds the numbers that come twice.
  *
- *	espwatch [--json FILE] [--destination ADDRESS] [--megabytes N] INTERFACE...
+ *	espwatch [--json FILE] [--destination ADDRESS]... [--port N] [--megabytes N] INTERFACE...
  *
  * The interfaces (of this network namespace) are watched as one wire; a packet is counted where it
  * comes in, and not where it goes out. IPv4, ESP bare and in UDP 4500, to ADDRESS alone if given;
- * also behind VLAN tags, and in GRE. It says "watching" on stdout when it is, ends by SIGTERM or
- * SIGINT, and then reports each SA: the packets of each sender (source MAC address) with the first
- * and last number, and the duplicates. Exit status 0 means that nothing was missed: no packet
- * dropped by the kernel, none larger than the link's MTU (several in one), none that did not fit in
- * memory.
+ * also behind VLAN tags, and in GRE. Several ADDRESSes are those of one peer, which moves: to which
+ * of them it goes does not tell SAs apart. With --port, ESP in UDP to that port alone.
+ *
+ * It says "watching" on stdout when it is, ends by SIGTERM or SIGINT, and then reports each SA: the
+ * packets of each sender (source MAC address) with the first and last number, and the duplicates.
+ * Exit status 0 means that nothing was missed: no packet dropped by the kernel, none larger than
+ * the link's MTU (several in one), none that did not fit in memory.
  *
  * With extended sequence numbers the wire shows the low half only: a wrap looks like duplicates.
  */
@@ -31,6 +33,7 @@
 #define WATCH_NAT_T_PORT 4500
 #define WATCH_TAGS 2
 #define WATCH_TAG 4 /* bytes */
+#define WATCH_DESTINATIONS 8
 #define WATCH_GRE 4 /* bytes: no checksum, key or sequence number */
 
 /* Of an SA (page WATCH_THE_SA) or of one of its pages; the first field of both. */
@@ -92,7 +95,9 @@ static struct {
 	uint64_t dropped;
 	uint64_t oversized;
 	uint64_t not_kept;
-	struct in_addr destination;
+	struct in_addr destinations[WATCH_DESTINATIONS];
+	unsigned int destination_count;
+	uint16_t port;
 	const char *json;
 } watch = {.memory_max = 512ULL << 20, .json = "-"};
 
@@ -345,12 +350,25 @@ static unsigned int watch_find_esp(const uint8_t *packet, unsigned int length)
 	return offset;
 }
 
+static bool watch_is_meant(const uint8_t *packet, unsigned int esp, struct in_addr destination)
+{
+	const struct iphdr *ip = (const struct iphdr *)packet;
+
+	if (watch.port &&
+		(ip->protocol != IPPROTO_UDP || watch_load16(packet + esp - 6) != watch.port))
+		return false;
+	for (unsigned int i = 0; i < watch.destination_count; i++)
+		if (destination.s_addr == watch.destinations[i].s_addr)
+			return true;
+	return !watch.destination_count;
+}
+
 static void watch_frame(const struct capture *capture, const uint8_t *frame, unsigned int snapped,
 	unsigned int length, uint64_t time)
 {
 	unsigned int ip = watch_find_ip(frame, snapped), tags = ip - ETH_HLEN, offset;
 	const uint8_t *packet;
-	uint32_t daddr;
+	struct in_addr daddr;
 
 	if (!ip)
 		return;
@@ -360,11 +378,13 @@ static void watch_frame(const struct capture *capture, const uint8_t *frame, uns
 	if (!offset)
 		return;
 	memcpy(&daddr, packet + offsetof(struct iphdr, daddr), sizeof(daddr));
-	if (watch.destination.s_addr && daddr != watch.destination.s_addr)
+	if (!watch_is_meant(packet, offset, daddr))
 		return;
+	if (watch.destination_count > 1)
+		daddr = watch.destinations[0];
 	if (length - tags > capture->longest)
 		watch.oversized++;
-	watch_esp(daddr, watch_load32(packet + offset), watch_load32(packet + offset + 4),
+	watch_esp(daddr.s_addr, watch_load32(packet + offset), watch_load32(packet + offset + 4),
 		frame + ETH_ALEN, time);
 }
 
@@ -497,6 +517,7 @@ static void watch_parse(int argc, char **argv)
 	static const struct option names[] = {
 		{"json", required_argument, NULL, 'j'},
 		{"destination", required_argument, NULL, 'd'},
+		{"port", required_argument, NULL, 'p'},
 		{"megabytes", required_argument, NULL, 'm'},
 		{0},
 	};
@@ -508,7 +529,13 @@ static void watch_parse(int argc, char **argv)
 			watch.json = optarg;
 			break;
 		case 'd':
-			watch.destination = tool_address("destination", optarg);
+			if (watch.destination_count == WATCH_DESTINATIONS)
+				tool_die(0, "--destination: at most %d", WATCH_DESTINATIONS);
+			watch.destinations[watch.destination_count++] =
+				tool_address("destination", optarg);
+			break;
+		case 'p':
+			watch.port = (uint16_t)tool_number("port", optarg, UINT16_MAX);
 			break;
 		case 'm':
 			watch.memory_max = tool_number("megabytes", optarg, 1 << 20) << 20;
@@ -520,7 +547,7 @@ static void watch_parse(int argc, char **argv)
 	watch.interface_count = (unsigned int)(argc - optind);
 	if (!watch.interface_count || watch.interface_count > WATCH_INTERFACES)
 		tool_die(0,
-			"usage: espwatch [--json FILE] [--destination ADDRESS] "
+			"usage: espwatch [--json FILE] [--destination ADDRESS]... [--port N] "
 			"[--megabytes N] INTERFACE... (at most %d)",
 			WATCH_INTERFACES);
 	for (unsigned int i = 0; i < watch.interface_count; i++)
