@@ -169,8 +169,8 @@ shut() # MEMBER SPI WHY
 # What the peer's kernel has got for its SAs: packets that it took, packets whose number it had had.
 peer_counts()
 {
-	in_peer ip -s xfrm state list | awk -v peer="$PEER_OUTER" '
-		/^src / { ours = $4 == peer }
+	in_peer ip -s xfrm state list | awk -v peers=" $CLUSTER_PEERS " '
+		/^src / { ours = index(peers, " " $4 " ") }
 		ours && /\(packets\)/ && !limits { sub(/.*, /, ""); took += $1 }
 		/lifetime config/ { limits = 1 }
 		/lifetime current/ { limits = 0 }

@@ -74,7 +74,7 @@ give_up()
 	finish
 }
 
-# streams_judge up|down [PAIR...]
+# streams_judge up|down [PAIR...]: leaves in streams_lost how many packets did not arrive.
 streams_judge()
 {
 	local sent received duplicates silent unended gap
@@ -82,6 +82,8 @@ streams_judge()
 	read -r sent received duplicates silent unended gap < <(streams_report "$@" |
 		jq -r '"\(.sent) \(.received) \(.duplicates) \(.silent) \(.unended) \(.gap_ms)"')
 	echo "# $1: $sent sent, $received received, longest outage $gap ms"
+	# shellcheck disable=SC2034 # for the caller
+	streams_lost=$((sent - received))
 	expect "$1: streams of which nothing arrived" "$silent" 0
 	expect "$1: streams that had not come back at the end" "$unended" 0
 	expect "$1: packets that arrived twice" "$duplicates" 0
