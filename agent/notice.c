@@ -55,6 +55,11 @@ void notice(void *ctx, enum member_notice what, const struct record_key *key, ui
 			  "them a clone? It owns nothing until one has been gone for %u s",
 			who, AGENT_DOUBLED_S);
 		break;
+	case NOTICE_MADE_HERE:
+		agent_say("member %u deleted a policy that was made here, too: it stays, on all "
+			  "members, until it is deleted here (espalierctl policy)",
+			who);
+		break;
 	case NOTICES:
 		break;
 	}

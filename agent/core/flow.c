@@ -147,6 +147,13 @@ void flow_apply_pair(struct member *m, uint64_t pair)
 			apply_remote(m, &r->facts.remote);
 }
 
+void flow_apply(struct member *m, struct record *r)
+{
+	flow_apply_pair(m, r->facts.pair);
+	if (r->facts.pair == 0 && r->facts.remote.prefixlen)
+		apply_remote(m, &r->facts.remote);
+}
+
 /* As far as we know. */
 static bool may_emit(const struct member *m, const struct record *r, unsigned int id)
 {

@@ -145,22 +145,34 @@ void member_started(struct member *m)
 static void added_policy(struct member *m, const struct member_record *record)
 {
 	struct record *r = find_or_add(m, &record->key, 0);
+	bool found = m->starting && !m->config.first; /* it may be a copy */
 	uint64_t old_pair;
+	bool same;
 
-	if (!r || (r->life == RECORD_ALIVE && r->installed && r->body_len == record->body_len &&
-			  memcmp(r->body, record->body, record->body_len) == 0))
+	if (!r)
+		return;
+	same = r->body_len == record->body_len && r->body_len &&
+	       memcmp(r->body, record->body, record->body_len) == 0;
+	if (!found && (same || r->life != RECORD_ALIVE || !r->installed))
+		r->made_here = true;
+	if (r->life == RECORD_ALIVE && r->installed && same)
 		return;
 	if (table_set_body(r, record->body, record->body_len) < 0)
 		return;
 	old_pair = r->facts.pair;
 	r->life = RECORD_ALIVE;
 	r->installed = true;
-	table_renew(r, m->config.self);
+	if (r->version < RECORD_POLICY_FOUND)
+		r->version = RECORD_POLICY_FOUND;
+	if (found)
+		r->author = m->config.self; /* as long as nobody says that it was made */
+	else
+		table_renew(r, m->config.self);
 	table_set_facts(&m->table, r, &record->facts);
 	table_changed(&m->table, r);
 	outbox_mark(m, r);
 	flow_apply_pair(m, old_pair);
-	flow_apply_pair(m, r->facts.pair);
+	flow_apply(m, r);
 }
 
 /*
@@ -372,9 +384,16 @@ int member_adopt(struct member *m, const struct record_key *key, uint64_t oseq)
 	return 0;
 }
 
+/* Whoever made it, as far as that is known and he is there. */
+static bool speaks_for_policy(const struct member *m, const struct record *r)
+{
+	return r->made_here || r->author == m->config.self || r->version <= RECORD_POLICY_FOUND ||
+	       !(m->view.live >> r->author & 1);
+}
+
 /*
  * Is it ours to say that a record is over? Its IKE SA is where it was created or where it is owned;
- * in a life without a view yet we may have owned it before. A policy goes with its pair's SAs.
+ * in a life without a view yet we may have owned it before. A policy goes with its pair's SAs, too.
  */
 static bool speaks_for(const struct member *m, const struct record *r)
 {
@@ -383,8 +402,10 @@ static bool speaks_for(const struct member *m, const struct record *r)
 
 	if (r->key.kind == RECORD_POLICY) {
 		sa = flow_pair_sa(m, r->facts.pair, ESPALIER_OUT);
-		if (!sa || r->author == m->config.self)
+		if (speaks_for_policy(m, r))
 			return true;
+		if (!sa)
+			return false;
 	}
 	owner = member_flow_owner(m, sa);
 	return sa->creator == m->config.self || owner == m->config.self || owner == ESPALIER_NOBODY;

@@ -57,7 +57,7 @@ void life_forget(struct member *m, struct record *r)
 void life_died(struct member *m, struct record *r)
 {
 	r->life = RECORD_DEAD;
-	r->leaving = false;
+	r->leaving = r->made_here = false;
 	sequence_reset(r);
 	fence_judge(m, r);
 	free(r->body);

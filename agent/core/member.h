@@ -75,6 +75,8 @@ enum member_notice {
 	NOTICE_JOURNAL_OLD, /* an SA is fenced, FENCE_JOURNAL_OLD: by what this member told */
 	NOTICE_SPENT, /* we have no block left of an SA */
 	NOTICE_DOUBLED, /* another member is there twice */
+	NOTICE_MADE_HERE, /* a member deleted a policy that was made here, too: it stays; each
+			     member once */
 	NOTICES,
 };
 

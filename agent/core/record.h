@@ -41,7 +41,8 @@ struct record_facts {
 	uint64_t form; /* SA: a hash of what may change of it under its keys, but for its key:
 			* source, UDP ports, limits, selector, reqid, marks that it sets, ... */
 	uint64_t pair; /* equal for the two SAs of a Child SA and the policies that lead to them: a
-			* hash of local and remote address, reqid, mark, if_id */
+			* hash of local and remote address, reqid, mark, if_id. 0: a policy that
+			* leads to no SA, or does not say to which: allow, block, a trap */
 	uint8_t direction; /* enum espalier_direction; a policy that is neither in nor out (fwd):
 			      ESPALIER_IN */
 	bool esn; /* SA: 64-bit sequence numbers (RFC 4304) */

@@ -120,6 +120,45 @@ static bool moves(const struct record *r, const struct record *heard)
 	       (r->life == RECORD_HINTED || table_newer(heard, r));
 }
 
+/* Somebody else deleted a policy that was made here, too. Each who made it says so, or traffic that
+ * it keeps from leaving in the clear would leave. */
+static bool outlives(const struct record *r, const struct record *heard)
+{
+	return r->made_here && r->facts.pair == 0 && heard->life == RECORD_DEAD;
+}
+
+/* We said that last, and found another one at our start: it was changed while no agent ran. */
+static bool has_changed(
+	const struct member *m, const struct record *r, const struct wire_message *message)
+{
+	uint8_t self = m->config.self;
+
+	return r->version == RECORD_POLICY_FOUND && r->author == self && r->installed &&
+	       message->record.author == self &&
+	       (r->body_len != message->body_len ||
+		       memcmp(r->body, message->body, r->body_len) != 0);
+}
+
+/* A policy of ours stays as it is, whatever is heard of it. */
+static bool insists(
+	struct member *m, uint8_t from, struct record *r, const struct wire_message *message)
+{
+	const struct record *heard = &message->record;
+
+	if (r->key.kind != RECORD_POLICY || r->life != RECORD_ALIVE ||
+		heard->version == UINT64_MAX || !table_newer(heard, r))
+		return false;
+	if (outlives(r, heard))
+		member_notice(m, NOTICE_MADE_HERE, &r->key, from);
+	else if (!has_changed(m, r, message))
+		return false;
+	r->version = heard->version;
+	table_renew(r, m->config.self);
+	table_changed(&m->table, r);
+	outbox_mark(m, r);
+	return true;
+}
+
 static void receive_record(struct member *m, uint8_t from, const struct wire_message *message)
 {
 	const struct record *heard = &message->record;
@@ -140,6 +179,8 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 		}
 	}
 	if (r->life == RECORD_DEAD && heard->life == RECORD_DEAD && heard->moves <= r->moves)
+		return;
+	if (insists(m, from, r, message))
 		return;
 	if (!r->installed)
 		r->died_us = m->now_us; /* somebody has it: remembered until all have heard */
@@ -167,7 +208,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	if (old_pair != r->facts.pair)
 		flow_apply_pair(m, old_pair);
 	if (merged & TABLE_CONTENT)
-		flow_apply_pair(m, r->facts.pair);
+		flow_apply(m, r);
 	flow_look(m, r);
 }
 

@@ -373,7 +373,7 @@ void table_set_facts(struct table *t, struct record *r, const struct record_fact
 		r->facts.remote = remote;
 	else if (r->facts.remote.prefixlen)
 		remote_link(t, r);
-	if (!moves)
+	if (!moves || facts->pair == 0)
 		return;
 	r->linked = true;
 	r->pair_next = *head;

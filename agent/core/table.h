@@ -32,6 +32,9 @@
  * block of it */
 #define RECORD_JOURNAL_DISPUTED UINT32_MAX
 
+/* record.version of a policy that was in the kernel at an agent's start: nobody says who made it */
+#define RECORD_POLICY_FOUND 1
+
 enum record_life {
 	RECORD_HINTED, /* only the journal, the guard or others said something of its numbers */
 	RECORD_ALIVE,
@@ -92,6 +95,8 @@ struct record {
 			entered for */
 	bool spent; /* there is no block left for us, and that has been told */
 	bool linked; /* stands in its pair's chain */
+	bool made_here; /* policy: in this life, and not by us: another member's word does not end
+			   it if it is of no pair */
 	bool expire_asked; /* XFRM_MSG_EXPIRE has been sent */
 	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
 	uint8_t pin_told; /* inbound: `pinned` as the datapath has it */
@@ -158,7 +163,7 @@ void table_drop(struct table *t, struct record *r);
 /* An SA comes under another key. To be followed by table_changed(). */
 void table_move(struct table *t, struct record *r, const struct record_key *key);
 
-/* Walks the records of a pair, newest first. */
+/* Walks the records of a pair, newest first; of none, if it is 0. */
 struct record *table_pair_first(const struct table *t, uint64_t pair);
 struct record *table_pair_next(const struct table *t, const struct record *r);
 

@@ -36,6 +36,9 @@ static inline void tell_kernel(struct gateway *g, unsigned int sa)
 	member_added(g->m, &record);
 }
 
+/* What else its kernel holds, if a test has something. */
+static void (*start_more)(struct gateway *g);
+
 /* What journal, pinned guard and kernel hold. */
 static inline void start_sas(struct gateway *g)
 {
@@ -58,6 +61,8 @@ static inline void start_sas(struct gateway *g)
 	for (unsigned int sa = 0; sa < n_sas; sa++)
 		if (g->sas[sa].present)
 			tell_kernel(g, sa);
+	if (start_more)
+		start_more(g);
 }
 
 /* As agent/start.c: where they are by now. */
@@ -206,6 +211,7 @@ static inline void setup_sas(unsigned int sas)
 	while_starting = NULL;
 	body_len = 8;
 	pairs = false;
+	start_more = NULL;
 	now_us = 1000000;
 	memset(gateways, 0, sizeof(gateways));
 	memset(traffic, 0, sizeof(traffic));

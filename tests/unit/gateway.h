@@ -51,6 +51,7 @@ struct gateway {
 	bool mute; /* nothing that it sends arrives */
 	struct sa *sas;
 	bool policies[256];
+	uint8_t policy_bodies[256]; /* the first byte of each */
 	struct selector selectors[SELECTORS];
 	uint8_t owner[ESPALIER_BUCKETS];
 	uint16_t live;
@@ -232,6 +233,7 @@ static inline int install(struct gateway *g, const struct record_install *r)
 	}
 	if (r->key->kind == RECORD_POLICY) {
 		g->policies[r->key->addr[0]] = true;
+		g->policy_bodies[r->key->addr[0]] = *(const uint8_t *)r->body;
 		return 0;
 	}
 	sa = sa_of(g, r->key);

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * test_policy.c - policies that lead to no SA, or do not say to which: they are on all members
+ * until whoever made them deletes them, and no member's mishap takes them from the others.
+ */
+#include "cluster.h"
+
+#define POLICY 9
+#define TUNNEL 't'
+#define TRAP 'a'
+#define BLOCK 'b'
+
+static struct record_key policy_key(void)
+{
+	return (struct record_key){
+		.kind = RECORD_POLICY, .proto = 1, .family = 2, .addr = {POLICY}};
+}
+
+/* As the kernel tells it. A tunnel's leads to the pair of SA 0. */
+static void tell(struct gateway *g, uint8_t what)
+{
+	struct member_record record = {
+		.key = policy_key(),
+		.facts = {.pair = what == TUNNEL ? sa_facts(0, 1).pair : 0,
+			.direction = ESPALIER_OUT,
+			.remote = {.prefixlen = ESPALIER_SELECTOR_BITS + 24,
+				.family = 2,
+				.addr = {10, 1}}},
+		.body = &what,
+		.body_len = 1,
+	};
+
+	g->policies[POLICY] = true;
+	g->policy_bodies[POLICY] = what;
+	member_added(g->m, &record);
+}
+
+static void make(unsigned int id, uint8_t what)
+{
+	tell(&gateways[id], what);
+	run(100);
+}
+
+static void unmake(unsigned int id)
+{
+	struct record_key key = policy_key();
+
+	gateways[id].policies[POLICY] = false;
+	member_removed(gateways[id].m, &key);
+	run(100);
+}
+
+static void start_policies(struct gateway *g)
+{
+	if (g->policies[POLICY])
+		tell(g, g->policy_bodies[POLICY]);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	setup_sas(4);
+	pairs = true;
+	start_more = start_policies;
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		start(id);
+	run(500);
+	return 0;
+}
+
+static void all_have(uint8_t what)
+{
+	for (unsigned int id = 0; id < MEMBERS; id++) {
+		assert_true(gateways[id].policies[POLICY]);
+		assert_int_equal(gateways[id].policy_bodies[POLICY], what);
+	}
+}
+
+static void none_has(void)
+{
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		assert_false(gateways[id].policies[POLICY]);
+}
+
+static void test_travels(void **state)
+{
+	(void)state;
+	make(0, BLOCK);
+	all_have(BLOCK);
+	make(0, TRAP);
+	all_have(TRAP);
+	unmake(0);
+	none_has();
+	make(1, BLOCK);
+	all_have(BLOCK);
+}
+
+/* The traffic must not leave in the clear meanwhile, anywhere. */
+static void test_tunnel_becomes_a_trap(void **state)
+{
+	unsigned int removed[MEMBERS];
+
+	(void)state;
+	create(0, 0, 100);
+	create(0, 1, 101);
+	make(0, TUNNEL);
+	all_have(TUNNEL);
+	assert_int_not_equal(gateways[1].selectors[0].key.prefixlen, 0);
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		removed[id] = gateways[id].removed;
+	make(0, TRAP);
+	all_have(TRAP);
+	for (unsigned int id = 0; id < MEMBERS; id++) {
+		assert_int_equal(gateways[id].removed, removed[id]);
+		assert_int_equal(gateways[id].selectors[0].key.prefixlen, 0);
+	}
+	make(0, TUNNEL);
+	all_have(TUNNEL);
+	assert_int_not_equal(gateways[1].selectors[0].key.prefixlen, 0);
+}
+
+/* Somebody flushes them on a member that has copies only. */
+static void test_a_copy_comes_back(void **state)
+{
+	(void)state;
+	make(0, BLOCK);
+	unmake(1);
+	all_have(BLOCK);
+	unmake(0);
+	none_has();
+}
+
+/* The same script, or an IKE daemon, on two members: each takes back what it made. */
+static void test_made_on_two(void **state)
+{
+	(void)state;
+	make(0, BLOCK);
+	make(1, BLOCK);
+	unmake(0);
+	all_have(BLOCK);
+	assert_int_equal(gateways[1].notices[NOTICE_MADE_HERE], 1);
+	unmake(1);
+	none_has();
+	assert_int_equal(gateways[0].notices[NOTICE_MADE_HERE], 0);
+}
+
+/* A member that finds it in its kernel at its start has not made it. */
+static void test_maker_is_remembered(void **state)
+{
+	(void)state;
+	make(0, BLOCK);
+	for (unsigned int id = MEMBERS - 1; id < MEMBERS; id--) {
+		kill_agent(id);
+		run(500);
+		start(id);
+		run(500);
+	}
+	unmake(2);
+	all_have(BLOCK);
+	unmake(0);
+	none_has();
+}
+
+/* Of those who found it one is as good as another. */
+static void test_all_start_again(void **state)
+{
+	(void)state;
+	make(0, BLOCK);
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		kill_agent(id);
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		start(id);
+	run(500);
+	all_have(BLOCK);
+	unmake(0);
+	none_has();
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		assert_int_equal(member_counters(gateways[id].m)->malformed, 0);
+}
+
+/* By who made it, and not by an old copy of it. */
+static void test_changed_while_stopped(void **state)
+{
+	(void)state;
+	make(0, TUNNEL);
+	make(0, TRAP);
+	kill_agent(0);
+	run(500);
+	gateways[0].policy_bodies[POLICY] = BLOCK;
+	start(0);
+	run(500);
+	all_have(BLOCK);
+	kill_agent(1);
+	run(500);
+	gateways[1].policy_bodies[POLICY] = TRAP;
+	start(1);
+	run(500);
+	all_have(BLOCK);
+}
+
+/* What an administrator had before the first agent is his. */
+static void test_first_day(void **state)
+{
+	(void)state;
+	for (unsigned int id = 0; id < MEMBERS; id++) {
+		kill_agent(id);
+		gateways[id].policies[POLICY] = id < 2;
+		gateways[id].policy_bodies[POLICY] = BLOCK;
+	}
+	first_day = true;
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		start(id);
+	run(500);
+	all_have(BLOCK);
+	unmake(1);
+	all_have(BLOCK);
+	unmake(0);
+	none_has();
+}
+
+static void test_maker_is_gone(void **state)
+{
+	(void)state;
+	make(0, BLOCK);
+	power_off(0);
+	run(500);
+	unmake(1);
+	assert_false(gateways[1].policies[POLICY]);
+	assert_false(gateways[2].policies[POLICY]);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_travels),
+		TEST(test_tunnel_becomes_a_trap),
+		TEST(test_a_copy_comes_back),
+		TEST(test_made_on_two),
+		TEST(test_maker_is_remembered),
+		TEST(test_all_start_again),
+		TEST(test_changed_while_stopped),
+		TEST(test_first_day),
+		TEST(test_maker_is_gone),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
