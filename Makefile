@@ -121,7 +121,7 @@ $(B)/tests/test_forward: LDFLAGS += -Wl,--wrap=link_has_on_lo,--wrap=link_forwar
 $(B)/tests/test_strangers: $(B)/obj/agent/strangers.o
 $(B)/tests/test_strangers: LDFLAGS += $(foreach f,beacon_open beacon_send beacon_hear member_other \
 	member_claim member_claims member_held_back,-Wl,--wrap=$f)
-$(B)/tests/test_local: $(B)/obj/agent/local.o
+$(B)/tests/test_local: $(B)/obj/agent/local.o $(B)/obj/agent/local_policy.o
 $(B)/tests/test_boot: $(B)/obj/agent/boot.o
 $(B)/tests/test_xfrm_moves: LDFLAGS += -Wl,--wrap=mnl_socket_sendto,--wrap=mnl_socket_recvfrom \
 	-Wl,--wrap=recv

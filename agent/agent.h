@@ -133,6 +133,23 @@ struct local {
 	bool full_said;
 };
 
+#define LOCAL_POLICIES_MAX 256
+#define LOCAL_POLICY_FWD 2 /* record_key.proto: those above are of sockets */
+
+/* A policy that is not copied. */
+struct local_policy {
+	struct record_key key;
+	char text[XFRM_TEXT];
+	const char *why;
+	bool seen; /* told of since local_policy_begin() */
+};
+
+struct local_policies {
+	struct local_policy policies[LOCAL_POLICIES_MAX];
+	unsigned int count;
+	bool full_said;
+};
+
 struct agent {
 	struct config config;
 	unsigned int ifindex[DATAPATH_SIDES];
@@ -163,6 +180,7 @@ struct agent {
 	bool doubled; /* there is one: nothing more is written to the journal */
 	struct audit audit;
 	struct local local;
+	struct local_policies local_policies;
 	struct progress progress;
 	struct watch watch;
 	struct forward forward;
@@ -244,6 +262,13 @@ void local_gone(struct agent *a, const struct record_key *key); /* it need not b
 void local_begin(struct agent *a);
 void local_end(struct agent *a);
 
+/* local_policy.c: likewise. */
+void local_policy_told(
+	struct agent *a, const struct record_key *key, const char *text, const char *why);
+void local_policy_gone(struct agent *a, const struct record_key *key);
+void local_policy_begin(struct agent *a);
+void local_policy_end(struct agent *a);
+
 /* notice.c: struct member_ops. */
 void notice(void *ctx, enum member_notice what, const struct record_key *key, uint8_t who);
 bool notice_journal_old(void *ctx, const struct record_key *key, uint8_t who);
@@ -271,6 +296,9 @@ void control_process(struct control *c, const struct agent *a);
 
 /* control_answer.c: to one request, which it changes; owned by the caller. */
 struct json_object *control_answer(const struct agent *a, char *request);
+
+/* control_policy.c: from this number on; owned by the caller. */
+struct json_object *control_policies(const struct agent *a, const char *from);
 
 /* control_adopt.c: "all", or an SPI; owned by the caller. */
 struct json_object *control_adopt(const struct agent *a, const char *argument);

@@ -43,6 +43,7 @@ static void begin(struct agent *a, uint64_t now_us)
 	int r = xfrm_dump_begin(a->xfrm);
 
 	local_begin(a);
+	local_policy_begin(a);
 	audit->cursor = 0;
 	audit->after_loss |= audit->events_lost;
 	audit->asked = audit->events_lost = false;
@@ -69,10 +70,12 @@ static void read_on(struct agent *a, uint64_t now_us)
 	if (r != 0)
 		return;
 	r = xfrm_dump_error(a->xfrm);
-	if (r < 0)
+	if (r < 0) {
 		agent_say("an SA or policy cannot be read from the kernel: %s", strerror(-r));
-	else
+	} else {
 		local_end(a);
+		local_policy_end(a);
+	}
 	a->audit.phase = AUDIT_JUDGING;
 }
 

@@ -246,6 +246,7 @@ static struct json_object *status(const struct agent *a)
 	add_doubled(o, a);
 	add_number(o, "pins", member_pins(a->member));
 	add_number(o, "local_sas", a->local.count);
+	add_number(o, "local_policies", a->local_policies.count);
 	add_string(o, "forwarding", a->forward.lack[0] ? a->forward.lack : "good");
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
 	add_counters(o, a);
@@ -500,6 +501,8 @@ struct json_object *control_answer(const struct agent *a, char *request)
 		return owner(a, argument);
 	if (strcmp(word, "sa") == 0)
 		return sas(a, argument);
+	if (strcmp(word, "policy") == 0)
+		return control_policies(a, argument);
 	if (strcmp(word, "adopt") == 0)
 		return control_adopt(a, argument);
 	if (strcmp(word, "ike-config") == 0)

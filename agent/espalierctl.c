@@ -160,6 +160,23 @@ static void print_sas(struct json_object *list)
 	}
 }
 
+static void print_policies(struct json_object *list)
+{
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *o = json_object_array_get_idx(list, i), *why;
+
+		if (json_object_object_get_ex(o, "local", &why))
+			printf("%s (not copied: %s)\n", text_of(o, "policy"),
+				json_object_get_string(why));
+		else
+			printf("%s (made by member %s%s)\n", text_of(o, "policy"),
+				text_of(o, "made_by"),
+				strcmp(text_of(o, "installed"), "yes") == 0
+					? ""
+					: ", not in the kernel");
+	}
+}
+
 static void print_owner(struct json_object *o)
 {
 	struct json_object *list;
@@ -212,21 +229,23 @@ static void print_status(struct json_object *o)
 		print_fields(inside, "datapath.");
 }
 
-/* All pages of the SA list. */
-static struct json_object *ask_sas(int fd)
+/* All pages of a list. */
+static struct json_object *ask_all(int fd, const char *command, const char *name)
 {
 	struct json_object *all = json_object_new_array(), *page, *list, *next;
-	char request[32] = "sa 0";
+	char request[32];
 
+	snprintf(request, sizeof(request), "%s 0", command);
 	while ((page = ask(fd, request))) {
 		bool more = json_object_object_get_ex(page, "next", &next);
 
-		if (json_object_object_get_ex(page, "sas", &list))
+		if (json_object_object_get_ex(page, name, &list))
 			for (size_t i = 0; i < json_object_array_length(list); i++)
 				json_object_array_add(
 					all, json_object_get(json_object_array_get_idx(list, i)));
 		if (more)
-			snprintf(request, sizeof(request), "sa %s", json_object_get_string(next));
+			snprintf(request, sizeof(request), "%s %s", command,
+				json_object_get_string(next));
 		json_object_put(page);
 		if (!more)
 			return all;
@@ -240,7 +259,9 @@ static struct json_object *ask_for(int fd, const char *command, const char *argu
 	char request[64];
 
 	if (strcmp(command, "sa") == 0)
-		return ask_sas(fd);
+		return ask_all(fd, command, "sas");
+	if (strcmp(command, "policy") == 0)
+		return ask_all(fd, command, "policies");
 	snprintf(request, sizeof(request), "%s%s%s", command, *argument ? " " : "", argument);
 	return ask(fd, request);
 }
@@ -251,6 +272,7 @@ static int usage(FILE *to)
 		    "  status      this member: view, state, sync channel, datapath\n"
 		    "  members     all members, as this one sees them\n"
 		    "  sa          the SAs, who owns them, and their sequence blocks\n"
+		    "  policy      the policies, who made them, and which are not copied\n"
 		    "  owner SPI   which member owns the bucket of this SPI, or has it pinned\n"
 		    "  adopt SPI   you vouch for SAs that are shut since their past is unknown\n"
 		    "              (past-unknown): nobody but this machine has sent for them;\n"
@@ -276,6 +298,7 @@ int main(int argc, char **argv)
 		{"status", 0, print_status},
 		{"members", 0, print_members},
 		{"sa", 0, print_sas},
+		{"policy", 0, print_policies},
 		{"owner", 1, print_owner},
 		{"adopt", 1, print_adopted},
 		{"reasons", 0, print_reasons},

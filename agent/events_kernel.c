@@ -25,6 +25,14 @@ static void read_counter(struct agent *a, const struct record *r, uint64_t oseq)
 		member_counter(a->member, r->slot, oseq);
 }
 
+static bool has_changed(const struct record *r, const struct xfrm_record *record)
+{
+	if (r->key.kind == RECORD_SA)
+		return r->form_done != record->facts.form;
+	return r->body_len != record->body_len ||
+	       memcmp(r->body, record->body, record->body_len) != 0;
+}
+
 static void on_added(void *ctx, const struct xfrm_record *record)
 {
 	struct agent *a = ctx;
@@ -38,8 +46,7 @@ static void on_added(void *ctx, const struct xfrm_record *record)
 	struct record *r = find_installed(a, &record->key, record->facts.birth);
 
 	local_gone(a, &record->key); /* it is like others now */
-	if (!r || !a->audit.reading || r->key.kind == RECORD_POLICY ||
-		r->form_done != record->facts.form) {
+	if (!r || !a->audit.reading || has_changed(r, record)) {
 		member_added(a->member, &kernel);
 		r = find_installed(a, &record->key, record->facts.birth);
 	}
@@ -54,6 +61,7 @@ static void on_removed(void *ctx, const struct record_key *key)
 	struct agent *a = ctx;
 
 	local_gone(a, key);
+	local_policy_gone(a, key);
 	member_removed(a->member, key);
 }
 
@@ -61,6 +69,11 @@ static void on_local(
 	void *ctx, const struct record_key *key, const struct record_facts *facts, const char *why)
 {
 	local_told(ctx, key, facts, why);
+}
+
+static void on_stays(void *ctx, const struct record_key *key, const char *text, const char *why)
+{
+	local_policy_told(ctx, key, text, why);
 }
 
 static void on_flushed(void *ctx, enum record_kind kind)
@@ -143,6 +156,7 @@ const struct xfrm_handlers events_xfrm = {
 	.changed = on_changed,
 	.mapping = on_mapping,
 	.local = on_local,
+	.stays = on_stays,
 };
 
 void events_kernel(struct agent *a)

@@ -147,6 +147,18 @@ static int tell_local(struct xfrm *x, const struct xfrm_body *b)
 	return r == -EADDRNOTAVAIL ? r : -EOPNOTSUPP;
 }
 
+/* A policy that does not travel. */
+static int tell_stays(struct xfrm *x, const struct xfrm_body *b)
+{
+	char text[XFRM_TEXT];
+	struct record_key key;
+
+	xfrm_facts_policy_key(b, &key);
+	xfrm_text(b, text, sizeof(text));
+	x->handlers.stays(x->ctx, &key, text, b->local);
+	return -EOPNOTSUPP;
+}
+
 int xfrm_socket_tell(struct xfrm *x, enum record_kind kind, const struct nlmsghdr *nlh)
 {
 	_Alignas(8) uint8_t buf[RECORD_BODY_MAX];
@@ -161,8 +173,8 @@ int xfrm_socket_tell(struct xfrm *x, enum record_kind kind, const struct nlmsghd
 	whole = r == 0 || b.local;
 	if (r == 0)
 		r = xfrm_facts_make(&b, x->addresses, x->n_addresses, &record.key, &record.facts);
-	if (r == -EOPNOTSUPP && kind == RECORD_SA && whole)
-		return tell_local(x, &b);
+	if (r == -EOPNOTSUPP && whole)
+		return kind == RECORD_SA ? tell_local(x, &b) : tell_stays(x, &b);
 	if (r < 0)
 		return r;
 	place = xfrm_socket_place(&record.key, &b);
@@ -206,7 +218,9 @@ static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 
 static int tell_removed(struct xfrm *x, const struct record_key *key)
 {
-	if (key->kind == RECORD_SA ? key->proto == IPPROTO_ESP : xfrm_index_drop(&x->policies, key))
+	if (key->kind == RECORD_POLICY)
+		(void)xfrm_index_drop(&x->policies, key);
+	if (key->kind == RECORD_POLICY || key->proto == IPPROTO_ESP)
 		x->handlers.removed(x->ctx, key);
 	return 0;
 }
@@ -231,7 +245,7 @@ static int tell_policy(struct xfrm *x, const struct nlmsghdr *nlh)
 {
 	int r = xfrm_socket_tell(x, RECORD_POLICY, nlh);
 
-	if (r != -EADDRNOTAVAIL && r != -EOPNOTSUPP)
+	if (r != -EADDRNOTAVAIL)
 		return r;
 	return tell_policy_gone(
 		x, mnl_nlmsg_get_payload(nlh), sizeof(struct xfrm_userpolicy_info), nlh);

@@ -8,9 +8,9 @@
  * state, offload, per-CPU). The time an SA was added travels as its age. All members have one byte
  * order. Bodies of SAs hold keys: whoever holds one wipes it after use.
  *
- * Only ESP SAs whose source or destination is a cluster address are seen, and policies whose ESP
- * template leads to one. What is bound to an interface (selector, packet offload), has a security
- * label, or is encapsulated in TCP stays on its member.
+ * Only ESP SAs whose source or destination is a cluster address are seen, and all policies but
+ * those whose templates name another address as this side. What is bound to an interface (selector,
+ * packet offload) or a socket, has a security label, or is encapsulated in TCP stays on its member.
  */
 #ifndef XFRM_H
 #define XFRM_H
@@ -37,11 +37,14 @@ struct xfrm_place_change {
 	uint16_t port; /* network byte order */
 };
 
+#define XFRM_TEXT 256 /* bytes: a policy in words */
+
 /* What happened in the kernel by another hand than ours (our own requests' echoes are left out). */
 struct xfrm_handlers {
 	void (*added)(void *ctx, const struct xfrm_record *record); /* new, or changed */
 	void (*removed)(void *ctx,
-		const struct record_key *key); /* deleted, hard expired; also of SAs never told */
+		const struct record_key
+			*key); /* deleted, hard expired; also of what was never told */
 	void (*flushed)(
 		void *ctx, enum record_kind kind); /* FLUSHSA, FLUSHPOLICY: all of it is gone */
 	void (*counters)(void *ctx, const struct record_key *key, uint64_t oseq,
@@ -57,6 +60,8 @@ struct xfrm_handlers {
 	/* An SA that does not travel is there; may be told again. why: a constant. */
 	void (*local)(void *ctx, const struct record_key *key, const struct record_facts *facts,
 		const char *why);
+	/* Likewise a policy; a socket's is told by a dump only. text: what it is, in words. */
+	void (*stays)(void *ctx, const struct record_key *key, const char *text, const char *why);
 };
 
 struct xfrm_config {
@@ -131,6 +136,9 @@ int xfrm_counters(
 
 /* XFRM_MSG_EXPIRE, soft: asks the IKE daemon to rekey. */
 int xfrm_expire(struct xfrm *x, const struct record_key *key);
+
+/* What a policy is, of its body, which is aligned to 4 bytes. */
+void xfrm_policy_text(const void *body, size_t len, char *buf, size_t size);
 
 /* Reads a record's body as xfrm_record.body would be. Returns its length, -ENOENT, or -EMSGSIZE. */
 int xfrm_read(struct xfrm *x, const struct record_key *key, void *buf, size_t size);

@@ -159,7 +159,8 @@ static const struct rule policy_rules[XFRM_BODY_ATTRS] = {
 	[XFRMA_POLICY_TYPE] = {sizeof(struct xfrm_userpolicy_type), false, check_type, NULL},
 	[XFRMA_MARK] = {sizeof(struct xfrm_mark), false, NULL, NULL},
 	[XFRMA_IF_ID] = {sizeof(uint32_t), false, NULL, NULL},
-	[XFRMA_SEC_CTX] = {sizeof(struct xfrm_user_sec_ctx), true, refuse, NULL},
+	[XFRMA_SEC_CTX] = {sizeof(struct xfrm_user_sec_ctx), true, refuse,
+		"it has a security label"},
 	[XFRMA_POLICY] = {sizeof(struct xfrm_userpolicy_info), true, NULL, NULL},
 };
 
@@ -251,11 +252,11 @@ static int check_policy(struct xfrm_body *b)
 {
 	const struct xfrm_userpolicy_info *p = &b->policy;
 
-	if (p->dir > XFRM_POLICY_FWD || !b->attr[XFRMA_TMPL])
-		return -EOPNOTSUPP;
 	if (p->action > XFRM_POLICY_BLOCK || p->share > XFRM_SHARE_UNIQUE)
 		return -EBADMSG;
-	if (p->sel.ifindex != 0)
+	if (p->dir > XFRM_POLICY_FWD)
+		b->local = "it is a socket's";
+	else if (p->sel.ifindex != 0)
 		b->local = "its selector is bound to an interface";
 	return check_selector(&p->sel);
 }
@@ -432,6 +433,14 @@ void xfrm_body_counters(const struct xfrm_body *b, uint64_t *ret_oseq, uint64_t 
 		*ret_oseq = legacy->oseq;
 		*ret_seq = legacy->seq;
 	}
+}
+
+struct xfrm_user_tmpl *xfrm_body_templates(const struct xfrm_body *b, size_t *ret_n)
+{
+	const struct nlattr *a = b->attr[XFRMA_TMPL];
+
+	*ret_n = a ? mnl_attr_get_payload_len(a) / sizeof(struct xfrm_user_tmpl) : 0;
+	return a ? mnl_attr_get_payload(a) : NULL;
 }
 
 struct xfrm_mark xfrm_body_mark(const struct xfrm_body *b)

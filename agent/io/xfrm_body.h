@@ -43,9 +43,8 @@ struct xfrm_body {
 /*
  * Takes a payload apart: the struct of its kind, followed by attributes. -EBADMSG: malformed.
  * -EOPNOTSUPP: well formed, but of a sort that does not travel: not ESP, no algorithm yet (an SPI
- * reserved by XFRM_MSG_ALLOCSPI), a policy of a socket, of another type than main, without
- * template; or what `local` tells, and then all of it is taken apart. -ENOKEY: the kernel hides
- * keys (lockdown=confidentiality).
+ * reserved by XFRM_MSG_ALLOCSPI), a policy of another type than main; or what `local` tells, and
+ * then all of it is taken apart. -ENOKEY: the kernel hides keys (lockdown=confidentiality).
  */
 int xfrm_body_parse(enum record_kind kind, const void *payload, size_t len,
 	enum xfrm_body_origin origin, struct xfrm_body *ret);
@@ -71,6 +70,12 @@ int xfrm_body_encode(const struct xfrm_body *b, uint64_t now, void *buf, size_t 
 
 /* The counters that the kernel told, 64 bits with ESN. */
 void xfrm_body_counters(const struct xfrm_body *b, uint64_t *ret_oseq, uint64_t *ret_seq);
+
+/* Of a policy, in order; *ret_n may be 0. */
+struct xfrm_user_tmpl *xfrm_body_templates(const struct xfrm_body *b, size_t *ret_n);
+
+/* xfrm_text.c: a policy in words; size: XFRM_TEXT is enough. */
+void xfrm_text(const struct xfrm_body *b, char *buf, size_t size);
 
 struct xfrm_mark xfrm_body_mark(const struct xfrm_body *b);
 uint32_t xfrm_body_u32(const struct xfrm_body *b, uint16_t type); /* 0: not there */

@@ -184,50 +184,72 @@ static int sa_ends(const struct xfrm_usersa_info *sa, const struct address *addr
 	return is_cluster_address(sa->family, &sa->saddr, addresses, n) ? 0 : -EADDRNOTAVAIL;
 }
 
-/* A transport mode template may leave the addresses to the packet, that is, to the policy's
- * selector. */
-static const xfrm_address_t *template_end(const struct xfrm_user_tmpl *t,
-	const xfrm_address_t *in_template, const struct xfrm_selector *sel,
-	const xfrm_address_t *in_selector, uint8_t prefixlen)
+static bool is_any(uint16_t family, const xfrm_address_t *a)
 {
 	static const xfrm_address_t any;
 
-	if (t->mode != XFRM_MODE_TRANSPORT ||
-		memcmp(in_template, &any, address_size(t->family)) != 0)
-		return in_template;
-	return sel->family == t->family && prefixlen == address_size(t->family) * 8 ? in_selector
-										    : in_template;
+	return memcmp(a, &any, address_size(family)) == 0;
 }
 
-static struct ends template_ends(
-	const struct xfrm_userpolicy_info *policy, const struct xfrm_user_tmpl *t)
+/* What a template leaves to the packet: that is, to the template before it, which wraps it up, or
+ * to the policy's selector, if that is of one address. */
+static struct ends packet_ends(const struct xfrm_userpolicy_info *policy)
 {
 	const struct xfrm_selector *sel = &policy->sel;
-	const xfrm_address_t *src, *dst;
+	static const xfrm_address_t any;
+	const xfrm_address_t *src = &any, *dst = &any;
 
-	src = template_end(t, &t->saddr, sel, &sel->saddr, sel->prefixlen_s);
-	dst = template_end(t, &t->id.daddr, sel, &sel->daddr, sel->prefixlen_d);
+	if (sel->prefixlen_s == address_size(sel->family) * 8)
+		src = &sel->saddr;
+	if (sel->prefixlen_d == address_size(sel->family) * 8)
+		dst = &sel->daddr;
 	if (policy->dir == XFRM_POLICY_OUT)
-		return (struct ends){ESPALIER_OUT, t->family, src, dst, t->reqid};
-	return (struct ends){ESPALIER_IN, t->family, dst, src, t->reqid};
+		return (struct ends){ESPALIER_OUT, sel->family, src, dst, 0};
+	return (struct ends){ESPALIER_IN, sel->family, dst, src, 0};
 }
 
+static struct ends template_ends(const struct xfrm_user_tmpl *t, const struct ends *packet)
+{
+	bool out = packet->direction == ESPALIER_OUT;
+	struct ends e = {packet->direction, t->family, out ? &t->saddr : &t->id.daddr,
+		out ? &t->id.daddr : &t->saddr, t->reqid};
+
+	if (t->mode != XFRM_MODE_TRANSPORT || packet->family != t->family)
+		return e;
+	if (is_any(e.family, e.local))
+		e.local = packet->local;
+	if (is_any(e.family, e.remote))
+		e.remote = packet->remote;
+	return e;
+}
+
+/*
+ * 1: an ESP template leads to a cluster address. 0: a policy without one, which is the cluster's
+ * all the same. -EADDRNOTAVAIL: its templates say that it leads to another address of this machine.
+ */
 static int policy_ends(const struct xfrm_body *b, const struct address *addresses, unsigned int n,
 	struct ends *ret)
 {
-	const struct xfrm_user_tmpl *t = mnl_attr_get_payload(b->attr[XFRMA_TMPL]);
-	size_t n_templates = mnl_attr_get_payload_len(b->attr[XFRMA_TMPL]) / sizeof(*t);
-	int r = -EOPNOTSUPP;
+	struct ends packet = packet_ends(&b->policy);
+	bool ours = false, others = false;
+	size_t n_templates;
+	const struct xfrm_user_tmpl *t = xfrm_body_templates(b, &n_templates);
 
+	ret->direction = packet.direction;
 	for (size_t i = 0; i < n_templates; i++) {
-		if (t[i].id.proto != IPPROTO_ESP)
-			continue;
-		*ret = template_ends(&b->policy, &t[i]);
-		if (is_cluster_address(t[i].family, ret->local, addresses, n))
-			return 0;
-		r = -EADDRNOTAVAIL;
+		struct ends e = template_ends(&t[i], &packet);
+		bool here = is_cluster_address(e.family, e.local, addresses, n);
+
+		if (here && t[i].id.proto == IPPROTO_ESP) {
+			*ret = e;
+			return 1;
+		}
+		ours |= here;
+		others |= !here && !is_any(e.family, e.local) && e.local != packet.local;
+		if (t[i].mode != XFRM_MODE_TRANSPORT)
+			packet = e;
 	}
-	return r;
+	return others && !ours ? -EADDRNOTAVAIL : 0;
 }
 
 void xfrm_facts_sa_key(const xfrm_address_t *daddr, __be32 spi, uint8_t proto, uint16_t family,
@@ -242,9 +264,13 @@ void xfrm_facts_sa_key(const xfrm_address_t *daddr, __be32 spi, uint8_t proto, u
 	memcpy(ret->addr, daddr, address_size(family));
 }
 
+#define LABEL_HASHED 512 /* bytes of it: more than one has */
+
 void xfrm_facts_policy_key(const struct xfrm_body *b, struct record_key *ret)
 {
 	const struct xfrm_selector *sel = &b->policy.sel;
+	const struct nlattr *label = b->attr[XFRMA_SEC_CTX];
+	size_t label_len = label ? mnl_attr_get_payload_len(label) : 0;
 	struct xfrm_mark mark = xfrm_body_mark(b);
 	struct input in = {.len = 0};
 
@@ -254,6 +280,11 @@ void xfrm_facts_policy_key(const struct xfrm_body *b, struct record_key *ret)
 	put_selector(&in, sel);
 	put(&in, &mark, sizeof(mark));
 	put_u32(&in, xfrm_body_u32(b, XFRMA_IF_ID));
+	if (sel->ifindex != 0)
+		put_u32(&in, (uint32_t)sel->ifindex);
+	if (label)
+		put(&in, mnl_attr_get_payload(label),
+			label_len < LABEL_HASHED ? label_len : LABEL_HASHED);
 	digest(&in, ret->addr, sizeof(ret->addr));
 }
 
@@ -297,7 +328,8 @@ int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 		return r;
 	memset(ret_facts, 0, sizeof(*ret_facts));
 	ret_facts->direction = (uint8_t)e.direction;
-	ret_facts->pair = pair(b, &e);
+	if (b->kind == RECORD_SA || r > 0)
+		ret_facts->pair = pair(b, &e);
 	if (b->kind == RECORD_SA) {
 		xfrm_facts_sa_key(&b->sa.id.daddr, b->sa.id.spi, b->sa.id.proto, b->sa.family,
 			xfrm_body_mark(b), ret_key);

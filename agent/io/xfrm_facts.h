@@ -10,9 +10,10 @@
 #include "io/xfrm_body.h"
 
 /*
- * Of a parsed record. A policy with several ESP templates is named by the first that leads to one
- * of the addresses. -EADDRNOTAVAIL: it leads to none of them; -EOPNOTSUPP: a policy without ESP, or
- * an SA in UDP whose port on our side is not 4500, which is named all the same.
+ * Of a parsed record. A policy belongs to the SAs of its first ESP template that leads to one of
+ * the addresses, or to none. -EADDRNOTAVAIL: an SA that leads to none of the addresses, or a policy
+ * whose templates name only others as this side; -EOPNOTSUPP: an SA in UDP whose port on our side
+ * is not 4500, which is named all the same.
  */
 int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts);

@@ -84,8 +84,8 @@ static int follow_sa(struct xfrm *x, const struct record_key *key, struct xfrm_b
 static int follow_policy(
 	struct xfrm *x, struct xfrm_body *b, const struct xfrm_place_change *change)
 {
-	struct xfrm_user_tmpl *t = mnl_attr_get_payload(b->attr[XFRMA_TMPL]);
-	size_t n = mnl_attr_get_payload_len(b->attr[XFRMA_TMPL]) / sizeof(*t), changed = 0;
+	size_t n, changed = 0;
+	struct xfrm_user_tmpl *t = xfrm_body_templates(b, &n);
 	struct xfrm_userpolicy_info *policy;
 	struct xfrm_request request;
 

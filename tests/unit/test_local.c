@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_local.c - what the guard is told of SAs that cannot be copied, and when it is told no more.
- * The datapath and the core are played: the linker puts what is here in their place. */
+/* test_local.c - what the guard is told of SAs that cannot be copied, and when it is told no more;
+ * policies that are not copied. The datapath and the core are played: the linker puts what is here
+ * in their place. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -244,6 +245,56 @@ static void test_too_many(void **state)
 	assert_false(all_leave(LOCAL_MAX + 1));
 }
 
+/* Policies: the guard has nothing to do with them. */
+
+static void tell_policy(uint8_t number, uint8_t direction)
+{
+	const struct record_key key = {.kind = RECORD_POLICY, .proto = direction, .addr = {number}};
+
+	local_policy_told(&agent, &key, "out, say", "why");
+}
+
+static void test_policies_come_and_go(void **state)
+{
+	const struct record_key key = {.kind = RECORD_POLICY, .proto = 1, .addr = {1}};
+
+	(void)state;
+	tell_policy(1, 1);
+	assert_int_equal(said, 1);
+	assert_non_null(strstr(sentence, "out, say"));
+	assert_non_null(strstr(sentence, "why"));
+	tell_policy(1, 1);
+	tell_policy(2, 4); /* a socket's */
+	tell_policy(3, 1);
+	assert_int_equal(said, 2);
+	assert_int_equal(agent.local_policies.count, 3);
+	local_policy_gone(&agent, &key);
+	local_policy_gone(&agent, &key);
+	assert_int_equal(agent.local_policies.count, 2);
+
+	local_policy_begin(&agent);
+	tell_policy(3, 1);
+	tell_policy(4, 1);
+	local_policy_end(&agent);
+	assert_int_equal(agent.local_policies.count, 2);
+	local_policy_begin(&agent);
+	local_policy_end(&agent);
+	assert_int_equal(agent.local_policies.count, 0);
+	assert_int_equal(n_entries, 0);
+}
+
+static void test_too_many_policies(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < LOCAL_POLICIES_MAX; i++)
+		tell_policy((uint8_t)i, 4);
+	assert_int_equal(said, 0);
+	tell_policy(0, 1);
+	tell_policy(1, 1);
+	assert_int_equal(agent.local_policies.count, LOCAL_POLICIES_MAX);
+	assert_int_equal(said, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -253,6 +304,8 @@ int main(void)
 		TEST(test_not_told_is_gone),
 		TEST(test_known_to_the_cluster),
 		TEST(test_too_many),
+		TEST(test_policies_come_and_go),
+		TEST(test_too_many_policies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

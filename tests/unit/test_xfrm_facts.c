@@ -26,12 +26,6 @@ static void make_outer6(struct payload *p, bool outbound)
 	memcpy(&sa->saddr, outbound ? local6 : remote6, 16);
 }
 
-static struct xfrm_user_tmpl *template(struct payload *p)
-{
-	return (struct xfrm_user_tmpl *)((char *)content(p) + sizeof(struct xfrm_userpolicy_info) +
-					 MNL_ATTR_HDRLEN);
-}
-
 static struct record_facts sa_facts(struct payload *p, struct record_key *key)
 {
 	struct record_facts f;
@@ -120,36 +114,6 @@ static void test_pairs_are_told_apart(void **state)
 	assert_int_not_equal(pair_of(0, 0, 1), pair_of(0, 0, 2));
 }
 
-static void test_transport_policy_without_addresses(void **state)
-{
-	struct xfrm_userpolicy_info *policy;
-	struct record_facts sa, f;
-	struct xfrm_user_tmpl *t;
-	struct record_key key;
-	struct xfrm_body b;
-	struct payload p;
-
-	(void)state;
-	make_sa(&p, true);
-	sa = sa_facts(&p, &key);
-	make_policy(&p, XFRM_POLICY_OUT);
-	policy = content(&p);
-	policy->sel.daddr.a4 = remote;
-	policy->sel.saddr.a4 = local;
-	policy->sel.prefixlen_d = policy->sel.prefixlen_s = 32;
-	t = template(&p);
-	t->mode = XFRM_MODE_TRANSPORT;
-	memset(&t->saddr, 0, sizeof(t->saddr));
-	memset(&t->id.daddr, 0, sizeof(t->id.daddr));
-	f = policy_facts(&p, &key);
-	assert_int_equal(f.pair, sa.pair);
-
-	/* Of a prefix it cannot be told. */
-	policy->sel.prefixlen_s = 24;
-	assert_int_equal(parse(RECORD_POLICY, &p, XFRM_BODY_KERNEL, &b), 0);
-	assert_int_equal(facts(&b, &key, &f), -EADDRNOTAVAIL);
-}
-
 /* Between IPv6 addresses, what goes through it being IPv4. */
 static void test_ipv6_outside(void **state)
 {
@@ -204,35 +168,6 @@ static void test_ipv6_outside(void **state)
 	policy->sel.prefixlen_d = 128;
 	f = policy_facts(&p, &key);
 	assert_memory_equal(f.remote.addr, remote6, 16);
-}
-
-/* The first ESP template may be of two hosts inside; the one of the cluster counts. */
-static void test_several_templates(void **state)
-{
-	struct xfrm_user_tmpl t[3];
-	struct record_facts one, f;
-	struct record_key key;
-	struct xfrm_body b;
-	struct payload p;
-
-	(void)state;
-	make_policy(&p, XFRM_POLICY_OUT);
-	one = policy_facts(&p, &key);
-	t[0] = t[1] = t[2] = *template(&p);
-	t[0].saddr.a4 = t[1].saddr.a4 = htonl(0x0a020001);
-	t[0].id.proto = IPPROTO_COMP;
-	t[0].optional = 1;
-	make_policy(&p, XFRM_POLICY_OUT);
-	message(&p)->nlmsg_len -= MNL_ATTR_HDRLEN + sizeof(*t);
-	put(&p, XFRMA_TMPL, t, sizeof(t));
-	f = policy_facts(&p, &key);
-	assert_int_equal(f.pair, one.pair);
-
-	memcpy(template(&p) + 2, t + 1, sizeof(*t));
-	assert_int_equal(parse(RECORD_POLICY, &p, XFRM_BODY_KERNEL, &b), 0);
-	assert_int_equal(facts(&b, &key, &f), -EADDRNOTAVAIL);
-	template(&p)[1].id.proto = template(&p)[2].id.proto = IPPROTO_AH;
-	assert_int_equal(facts(&b, &key, &f), -EOPNOTSUPP);
 }
 
 static void test_only_the_clusters(void **state)
@@ -387,42 +322,6 @@ static void test_form(void **state)
 	assert_int_not_equal(f.form, one.form);
 }
 
-static void test_policy_keys(void **state)
-{
-	static const size_t fields[] = {POLICY_FIELD(sel.daddr), POLICY_FIELD(sel.saddr),
-		POLICY_FIELD(sel.dport), POLICY_FIELD(sel.dport_mask), POLICY_FIELD(sel.sport),
-		POLICY_FIELD(sel.sport_mask), POLICY_FIELD(sel.prefixlen_d),
-		POLICY_FIELD(sel.prefixlen_s), POLICY_FIELD(sel.proto), POLICY_FIELD(sel.user),
-		POLICY_FIELD(dir)};
-	const struct xfrm_mark mark = {1, 1};
-	struct record_key one, key;
-	struct payload p;
-
-	(void)state;
-	make_policy(&p, XFRM_POLICY_IN);
-	policy_facts(&p, &one);
-	((struct xfrm_userpolicy_info *)content(&p))->priority++;
-	((struct xfrm_userpolicy_info *)content(&p))->sel.daddr.a6[2] =
-		77; /* behind an IPv4 address */
-	policy_facts(&p, &key);
-	assert_memory_equal(&key, &one, sizeof(key));
-
-	for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++) {
-		make_policy(&p, XFRM_POLICY_IN);
-		((uint8_t *)content(&p))[fields[i]] ^= 2;
-		policy_facts(&p, &key);
-		assert_memory_not_equal(&key, &one, sizeof(key));
-	}
-	make_policy(&p, XFRM_POLICY_IN);
-	put(&p, XFRMA_MARK, &mark, sizeof(mark));
-	policy_facts(&p, &key);
-	assert_memory_not_equal(&key, &one, sizeof(key));
-	make_policy(&p, XFRM_POLICY_IN);
-	put_u32(&p, XFRMA_IF_ID, 1);
-	policy_facts(&p, &key);
-	assert_memory_not_equal(&key, &one, sizeof(key));
-}
-
 /* What is put again stays, what is not goes, however the index grows meanwhile. */
 static void test_index_sweep(void **state)
 {
@@ -493,15 +392,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_child_sa_is_a_pair),
 		cmocka_unit_test(test_pairs_are_told_apart),
-		cmocka_unit_test(test_transport_policy_without_addresses),
 		cmocka_unit_test(test_only_the_clusters),
 		cmocka_unit_test(test_encap_port),
 		cmocka_unit_test(test_birth),
 		cmocka_unit_test(test_birth_moves),
 		cmocka_unit_test(test_form),
-		cmocka_unit_test(test_policy_keys),
 		cmocka_unit_test(test_ipv6_outside),
-		cmocka_unit_test(test_several_templates),
 		cmocka_unit_test(test_index),
 		cmocka_unit_test(test_index_sweep),
 	};

@@ -149,6 +149,12 @@ static inline void make_policy(struct payload *p, uint8_t dir)
 	put(p, XFRMA_TMPL, &t, sizeof(t));
 }
 
+static inline struct xfrm_user_tmpl *template(struct payload *p)
+{
+	return (struct xfrm_user_tmpl *)((char *)content(p) + sizeof(struct xfrm_userpolicy_info) +
+					 MNL_ATTR_HDRLEN);
+}
+
 static int parse(enum record_kind kind, struct payload *p, enum xfrm_body_origin origin,
 	struct xfrm_body *ret)
 {

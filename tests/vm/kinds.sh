@@ -57,10 +57,12 @@ kind()
 	done
 }
 
-# policy LINE: one more of the last kind; R stands for its reqid, SPI0 and SPI1 for its SPIs.
+# policy LINE: one more of the last kind; R stands for its reqid, SPI0 and SPI1 for its SPIs. What has
+# no reqid has its number as priority.
 policy()
 {
 	local line=${1//reqid R/reqid $reqid}
+	line=${line//priority R/priority $reqid}
 
 	line=${line//[$'\n\t']/ }
 
@@ -196,6 +198,24 @@ kind 'ESP of two hosts inside ESP of the cluster, IPv6' outer=6 inner=6 dirs=
 policy 'src 2001:db8:d:1::1/128 dst 2001:db8:d:2::1/128 dir out
 	tmpl src 2001:db8:d:1::1 dst 2001:db8:d:2::1 proto esp reqid R mode transport
 	tmpl src 2001:db8:1::1 dst 2001:db8:2::1 proto esp reqid R mode tunnel'
+kind 'IPComp, then ESP between the same addresses, which it does not name' dirs=
+policy 'src 10.206.2.0/24 dst 10.206.1.0/24 dir out
+	tmpl src 192.0.2.1 dst 198.51.100.1 proto comp reqid R mode tunnel
+	tmpl proto esp reqid R mode transport'
+kind 'no template: allow, block' dirs=
+policy 'src 10.207.1.0/24 dst 10.207.2.0/24 dir out priority R action allow'
+policy 'src 10.207.2.0/24 dst 10.207.1.0/24 dir fwd priority R action block'
+policy 'src 2001:db8:e:1::/64 dst 2001:db8:e:2::/64 dir in priority R action block'
+kind 'traps' dirs=
+policy 'src 10.208.1.0/24 dst 10.208.2.0/24 dir out priority R
+	tmpl src 0.0.0.0 dst 0.0.0.0 proto esp mode transport'
+policy 'src 2001:db8:f:1::/64 dst 2001:db8:f:2::/64 dir out priority R
+	tmpl src :: dst :: proto esp mode transport'
+policy 'src 10.208.3.0/24 dst 10.208.4.0/24 dir out
+	tmpl src 0.0.0.0 dst 198.51.100.1 proto esp reqid R mode tunnel'
+kind 'AH' dirs=
+policy 'src 10.209.1.0/24 dst 10.209.2.0/24 dir out
+	tmpl src 192.0.2.1 dst 198.51.100.1 proto ah reqid R mode tunnel'
 kind 'templates that name the SPI' dirs=
 policy 'src 10.205.1.0/24 dst 10.205.2.0/24 dir out
 	tmpl src 192.0.2.1 dst 198.51.100.1 proto esp spi SPI1 reqid R mode tunnel'

@@ -63,13 +63,14 @@ static void read_kinds(void)
 	while (getline(&line, &size, script) > 0) {
 		struct kind *k = &kinds[n_kinds - 1];
 		const char *reqid = strstr(line, " reqid ");
+		const char *number = reqid ? reqid : strstr(line, " priority ");
 
 		if (line[0] == '#' && n_kinds < KINDS) {
 			k = &kinds[n_kinds++];
 			snprintf(k->name, sizeof(k->name), "%.*s", (int)strcspn(line, "\n") - 2,
 				line + 2);
-		} else if (n_kinds > 0 && reqid) {
-			k->reqid = (uint32_t)strtoul(reqid + 7, NULL, 10);
+		} else if (n_kinds > 0 && number) {
+			k->reqid = (uint32_t)strtoul(strpbrk(number, "0123456789"), NULL, 10);
 			k->lines++;
 		}
 	}
@@ -78,13 +79,17 @@ static void read_kinds(void)
 		give_up(SCRIPT);
 }
 
+/* A policy that has none has its priority instead. */
 static uint32_t reqid_of(const struct shown *s)
 {
+	const struct nlattr *t = s->attr[XFRMA_TMPL];
+	uint32_t reqid = 0;
+
 	if (s->type == XFRM_MSG_NEWSA)
 		return ((const struct xfrm_usersa_info *)s->data)->reqid;
-	if (!s->attr[XFRMA_TMPL])
-		return 0;
-	return ((const struct xfrm_user_tmpl *)mnl_attr_get_payload(s->attr[XFRMA_TMPL]))->reqid;
+	if (t)
+		reqid = ((const struct xfrm_user_tmpl *)mnl_attr_get_payload(t))->reqid;
+	return reqid ? reqid : ((const struct xfrm_userpolicy_info *)s->data)->priority;
 }
 
 static unsigned int count(const struct shown_list *list, uint32_t reqid)
@@ -177,7 +182,7 @@ static struct xfrm *make_side(int *ret_ns)
 		{AF_INET6, {0x20, 0x01, 0x0d, 0xb8, 0, 1, [15] = 1}},
 	};
 	static const struct xfrm_handlers handlers = {
-		on_added, on_removed, on_flushed, NULL, on_overrun, NULL, NULL, NULL};
+		on_added, on_removed, on_flushed, NULL, on_overrun, NULL, NULL, NULL, NULL};
 	const struct xfrm_config config = {addresses, 2};
 	struct xfrm *x;
 

@@ -39,7 +39,8 @@
 struct side {
 	int ns;
 	struct xfrm *x;
-	unsigned int n_added, n_removed, n_flushed, n_counters, n_overruns, n_local, n_changed;
+	unsigned int n_added, n_removed, n_flushed, n_counters, n_overruns, n_local, n_changed,
+		n_stays;
 	struct {
 		struct xfrm_record record;
 		uint8_t body[RECORD_BODY_MAX];
@@ -47,6 +48,7 @@ struct side {
 	struct record_key removed, local;
 	enum record_kind flushed;
 	uint64_t oseq, seq;
+	char stays[2 * XFRM_TEXT];
 };
 
 static struct side a, b;
@@ -120,8 +122,17 @@ static void on_local(
 	s->local = *key;
 }
 
+static void on_stays(void *ctx, const struct record_key *key, const char *text, const char *why)
+{
+	struct side *s = ctx;
+
+	(void)key;
+	s->n_stays++;
+	snprintf(s->stays, sizeof(s->stays), "%s (%s)", text, why);
+}
+
 static const struct xfrm_handlers handlers = {on_added, on_removed, on_flushed, on_counters,
-	on_overrun, on_changed, on_mapping, on_local};
+	on_overrun, on_changed, on_mapping, on_local, on_stays};
 
 static void enter(const struct side *s)
 {
@@ -246,8 +257,14 @@ static const char *const policies[] = {
 	"src " LOCAL "/32 dst " REMOTE
 	"/32 proto tcp sport 80 dir out flag icmp tmpl proto esp reqid 5 mode transport",
 	"src 10.1.0.1/32 dst 10.2.0.1/32 dir out limit time-hard 1000 limit packet-soft 500 tmpl "
-	"src " LOCAL " dst " REMOTE " proto comp reqid 6 mode tunnel level use tmpl src 0.0.0.0 "
+	"src " LOCAL " dst " REMOTE " proto comp reqid 6 mode tunnel tmpl src 0.0.0.0 "
 	"dst 0.0.0.0 proto esp reqid 6 mode transport",
+	"src 10.1.0.0/16 dst 10.4.0.0/16 dir out action block",
+	"src 10.1.0.0/16 dst 10.1.1.0/24 dir out priority 1 action allow",
+	"src 10.1.0.0/16 dst 10.5.0.0/16 dir out tmpl src 0.0.0.0 dst 0.0.0.0 proto esp mode "
+	"transport",
+	"src 10.1.0.0/16 dst 10.6.0.0/16 dir out tmpl src " LOCAL " dst " REMOTE
+	" proto ah reqid 7 mode tunnel",
 };
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
