@@ -53,10 +53,15 @@ static void check_travel(const struct xfrm_body *b)
 static void use(const struct xfrm_body *b)
 {
 	uint64_t oseq, seq;
+	char text[40];
 
 	xfrm_body_counters(b, &oseq, &seq);
 	(void)xfrm_body_mark(b);
 	(void)xfrm_body_u32(b, XFRMA_IF_ID);
+	if (b->kind != RECORD_POLICY)
+		return;
+	xfrm_text(b, text, sizeof(text));
+	REQUIRE(strnlen(text, sizeof(text)) < sizeof(text));
 }
 
 static void take(enum way way, const uint8_t *payload, size_t len)
@@ -181,6 +186,9 @@ void fuzz_seeds(void)
 		make_policy(&p, (uint8_t)dir);
 		seed_record(RECORD_POLICY, &p);
 	}
+	make_policy(&p, XFRM_POLICY_OUT);
+	message(&p)->nlmsg_len -= MNL_ATTR_HDRLEN + sizeof(struct xfrm_user_tmpl); /* none */
+	seed_record(RECORD_POLICY, &p);
 	seed_gone();
 	seed_counters();
 }

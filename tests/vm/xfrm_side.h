@@ -259,11 +259,11 @@ static const char *const policies[] = {
 	"src 10.1.0.1/32 dst 10.2.0.1/32 dir out limit time-hard 1000 limit packet-soft 500 tmpl "
 	"src " LOCAL " dst " REMOTE " proto comp reqid 6 mode tunnel tmpl src 0.0.0.0 "
 	"dst 0.0.0.0 proto esp reqid 6 mode transport",
-	"src 10.1.0.0/16 dst 10.4.0.0/16 dir out action block",
+	"src 10.1.0.0/16 dst 10.14.0.0/16 dir out action block",
 	"src 10.1.0.0/16 dst 10.1.1.0/24 dir out priority 1 action allow",
-	"src 10.1.0.0/16 dst 10.5.0.0/16 dir out tmpl src 0.0.0.0 dst 0.0.0.0 proto esp mode "
+	"src 10.1.0.0/16 dst 10.15.0.0/16 dir out tmpl src 0.0.0.0 dst 0.0.0.0 proto esp mode "
 	"transport",
-	"src 10.1.0.0/16 dst 10.6.0.0/16 dir out tmpl src " LOCAL " dst " REMOTE
+	"src 10.1.0.0/16 dst 10.16.0.0/16 dir out tmpl src " LOCAL " dst " REMOTE
 	" proto ah reqid 7 mode tunnel",
 };
 
