@@ -444,6 +444,8 @@ static struct json_object *sa_json(const struct agent *a, const struct record *r
 	add_flow(o, a, r);
 	add_member(o, "creator", r->creator);
 	add_bool(o, "installed", r->installed);
+	if (!r->installed && r->refused)
+		add_string(o, "refused", strerror(-r->refused));
 	add_number(o, "slot", r->slot);
 	add_number(o, "seq", counter->seq > r->seq ? counter->seq : r->seq);
 	add_number(o, "packets", counter->packets);

@@ -141,6 +141,7 @@ static void print_sas(struct json_object *list)
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *o = json_object_array_get_idx(list, i), *why;
 		bool barred = strcmp(text_of(o, "barred"), "yes") == 0;
+		bool refused = json_object_object_get_ex(o, "refused", NULL);
 
 		if (json_object_object_get_ex(o, "local", &why)) {
 			printf("%-10s  %-3s  to %-15s  not copied: %s\n", text_of(o, "spi"),
@@ -149,14 +150,17 @@ static void print_sas(struct json_object *list)
 			continue;
 		}
 		printf("%-10s  %-3s  to %-15s  bucket %-4s  pin %-2s  owner %-6s  seq %-10s  "
-		       "%s%s\n",
+		       "%s%s%s\n",
 			text_of(o, "spi"), text_of(o, "direction"), text_of(o, "destination"),
 			text_of(o, "bucket"), text_of(o, "pinned"), text_of(o, "owner"),
 			text_of(o, "seq"),
 			barred                                        ? "shut until rekeyed: "
 			: strcmp(text_of(o, "installed"), "yes") != 0 ? "not in the kernel"
 								      : "",
-			barred ? text_of(o, "barred_why") : "");
+			barred    ? text_of(o, "barred_why")
+			: refused ? ", which refuses it: "
+				  : "",
+			refused && !barred ? text_of(o, "refused") : "");
 	}
 }
 

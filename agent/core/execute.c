@@ -74,6 +74,8 @@ static void installed(struct member *m, struct record *r, const struct work *w, 
 	miss_installed(m, &r->key);
 	if (r->key.kind == RECORD_SA)
 		sequence_installed(m, r, w);
+	else
+		r->refused = 0;
 }
 
 /* What cannot be changed in a living SA is changed by installing it anew: outbound, in a block of
@@ -87,6 +89,7 @@ static void updated(struct member *m, struct record *r, const struct work *w, in
 	} else {
 		r->form_done = w->form;
 		r->refusals = 0;
+		r->refused = 0;
 		sequence_guard(m, r);
 		table_changed(&m->table, r);
 	}

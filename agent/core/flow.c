@@ -192,6 +192,24 @@ static void pin_to(struct member *m, const struct record *out, uint8_t id)
 	flow_apply_pair(m, pair);
 }
 
+/* Once for each time that it was refused: whoever gets it may not have it, either. But its creator
+ * has. */
+static void give_refused(struct member *m, struct record *refused)
+{
+	struct record *out = flow_pair_sa(m, refused->facts.pair, ESPALIER_OUT);
+	uint8_t to;
+
+	if (refused->given || !out || member_flow_owner(m, out) != m->config.self)
+		return;
+	refused->given = true;
+	to = out->creator;
+	if (to == m->config.self || to >= ESPALIER_MEMBERS || !(m->view.live >> to & 1) ||
+		!may_emit(m, out, to))
+		to = someone_else(m, out);
+	if (to != ESPALIER_NOBODY)
+		pin_to(m, out, to);
+}
+
 /* Will somebody get buckets who may not have this SA? (Of whom nothing is said it may be, yet.) */
 static bool is_wanted_in_vain(const struct member *m, const struct record *r)
 {
@@ -207,8 +225,14 @@ void flow_look(struct member *m, struct record *r)
 	uint8_t self = m->config.self, to = self;
 
 	sequence_look(m, r);
-	if (r->life != RECORD_ALIVE || !record_is_outbound_sa(r) || !r->linked ||
+	if (r->life != RECORD_ALIVE || r->key.kind != RECORD_SA || !r->linked ||
 		member_flow_owner(m, r) != self)
+		return;
+	if (!r->installed && r->refused) {
+		give_refused(m, r);
+		return;
+	}
+	if (!record_is_outbound_sa(r))
 		return;
 	if (!may_emit(m, r, self))
 		to = someone_else(m, r);

@@ -51,6 +51,7 @@ void sequence_reset(struct record *r)
 	r->form_done = 0;
 	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = 0;
 	r->refusals = 0;
+	r->refused = 0;
 }
 
 void sequence_shut(struct member *m, struct record *r)
@@ -374,6 +375,7 @@ void sequence_installed(struct member *m, struct record *r, const struct work *w
 {
 	r->position = block_first(&m->rule, w->block);
 	r->refusals = 0;
+	r->refused = 0;
 	if (w->enters)
 		entered(m, r, w->block);
 	else
@@ -388,6 +390,8 @@ void sequence_refused(struct member *m, struct record *r, const struct work *w, 
 	m->counters.install_failed++;
 	r->refused_us = m->now_us;
 	r->refusals += r->refusals < UINT8_MAX;
+	r->refused = error;
+	r->given = false;
 	if (!w->enters)
 		return;
 	r->unused = error != -EAGAIN && w->block + 1 == r->upto[m->config.self];
@@ -410,6 +414,7 @@ void sequence_move(struct member *m, struct record *r, const struct work *w)
 	}
 	r->position = max(r->position, oseq);
 	r->refusals = 0;
+	r->refused = 0;
 	entered(m, r, w->block);
 }
 

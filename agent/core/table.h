@@ -106,8 +106,10 @@ struct record {
 	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
 	uint64_t position; /* outbound: where this member's counter is known to be */
 	uint64_t jump_us; /* do not get above another owner again before */
-	uint64_t refused_us; /* when our kernel last refused to install or to move it, ... */
-	uint8_t refusals; /* and how often since it was otherwise */
+	uint64_t refused_us; /* when our kernel last refused to install or to move it, */
+	uint8_t refusals; /* how often since it was otherwise, ... */
+	int refused; /* and the last -errno; 0: it did not */
+	bool given; /* for that its flow has been given to another member, or to none */
 	uint64_t died_us; /* or, of one that our kernel lacks: when another member last had it */
 	uint16_t dirty; /* members that must be sent all of it */
 	uint16_t dirty_state; /* members that must be sent top, seq, upto and journals */
