@@ -122,14 +122,15 @@ struct agent_entries; /* of the journal, while the agent starts */
 struct local_sa {
 	struct record_key key;
 	uint8_t direction; /* enum espalier_direction */
-	const char *why; /* NULL: an earlier life's, not told of in this one */
+	const char *why; /* "": an earlier life's, not told of in this one */
 	bool seen; /* told of since local_begin() */
-	bool known; /* the core knew it before, so its blocks hold */
+	bool known; /* the core knew it once, or may have, so its blocks hold */
 };
 
 struct local {
 	struct local_sa sas[LOCAL_MAX];
 	unsigned int count;
+	bool started; /* what is told now is made now, or read by an audit */
 	bool full_said;
 };
 

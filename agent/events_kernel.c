@@ -68,7 +68,12 @@ static void on_removed(void *ctx, const struct record_key *key)
 static void on_local(
 	void *ctx, const struct record_key *key, const struct record_facts *facts, const char *why)
 {
-	local_told(ctx, key, facts, why);
+	struct agent *a = ctx;
+	const struct record *r = table_find(member_table(a->member), key);
+
+	/* A copy that we made ourselves is none, though its keys cannot be read. */
+	if (why != xfrm_keys_hidden || !r || !r->installed)
+		local_told(a, key, facts, why);
 }
 
 static void on_stays(void *ctx, const struct record_key *key, const char *text, const char *why)

@@ -29,12 +29,14 @@ static struct local_sa *add(struct agent *a, const struct record_key *key)
 	return &l->sas[l->count++];
 }
 
-/* The core may have put an SA of its own there. */
+/* The core may have put an SA of its own there. The guard knows ESP only. */
 static void close_guard(struct agent *a, const struct record_key *key)
 {
 	struct espalier_sa_key k = ops_map_key(key);
 	struct espalier_sa sa;
 
+	if (key->proto != IPPROTO_ESP)
+		return;
 	if (datapath_sa_get(a->datapath, &k, &sa) == 0 && sa.slot == ESPALIER_SLOT_LOCAL)
 		(void)datapath_sa_delete(a->datapath, &k);
 }
@@ -55,6 +57,14 @@ static bool is_known(
 	return table_find_birth(t, key, facts->birth) || (r && r->life == RECORD_ALIVE);
 }
 
+/* An SA whose keys are hidden may be a copy, or anybody's, unless it was made here just now. */
+static bool is_doubtful(const struct agent *a, const struct local_sa *sa)
+{
+	bool found = a->audit.reading || (!a->local.started && !a->first);
+
+	return table_keyed(member_table(a->member), &sa->key) || (!sa->why && found);
+}
+
 static int open_guard(struct agent *a, const struct record_key *key, uint64_t birth)
 {
 	struct espalier_sa_key k = ops_map_key(key);
@@ -73,8 +83,8 @@ static void say(const struct local_sa *sa)
 
 	if (sa->known)
 		agent_say(
-			"the SA with SPI 0x%08x cannot be copied: %s; its keys or its SPI were the "
-			"cluster's before, so it stays in its blocks until it is rekeyed",
+			"the SA with SPI 0x%08x cannot be copied: %s; its keys or its SPI may have "
+			"been the cluster's before, so it stays in its blocks until it is rekeyed",
 			spi, sa->why);
 	else
 		agent_say("the SA with SPI 0x%08x cannot be copied: %s; it works on this member "
@@ -84,7 +94,11 @@ static void say(const struct local_sa *sa)
 
 void local_restore(struct agent *a, const struct record_key *key)
 {
-	if (!add(a, key))
+	struct local_sa *sa = add(a, key);
+
+	if (sa)
+		sa->why = "";
+	else
 		close_guard(a, key);
 }
 
@@ -110,12 +124,12 @@ void local_told(struct agent *a, const struct record_key *key, const struct reco
 	}
 	before = *sa;
 	sa->direction = facts->direction;
+	sa->known |= why == xfrm_keys_hidden ? is_doubtful(a, sa) : is_known(a, key, facts);
 	sa->why = why;
 	sa->seen = true;
-	sa->known |= is_known(a, key, facts); /* what is known of it may be forgotten */
 	if (sa->why != before.why || sa->known != before.known)
 		say(sa);
-	if (sa->direction != ESPALIER_OUT)
+	if (sa->direction != ESPALIER_OUT || key->proto != IPPROTO_ESP)
 		return;
 	if (sa->known)
 		close_guard(a, key);

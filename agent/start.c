@@ -518,6 +518,7 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 	if (a->first)
 		settle(a);
 	member_started(a->member);
+	a->local.started = true;
 	boot_say(a);
 	forget_interfaces(a);
 	forget_pins(a);

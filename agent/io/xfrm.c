@@ -220,8 +220,7 @@ static int tell_removed(struct xfrm *x, const struct record_key *key)
 {
 	if (key->kind == RECORD_POLICY)
 		(void)xfrm_index_drop(&x->policies, key);
-	if (key->kind == RECORD_POLICY || key->proto == IPPROTO_ESP)
-		x->handlers.removed(x->ctx, key);
+	x->handlers.removed(x->ctx, key);
 	return 0;
 }
 

@@ -22,6 +22,8 @@
 
 struct xfrm;
 
+extern const char xfrm_keys_hidden[]; /* why an SA does not travel: lockdown=confidentiality */
+
 /* An SA or policy as the kernel told it. Valid during the callback; body is wiped after it. */
 struct xfrm_record {
 	struct record_key key;
@@ -57,7 +59,8 @@ struct xfrm_handlers {
 	 * (XFRM_MSG_MAPPING). The kernel does nothing about it. Of SAs without a mark only. */
 	void (*mapping)(
 		void *ctx, const struct record_key *key, const struct xfrm_place_change *change);
-	/* An SA that does not travel is there; may be told again. why: a constant. */
+	/* An SA that does not travel is there; may be told again. why: a constant, like
+	 * xfrm_keys_hidden: then `facts` do not tell whose keys it has. */
 	void (*local)(void *ctx, const struct record_key *key, const struct record_facts *facts,
 		const char *why);
 	/* Likewise a policy; a socket's is told by a dump only. text: what it is, in words. */
@@ -79,8 +82,8 @@ int xfrm_tell_counters(struct xfrm *x);
 int xfrm_fd(const struct xfrm *x); /* readable: call xfrm_process() */
 /*
  * Reads a bounded number of events. Handlers may call any of the functions below. 0, or the first
- * -errno of an event that should have been told: -ENOKEY, the kernel hides keys
- * (lockdown=confidentiality); -ENOMEM; -EMSGSIZE, an SA or policy too large to travel.
+ * -errno of an event that should have been told: -ENOMEM; -EMSGSIZE, an SA or policy too large to
+ * travel.
  */
 int xfrm_process(struct xfrm *x);
 

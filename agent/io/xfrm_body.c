@@ -20,6 +20,8 @@ struct rule {
 	const char *local; /* -EOPNOTSUPP of `check`: why the record does not travel */
 };
 
+const char xfrm_keys_hidden[] = "the kernel hides its keys (lockdown=confidentiality)";
+
 static size_t key_bytes(unsigned int bits)
 {
 	return ((size_t)bits + 7) / 8;
@@ -135,6 +137,7 @@ static const struct rule sa_rules[XFRM_BODY_ATTRS] = {
 	[XFRMA_ALG_CRYPT] = {sizeof(struct xfrm_algo), false, check_crypt, NULL},
 	[XFRMA_ALG_AEAD] = {sizeof(struct xfrm_algo_aead), false, check_aead, NULL},
 	[XFRMA_ENCAP] = {sizeof(struct xfrm_encap_tmpl), false, check_encap, "it is not in UDP"},
+	[XFRMA_ALG_COMP] = {sizeof(struct xfrm_algo), true, check_crypt, NULL},
 	[XFRMA_REPLAY_ESN_VAL] = {sizeof(struct xfrm_replay_state_esn), false, check_esn, NULL},
 	[XFRMA_REPLAY_VAL] = {sizeof(struct xfrm_replay_state), true, NULL, NULL},
 	[XFRMA_LTIME_VAL] = {sizeof(struct xfrm_lifetime_cur), true, NULL, NULL},
@@ -185,6 +188,8 @@ static int take_attr(struct xfrm_body *b, const struct nlattr *a, enum xfrm_body
 	r = rule->check ? rule->check(mnl_attr_get_payload(a), len) : 0;
 	if (r == -EOPNOTSUPP && rule->local && origin == XFRM_BODY_KERNEL)
 		b->local = rule->local; /* the rest says what it is */
+	else if (r == -ENOKEY && origin == XFRM_BODY_KERNEL)
+		b->local = xfrm_keys_hidden;
 	else if (r < 0)
 		return r;
 	b->attr[type] = a;
@@ -221,6 +226,8 @@ static int check_algorithms(const struct xfrm_body *b)
 	bool aead = b->attr[XFRMA_ALG_AEAD];
 	bool other = b->attr[XFRMA_ALG_AUTH_TRUNC] || b->attr[XFRMA_ALG_CRYPT];
 
+	if (b->sa.id.proto == IPPROTO_COMP)
+		return b->attr[XFRMA_ALG_COMP] ? 0 : -EOPNOTSUPP;
 	if (!aead && !other)
 		return -EOPNOTSUPP; /* larval */
 	return aead && other ? -EBADMSG : 0;
@@ -231,7 +238,13 @@ static int check_sa(struct xfrm_body *b)
 	const struct xfrm_usersa_info *sa = &b->sa;
 	int r;
 
-	if (sa->id.proto != IPPROTO_ESP || sa->id.spi == 0)
+	if (sa->id.spi == 0)
+		return -EOPNOTSUPP;
+	if (sa->id.proto == IPPROTO_AH)
+		b->local = "AH is not copied";
+	else if (sa->id.proto == IPPROTO_COMP)
+		b->local = "IPComp is not copied";
+	else if (sa->id.proto != IPPROTO_ESP)
 		return -EOPNOTSUPP;
 	if (sa->family != AF_INET && sa->family != AF_INET6)
 		return -EBADMSG;

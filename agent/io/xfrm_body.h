@@ -42,9 +42,9 @@ struct xfrm_body {
 
 /*
  * Takes a payload apart: the struct of its kind, followed by attributes. -EBADMSG: malformed.
- * -EOPNOTSUPP: well formed, but of a sort that does not travel: not ESP, no algorithm yet (an SPI
+ * -EOPNOTSUPP: well formed, but of a sort that does not travel: not IPsec, no algorithm yet (an SPI
  * reserved by XFRM_MSG_ALLOCSPI), a policy of another type than main; or what `local` tells, and
- * then all of it is taken apart. -ENOKEY: the kernel hides keys (lockdown=confidentiality).
+ * then all of it is taken apart. -ENOKEY: a member's body without its keys.
  */
 int xfrm_body_parse(enum record_kind kind, const void *payload, size_t len,
 	enum xfrm_body_origin origin, struct xfrm_body *ret);

@@ -24,8 +24,6 @@ static int begin_kind(struct xfrm *x, enum record_kind kind)
 	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 	nlh->nlmsg_seq = ++d->sequence;
 	nlh->nlmsg_type = kind == RECORD_SA ? XFRM_MSG_GETSA : XFRM_MSG_GETPOLICY;
-	if (kind == RECORD_SA)
-		mnl_attr_put_u8(nlh, XFRMA_PROTO, IPPROTO_ESP);
 	return mnl_socket_sendto(x->dumps, nlh, nlh->nlmsg_len) < 0 ? -errno : 0;
 }
 

@@ -229,6 +229,66 @@ static void test_known_to_the_cluster(void **state)
 	assert_true(entry_of(&k) < n_entries);
 }
 
+static void hide(uint32_t spi)
+{
+	const struct record_facts facts = {.birth = 1, .direction = ESPALIER_OUT};
+	struct record_key key = key_of(spi);
+
+	local_told(&agent, &key, &facts, xfrm_keys_hidden);
+}
+
+/* What it is cannot be told: it works if it was made just now, where nothing was. */
+static void test_hidden_keys(void **state)
+{
+	struct record_key key = key_of(1);
+
+	(void)state;
+	hide(1);
+	assert_false(all_leave(1)); /* found at the start */
+	local_gone(&agent, &key);
+	agent.local.started = true;
+	hide(1);
+	assert_true(all_leave(1));
+	agent.audit.reading = true;
+	hide(1);
+	assert_true(all_leave(1));
+	hide(2);
+	assert_false(all_leave(2));
+	agent.audit.reading = false;
+	put_record(3, 11, RECORD_HINTED);
+	hide(3);
+	assert_false(all_leave(3));
+
+	/* An earlier life made sure. */
+	agent.local.started = false;
+	key = key_of(4);
+	local_restore(&agent, &key);
+	hide(4);
+	assert_true(all_leave(4));
+	agent.first = true;
+	hide(5);
+	assert_true(all_leave(5));
+}
+
+/* The guard knows ESP; one with this SPI may be there, too. */
+static void test_ah(void **state)
+{
+	const struct record_facts facts = {.birth = 1, .direction = ESPALIER_OUT};
+	struct record_key key = key_of(1);
+
+	(void)state;
+	tell(1, ESPALIER_OUT, 11);
+	key.proto = IPPROTO_AH;
+	local_told(&agent, &key, &facts, "why");
+	assert_int_equal(agent.local.count, 2);
+	assert_int_equal(entries[0].sa.birth, 11);
+	local_gone(&agent, &key);
+	assert_true(all_leave(1));
+	key.spi = htonl(2);
+	local_told(&agent, &key, &facts, "why");
+	assert_false(all_leave(2));
+}
+
 static void test_too_many(void **state)
 {
 	struct record_key key = key_of(LOCAL_MAX + 1);
@@ -303,6 +363,8 @@ int main(void)
 		TEST(test_comes_and_goes),
 		TEST(test_not_told_is_gone),
 		TEST(test_known_to_the_cluster),
+		TEST(test_hidden_keys),
+		TEST(test_ah),
 		TEST(test_too_many),
 		TEST(test_policies_come_and_go),
 		TEST(test_too_many_policies),

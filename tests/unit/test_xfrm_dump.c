@@ -460,6 +460,10 @@ static void test_what_stays_is_told(void **state)
 	struct xfrm_user_offload offload = {.ifindex = 7, .flags = 4};
 	struct xfrm_encap_tmpl encap = {.encap_type = 7, .encap_sport = htons(4500)};
 	const struct xfrm_user_sec_ctx label = {.len = sizeof(label)};
+	const struct {
+		struct xfrm_algo_aead alg;
+		char key[20];
+	} hidden = {.alg = {"rfc4106(gcm(aes))", .alg_key_len = 160, .alg_icv_len = 128}};
 	uint64_t birth;
 
 	(void)state;
@@ -477,9 +481,13 @@ static void test_what_stays_is_told(void **state)
 	assert_local(tell_sa(0, NULL, 0, SA_FIELD(mode), 5), "its mode is not known");
 	assert_int_equal(local_facts.birth, birth); /* the same keys */
 
-	/* None of the cluster's, not ESP, malformed. */
+	assert_local(tell_sa(0, NULL, 0, SA_FIELD(id.proto), IPPROTO_AH), "AH is not copied");
+	assert_local(tell_sa(XFRMA_ALG_AEAD, &hidden, sizeof(hidden), 0, 0),
+		"the kernel hides its keys (lockdown=confidentiality)");
+
+	/* None of the cluster's, no IPsec, malformed. */
 	assert_int_equal(tell_sa(0, NULL, 0, SA_FIELD(saddr) + 3, 9), -EADDRNOTAVAIL);
-	assert_int_equal(tell_sa(0, NULL, 0, SA_FIELD(id.proto), IPPROTO_AH), -EOPNOTSUPP);
+	assert_int_equal(tell_sa(0, NULL, 0, SA_FIELD(id.proto), IPPROTO_IPIP), -EOPNOTSUPP);
 	assert_int_equal(tell_sa(XFRMA_OFFLOAD_DEV, &offload, 4, 0, 0), -EBADMSG);
 	assert_int_equal(n_local, 0);
 }

@@ -26,13 +26,19 @@ static void test_what_is_told(void **state)
 	run("ip xfrm state add src 2001:db8::1 dst 2001:db8::2 proto esp spi 0x7 mode tunnel " GCM);
 	process(&a);
 	assert_int_equal(a.n_added, 1);
+	assert_int_equal(a.n_local, 1);
+	assert_int_equal(a.local.proto, IPPROTO_AH);
+	assert_int_equal(xfrm_dump(a.x), 0);
+	assert_int_equal(a.n_local, 2);
+	a.n_added = 1;
 
 	run("ip xfrm state delete src " LOCAL " dst " REMOTE " proto ah spi 0x5");
 	process(&a);
-	assert_int_equal(a.n_removed, 0);
+	assert_int_equal(a.n_removed, 1);
+	assert_memory_equal(&a.removed, &a.local, sizeof(a.local));
 	run("ip xfrm state delete src " LOCAL " dst " REMOTE " proto esp spi 0x100");
 	process(&a);
-	assert_int_equal(a.n_removed, 1);
+	assert_int_equal(a.n_removed, 2);
 	assert_memory_equal(&a.removed, &key, sizeof(key));
 
 	add_sa(true, 0x100, "reqid 1 mode tunnel mark 5 mask 0xff " GCM);
@@ -50,7 +56,7 @@ static void test_what_is_told(void **state)
 	run("ip xfrm state flush");
 	process(&a);
 	assert_int_equal(a.n_flushed, 2);
-	assert_int_equal(a.n_removed, 1);
+	assert_int_equal(a.n_removed, 2);
 }
 
 /* Bound to an interface: another kernel has another one. */
