@@ -63,11 +63,13 @@ ike_certificates()
 #   suite         gcm, or cbc with HMAC-SHA-256
 #   esn           yes or no
 #   auth          psk or cert
-#   dpd           seconds between messages when nothing comes
+#   dpd_gateway, dpd_peer  seconds of silence before that side asks whether the other one lives
 ike_tunnel()
 {
 	local name=$1 members=() outer=4 mode=tunnel here=$HOST_NET there=$CLIENT_NET suite=gcm esn=yes
-	local auth=psk dpd=0 gateway=$CLUSTER_OUTER peer=$PEER_OUTER place
+	local auth=psk gateway=$CLUSTER_OUTER peer=$PEER_OUTER place
+	# shellcheck disable=SC2034 # used by name
+	local dpd_gateway=0 dpd_peer=0
 	shift
 
 	for place; do
@@ -78,10 +80,10 @@ ike_tunnel()
 	done
 	[ $outer = 4 ] || gateway=$CLUSTER_OUTER6 peer=$PEER_OUTER6
 	for place in "${members[@]}"; do
-		"ike_connection_${ike_daemon[$place]}" "$(ike_home "$place")" gateway $gateway "$here" \
-			peer $peer "$there" || return
+		"ike_connection_${ike_daemon[$place]}" "$(ike_home "$place")" gateway "$gateway" "$here" \
+			peer "$peer" "$there" || return
 	done
-	"ike_connection_${ike_daemon[peer]}" "$(ike_home peer)" peer $peer "$there" gateway $gateway "$here"
+	"ike_connection_${ike_daemon[peer]}" "$(ike_home peer)" peer "$peer" "$there" gateway "$gateway" "$here"
 }
 
 # The identity of a side: of a certificate there is one.
@@ -93,9 +95,9 @@ ike_start()
 	local home
 
 	home=$(ike_home "$1")
-	# the places where they are looked for; only here, a virtual machine forgets them
+	# where they look for themselves; a virtual machine forgets it
 	mkdir -p /usr/lib/ipsec /usr/libexec/ipsec || return
-	# shellcheck disable=SC2086 # several words
+	# shellcheck disable=SC2046 # several words
 	start_in "$1" unshare --mount bash -c '
 		mount --bind "$1/usr/lib/ipsec" /usr/lib/ipsec &&
 			mount --bind "$1/usr/libexec/ipsec" /usr/libexec/ipsec &&
@@ -131,7 +133,7 @@ ike_terminate() { "ike_terminate_${ike_daemon[$1]}" "$@"; }
 ike_sas() { "ike_sas_${ike_daemon[$1]}" "$1"; }
 
 # How many answers to dead peer detection it has had.
-ike_dpd_answers() { "ike_dpd_answers_${ike_daemon[$1]}" "$(ike_home "$1")/log"; }
+ike_dpd_answers() { "ike_dpd_answers_${ike_daemon[$1]}" "$1"; }
 
 # strongSwan.
 
@@ -169,7 +171,7 @@ ike_configure_strongswan()
 # Uses the variables of ike_tunnel.
 ike_connection_strongswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 {
-	local home=$1 esp local_ts=dynamic remote_ts=dynamic method=psk file=
+	local home=$1 esp local_ts=dynamic remote_ts=dynamic method=psk file='' dpd=dpd_$2
 
 	case $suite in
 	gcm) esp=aes128gcm16 ;;
@@ -187,7 +189,7 @@ ike_connection_strongswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 				proposals = aes128gcm16-prfsha256-ecp256
 				mobike = no
 				rekey_time = 0
-				dpd_delay = $dpd
+				dpd_delay = ${!dpd}
 				local {
 					auth = $method
 					id = $(ike_identity "$2")
@@ -235,7 +237,7 @@ ike_rekey_child_strongswan() { ike_swanctl "$1" --rekey --child "$2" >/dev/null;
 ike_rekey_ike_strongswan() { ike_swanctl "$1" --rekey --ike "$2" >/dev/null; }
 ike_terminate_strongswan() { ike_swanctl "$1" --terminate --ike "$2" --timeout "$IKE_SECONDS" >/dev/null; }
 ike_sas_strongswan() { ike_swanctl "$1" --list-sas | sed -nE 's/^(\S+): #([0-9]+), ESTABLISHED.*/\1 \2/p' | sort; }
-ike_dpd_answers_strongswan() { grep -c 'parsed INFORMATIONAL response [0-9]* \[ \]' "$1"; }
+ike_dpd_answers_strongswan() { grep -c 'parsed INFORMATIONAL response [0-9]* \[ \]' "$(ike_home "$1")/log"; }
 
 # libreswan.
 
@@ -257,7 +259,7 @@ ike_configure_libreswan()
 # Uses the variables of ike_tunnel.
 ike_connection_libreswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 {
-	local home=$1 esp
+	local home=$1 esp dpd=dpd_$2
 
 	case $suite in
 	gcm) esp=aes_gcm128 ;;
@@ -268,7 +270,7 @@ ike_connection_libreswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 		printf '\t%s\n' ikev2=insist ike=aes_gcm128-sha2_256-dh19 esp=$esp "esn=$esn" pfs=no \
 			"type=$mode" rekey=no mobike=no auto=add "left=$3" "right=$6" \
 			"leftid=@$(ike_identity "$2")" "rightid=@$(ike_identity "$5")" leftupdown=%disabled
-		[ "$dpd" = 0 ] || printf '\t%s\n' "dpddelay=$dpd" dpdtimeout=120 dpdaction=hold
+		[ "${!dpd}" = 0 ] || printf '\t%s\n' "dpddelay=${!dpd}" dpdtimeout=120 dpdaction=hold
 		[ "$mode" = transport ] || printf '\t%s\n' "leftsubnet=$4" "rightsubnet=$7"
 		if [ "$auth" = cert ]; then
 			printf '\t%s\n' authby=ecdsa "leftcert=$2" leftsendcert=always rightca=%same
@@ -315,4 +317,4 @@ ike_sas_libreswan()
 {
 	ike_whack "$1" --showstates | sed -nE 's/.*#([0-9]+): "([^"]+)".*ESTABLISHED_IKE_SA.*/\2 \1/p' | sort
 }
-ike_dpd_answers_libreswan() { :; }
+ike_dpd_answers_libreswan() { ike_whack "$1" --globalstatus | sed -n 's/^total.ike.dpd.recv=//p'; }

@@ -90,6 +90,20 @@ streams_judge()
 	[ "${gap%.*}" -lt $OUTAGE_MAX_MS ] || problem "$1: an outage of $gap ms"
 }
 
+# longest_outage FILE INTERVAL: the milliseconds without an answer, to the end; the file is ping's output.
+longest_outage()
+{
+	awk -v interval="$2" '
+		/bytes from/ && match($0, /icmp_seq=[0-9]+/) {
+			number = substr($0, RSTART + 9, RLENGTH - 9) + 0
+			if (number - last > longest)
+				longest = number - last
+			last = number
+		}
+		/packets transmitted/ { if ($1 - last > longest) longest = $1 - last; sent = $1 }
+		END { print sent ? (longest - 1) * interval : "no" }' "$1"
+}
+
 # Each member sends something of its own through three pairs: whoever holds itself for the owner of
 # an SA has something to emit. The guard stops what the others send.
 own_senders=()

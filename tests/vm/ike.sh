@@ -1,0 +1,255 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# ike.sh - two members in hot standby whose SAs come from a real IKE daemon, through what happens to
+# tunnels every day: each act with each kind of tunnel, while pings go through all of them. Source it
+# and call ike_test and finish. Both members' daemons run: that of the active one is started before its
+# espalierd, that of the standby after it.
+
+# shellcheck source=tests/vm/faults.sh
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/faults.sh"
+# shellcheck source=tests/lib/ike.sh
+. "$faults_here/../lib/ike.sh"
+
+MEMBERS=2
+TOPOLOGY_IPV6=1
+CLUSTER_SETTINGS=$'Heartbeat = 100ms\nDead = 8\nMode = hot-standby\nHash = mix'
+PING_MS=200
+DPD=3
+
+# The kinds of tunnels: each an IKE SA with one Child SA.
+TUNNELS=(gcm cbc certificates inner6 outer6 transport)
+declare -A tunnel_of=(
+	[gcm]="there=10.2.0.32/27 dpd_gateway=$DPD"
+	[cbc]="suite=cbc esn=no there=10.2.0.64/27"
+	[certificates]="auth=cert there=10.2.0.96/27 dpd_peer=$DPD"
+	[inner6]="here=$HOST_NET6 there=2001:db8:b::100/120"
+	[outer6]="outer=6 suite=cbc here=$HOST_NET6 there=2001:db8:b::200/120"
+	[transport]="mode=transport suite=cbc"
+)
+# Where a ping goes through it: from, source, target.
+declare -A ping_of=(
+	[gcm]="client 10.2.0.37 $HOST"
+	[cbc]="client 10.2.0.69 $HOST"
+	[certificates]="client 10.2.0.101 $HOST"
+	[inner6]="client 2001:db8:b::105 $HOST6"
+	[outer6]="client 2001:db8:b::205 $HOST6"
+	[transport]="peer $PEER_OUTER $CLUSTER_OUTER"
+)
+declare -A ping_pid=()
+
+# set_up MEMBERS-DAEMON PEERS-DAEMON
+set_up()
+{
+	local member place tunnel from source target
+
+	topology_up $MEMBERS || give_up "the namespaces cannot be made"
+	for place in m0 m1; do
+		ike_configure $place "$1" || give_up "an IKE daemon cannot be configured"
+	done
+	ike_configure peer "$2" || give_up "the peer's IKE daemon cannot be configured"
+	for tunnel in "${TUNNELS[@]}"; do
+		# shellcheck disable=SC2086 # several words
+		ike_tunnel "$tunnel" m0 m1 ${tunnel_of[$tunnel]} || give_up "a connection cannot be written"
+		read -r from source target <<<"${ping_of[$tunnel]}"
+		case $source in
+		*.*) echo "addr add $source/24 dev peer" ;;
+		*) echo "addr add $source/64 dev peer nodad" ;;
+		esac >>"$(topology_state)/addresses-$from"
+	done
+	topology_ip client <"$(topology_state)/addresses-client"
+	ike_start m0 || give_up "the first member's IKE daemon does not start"
+	for ((member = 0; member < MEMBERS; member++)); do
+		member_config $member "$CLUSTER_SETTINGS" >/dev/null
+		agent_start $member
+	done
+	for place in m1 peer; do
+		ike_start $place || give_up "the IKE daemon of $place does not start"
+	done
+	wait_until 30 cluster_complete $MEMBERS || give_up "the members did not become one cluster"
+	owns 0 4096
+	wire_start all || give_up "the wire cannot be read"
+	verdict "two members with $1, a peer with $2"
+}
+
+# These tunnels, and nothing else, are in a member's kernel, as its agent says: for tunnel mode there
+# are three policies, for transport mode two.
+holds() # MEMBER TUNNEL...
+{
+	local status member=$1 policies=0 tunnel
+	shift
+
+	for tunnel; do
+		[[ ${tunnel_of[$tunnel]} == *mode=transport* ]] && policies=$((policies + 2)) || policies=$((policies + 3))
+	done
+	status=$(agent_ctl "$member" status) && [[ $status == *"\"sas\":$((2 * $#)),"* ]] &&
+		[[ $status == *"\"policies\":$policies,"* ]] && [[ $status == *'"missing":0'* ]]
+}
+
+# shellcheck disable=SC2317 # called by wait_until
+all_hold() { holds 0 "$@" && holds 1 "$@"; }
+
+spis() { ip -n "$TOPOLOGY_PREFIX-m$1" xfrm state | grep -o 'spi 0x[0-9a-f]*'; }
+
+# shellcheck disable=SC2317 # called by wait_until
+renewed() # MEMBER SPIS-BEFORE
+{
+	! grep -qFxf - <<<"$2" <(spis "$1") && holds "$1" "${TUNNELS[@]}"
+}
+
+# shellcheck disable=SC2317 # called by wait_until
+ike_renewed() # PLACE IKE-SAS-BEFORE
+{
+	local now
+
+	now=$(ike_sas "$1")
+	! grep -qFxf - <<<"$2" <(echo "$now") && [ "$(wc -l <<<"$now")" = ${#TUNNELS[@]} ]
+}
+
+# shellcheck disable=SC2317 # called by wait_until
+dpd_answered() { [ "$(ike_dpd_answers "$1")" -gt "$2" ]; }
+
+ping_file() { echo "$(topology_state)/ping-$1"; }
+
+pings_start()
+{
+	local tunnel from source target
+
+	for tunnel; do
+		read -r from source target <<<"${ping_of[$tunnel]}"
+		start_in "$from" ping -n -i 0.$PING_MS -I "$source" "$target" >"$(ping_file "$tunnel")"
+		ping_pid[$tunnel]=$!
+	done
+}
+
+# Ends them, and judges.
+pings_stop()
+{
+	local tunnel outage outages=
+
+	kill -INT "${ping_pid[@]}"
+	wait "${ping_pid[@]}"
+	for tunnel in "${!ping_pid[@]}"; do
+		outage=$(longest_outage "$(ping_file "$tunnel")" $PING_MS)
+		outages+=" $tunnel $outage"
+		[[ $outage != no && $outage -lt $OUTAGE_MAX_MS ]] || problem "$tunnel: an outage of $outage ms"
+	done
+	echo "# longest outages in ms:$outages"
+	ping_pid=()
+}
+
+# judge NAME
+judge()
+{
+	local place
+
+	if [ ${#problems[@]} != 0 ]; then
+		show_cluster
+		for place in m0 m1 peer; do
+			tail -n 30 "$(ike_home $place)/log" 2>/dev/null | cut -c 1-160 | sed "s/^/# $place: /"
+		done
+	fi
+	verdict "$1"
+}
+
+# each COMMAND PLACE: with all tunnels.
+each()
+{
+	local tunnel
+
+	for tunnel in "${TUNNELS[@]}"; do
+		$1 "$2" "$tunnel" || problem "$1 $2 $tunnel failed"
+	done
+}
+
+# Acts.
+
+test_establish()
+{
+	each ike_initiate peer
+	wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"
+	judge "established by the peer: ${TUNNELS[*]}"
+}
+
+# Nothing else comes meanwhile. Each asks in a tunnel of its own, since a question shows life, too.
+test_dpd()
+{
+	local place
+	local -A before=()
+
+	for place in m0 peer; do
+		before[$place]=$(ike_dpd_answers $place)
+	done
+	for place in m0 peer; do
+		wait_until 15 dpd_answered $place "${before[$place]}" || problem "$place got no answer"
+	done
+	judge "dead peer detection by either side is answered"
+}
+
+test_rekey_child()
+{
+	local place before
+
+	for place in m0 peer; do
+		pings_start "${TUNNELS[@]}"
+		before=$(spis 1)
+		each ike_rekey_child $place
+		wait_until 20 renewed 0 "$before" || problem "old SAs of $place, or not all, are on member 0"
+		wait_until 20 renewed 1 "$before" || problem "old SAs of $place, or not all, are on member 1"
+		pings_stop
+		judge "Child SAs rekeyed by $place"
+	done
+}
+
+test_rekey_ike()
+{
+	local place before
+
+	for place in m0 peer; do
+		before=$(ike_sas m0)
+		each ike_rekey_ike $place
+		wait_until 20 ike_renewed m0 "$before" || problem "not all IKE SAs are new"
+		wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"
+		judge "IKE SAs rekeyed by $place"
+	done
+}
+
+# Two end, the others stay; the member makes them again.
+test_delete()
+{
+	ike_terminate m0 "${TUNNELS[0]}" || problem "the member cannot delete"
+	ike_terminate peer "${TUNNELS[1]}" || problem "the peer cannot delete"
+	wait_until 20 all_hold "${TUNNELS[@]:2}" || problem "the SAs that were deleted, or others, are not as they should be"
+	ike_initiate m0 "${TUNNELS[0]}" || problem "it cannot be established by the member"
+	ike_initiate m0 "${TUNNELS[1]}" || problem "it cannot be established by the member"
+	wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"
+	judge "deleted by the member and by the peer, established again by the member"
+}
+
+test_takeover()
+{
+	pings_start "${TUNNELS[@]}"
+	sleep 2
+	member_off 0
+	sleep 2
+	owns 1 4096
+	holds 1 "${TUNNELS[@]}" || problem "not all SAs are on the other member"
+	pings_stop
+	judge "power-off of the active member: all tunnels go on"
+}
+
+# ike_test MEMBERS-DAEMON PEERS-DAEMON
+ike_test()
+{
+	trap topology_down EXIT
+	set_up "$@"
+	test_establish
+	test_dpd
+	test_rekey_child
+	test_rekey_ike
+	test_delete
+	test_takeover
+	wire_stop all || problem "packets on the wire were missed"
+	expect "numbers that came twice" "$(wire_duplicates all)" 0
+	verdict "$(jq .packets "$(wire_file all)") ESP packets in IPv4, no number twice"
+}
