@@ -220,6 +220,16 @@ static bool is_wanted_in_vain(const struct member *m, const struct record *r)
 	return false;
 }
 
+/* By a pin, somebody has it whom we hear, in another view than ours. If each of two that hold
+ * themselves for the owner pinned it anew, both would tell all of it without end. */
+static bool is_pinned_elsewhere(const struct member *m, const struct record *r)
+{
+	unsigned int id = r->pinned - 1U;
+
+	return r->pinned && id != m->config.self && m->others[id].alive &&
+	       m->others[id].heartbeat.view.live >> id & 1 && may_emit(m, r, id);
+}
+
 void flow_look(struct member *m, struct record *r)
 {
 	uint8_t self = m->config.self, to = self;
@@ -233,6 +243,8 @@ void flow_look(struct member *m, struct record *r)
 		return;
 	}
 	if (!record_is_outbound_sa(r))
+		return;
+	if (is_pinned_elsewhere(m, r))
 		return;
 	if (!may_emit(m, r, self))
 		to = someone_else(m, r);

@@ -197,6 +197,56 @@ static void test_journals_old(void **state)
 	same_view(7);
 }
 
+static uint64_t records_told(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned int from = 0; from < MEMBERS; from++)
+		for (unsigned int to = 0; to < MEMBERS; to++)
+			n += traffic[from][to].messages[WIRE_RECORD];
+	return n;
+}
+
+/* Two hold themselves for the owner, and hear each other, when one comes that may have nothing:
+ * they do not take it from each other without end. */
+static void test_two_owners(void **state)
+{
+	uint64_t told;
+
+	(void)state;
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		power_off(id);
+	mode = VIEW_HOT_STANDBY;
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		start(id);
+	run(500);
+	for (unsigned int sa = 0; sa < SAS - 2; sa++)
+		create(0, sa, 477 + sa);
+	run(200);
+	power_off(2);
+	lose_journal(2);
+	gateways[0].mute = gateways[1].mute = true;
+	run(200);
+	/* It does not catch up, so the views stay two. */
+	gateways[1].work_calls = 0;
+	create(0, SAS - 2, 477 + SAS - 2);
+	create(0, SAS - 1, 477 + SAS - 1);
+	gateways[0].mute = gateways[1].mute = false;
+	start(2);
+	run(1000);
+	assert_int_equal(member_view(gateways[0].m)->live, 1);
+	assert_int_equal(member_view(gateways[1].m)->live, 2);
+	told = records_told();
+	run(1000);
+	assert_in_range(records_told() - told, 0, 2 * SAS);
+	gateways[1].work_calls = UINT32_MAX;
+	run(1000);
+	same_view(7);
+	for (unsigned int sa = 1; sa < SAS; sa += 2)
+		assert_int_not_equal(owner_of(sa), 2);
+	all_send();
+}
+
 /* A member that comes for the first time is not one that has lost something. */
 static void test_new_member(void **state)
 {
@@ -229,6 +279,7 @@ int main(void)
 		TEST(test_hot_standby),
 		TEST(test_journal_old),
 		TEST(test_journals_old),
+		TEST(test_two_owners),
 		TEST(test_new_member),
 	};
 
