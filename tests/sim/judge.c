@@ -237,6 +237,22 @@ static bool is_stray(const struct world *w, const struct judged *j, unsigned int
 	return false;
 }
 
+/* Its journal was lost, then those that knew of this block were set back. */
+static bool is_forgotten(const struct world *w, unsigned int id, unsigned int child, uint64_t block)
+{
+	bool set_back = false;
+
+	for (unsigned int other = 0; other < w->members; other++) {
+		const struct machine *machine = &w->machines[other];
+
+		set_back |= machine->doubted_us != 0;
+		if (other != id && machine->up && machine->agent &&
+			told_upto(w, other, child, id) > block)
+			return false;
+	}
+	return set_back && w->machines[id].journal_lost;
+}
+
 /* The rule. */
 
 /* `own`: it has emitted this number itself. */
@@ -257,6 +273,8 @@ static enum excuse excuse(
 	 * hears knows better, or did when it entered the block. */
 	if (machine->doubted_us && !machine->doubled && !own &&
 		machine->entered_in_the_wrong[child] != block + 1 && !should_know(w, id, child))
+		return EXCUSED_SET_BACK;
+	if (is_forgotten(w, id, child, block))
 		return EXCUSED_SET_BACK;
 	/* In block 0 of two that made the same SA and do not hear each other. */
 	if (block == 0 && c->second_creator != ESPALIER_NOBODY &&

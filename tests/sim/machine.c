@@ -220,6 +220,7 @@ void machine_power_off(struct world *w, unsigned int id)
 void machine_lose_journal(struct world *w, unsigned int id)
 {
 	w->machines[id].journaled = 0;
+	w->machines[id].journal_lost = true;
 	w->machines[id].journal_id = draw_id(w);
 }
 

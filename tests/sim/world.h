@@ -143,6 +143,7 @@ struct machine {
 	bool link_up;
 	struct hole hole;
 	bool gap; /* the agent has to read how far the kernel has counted without it */
+	bool journal_lost; /* some time */
 	bool begins_anew, anew; /* its journal is an old one: is to be, and has been done */
 	bool prohibited; /* a rule in the kernel: nothing is emitted */
 	bool doubled; /* this life knows that its member is there twice */
