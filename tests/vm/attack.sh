@@ -132,7 +132,7 @@ attack()
 # The highest block that member 0 has entered of the outbound SA.
 highest_block()
 {
-	agent_ctl 0 sa | jq ".[] | select(.spi == \"${pair_out[0]}\").highest_block_entered.\"0\""
+	agent_field_of 0 0 "\"spi\":\"${pair_out[0]}\"" sa
 }
 
 # As an IKE daemon does: the new SAs first, then the old ones go. Not at the peer, which counts.
@@ -165,7 +165,8 @@ shut() # MEMBER SPI WHY...: for one of these reasons
 {
 	local why
 
-	why=$(agent_ctl "$1" sa | jq -r ".[] | select(.spi == \"$2\" and .barred).barred_why")
+	[ "$(agent_field_of "$1" barred "\"spi\":\"$2\"" sa)" = true ] || return
+	why=$(agent_field_of "$1" barred_why "\"spi\":\"$2\"" sa)
 	[ -n "$why" ] && [[ " ${*:3} " == *" $why "* ]]
 }
 
@@ -188,7 +189,7 @@ judge_all()
 	local read took again
 
 	wire_stop all || problem "packets on the wire were missed"
-	read=$(jq .packets "$(wire_file all)")
+	read=$(wire_packets all)
 	read -r took again < <(peer_counts)
 	echo "# $read ESP packets were read on the wire, the peer took $took, $again came again"
 	[ "$took" -gt 0 ] || problem "the peer took nothing"

@@ -79,8 +79,7 @@ streams_judge()
 {
 	local sent received duplicates silent unended gap
 
-	read -r sent received duplicates silent unended gap < <(streams_report "$@" |
-		jq -r '"\(.sent) \(.received) \(.duplicates) \(.silent) \(.unended) \(.gap_ms)"')
+	read -r sent received duplicates silent unended gap < <(streams_report "$@")
 	echo "# $1: $sent sent, $received received, longest outage $gap ms"
 	# shellcheck disable=SC2034 # for the caller
 	streams_lost=$((sent - received))
@@ -176,7 +175,7 @@ power_on() { member_on "$1" && agent_start "$1"; }
 sees()
 {
 	expect "member $2 as member $1 sees it" \
-		"$(agent_ctl "$1" members | jq -r ".[] | select(.member == $2).state")" "$3"
+		"$(agent_field_of "$1" state "\"member\":$2," members)" "$3"
 }
 
 # owns MEMBER BUCKETS, by its own view

@@ -46,7 +46,7 @@ inbound_positions()
 		sent=$(in_peer ip xfrm state get dst "$CLUSTER_OUTER" proto esp spi "$spi" |
 			sed -n 's/.*\<oseq \(0x[0-9a-f]*\).*/\1/p')
 		expect "SPI $spi, inbound position at member $owner" \
-			"$(agent_ctl "$owner" sa | jq ".[] | select(.spi == \"$spi\").seq")" "$((sent))"
+			"$(agent_field_of "$owner" seq "\"spi\":\"$spi\"" sa)" "$((sent))"
 	done
 }
 
@@ -132,5 +132,5 @@ judge_wire()
 {
 	wire_stop all || problem "packets on the wire were missed"
 	expect "numbers that came twice" "$(wire_duplicates all)" 0
-	verdict "all of it on the same SAs: $(jq .packets "$(wire_file all)") ESP packets, no number twice"
+	verdict "all of it on the same SAs: $(wire_packets all) ESP packets, no number twice"
 }
