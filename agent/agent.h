@@ -47,6 +47,7 @@ struct audit {
 	bool asked; /* begin at once, ... */
 	bool events_lost; /* since events were lost */
 	bool after_loss; /* none has been completed since they were lost */
+	bool flushed; /* nor since somebody flushed SAs or policies */
 	bool gap; /* the guard was not there for a while: begin at once, ... */
 	bool unguarded; /* and tell what may be out */
 	bool reading; /* the adapter tells what is there, not what happens */

@@ -52,7 +52,7 @@ static void begin(struct agent *a, uint64_t now_us)
 	audit->seen =
 		calloc(member_table(a->member)->capacity / AUDIT_BITS + 1, sizeof(*audit->seen));
 	audit->phase = AUDIT_READING;
-	if (audit->after_loss)
+	if (audit->after_loss && !audit->flushed)
 		agent_say("kernel events were lost: reading its SAs and policies again");
 	if (r < 0 || !audit->seen)
 		fail(a, now_us, r < 0 ? r : -ENOMEM);
@@ -108,7 +108,7 @@ static bool drain(struct agent *a)
 }
 
 /* What the kernel lacks and has not been told to be gone was taken away behind our back; unless
- * events were lost, then it may have been deleted in order. */
+ * events were lost, then it may have been deleted in order. A flush tells of all at once. */
 static void judge(struct agent *a, uint64_t now_us)
 {
 	struct audit *audit = &a->audit;
@@ -129,7 +129,9 @@ static void judge(struct agent *a, uint64_t now_us)
 	if (n && !drain(a))
 		return; /* so much goes on that we look again */
 	for (unsigned int i = 0; i < n; i++) {
-		if (audit->after_loss || audit->events_lost)
+		if (audit->flushed)
+			member_flushed(a->member, &lacking[i]);
+		else if (audit->after_loss || audit->events_lost)
 			member_removed(a->member, &lacking[i]);
 		else
 			member_missing(a->member, &lacking[i]);
@@ -138,6 +140,7 @@ static void judge(struct agent *a, uint64_t now_us)
 	if (slot < t->high)
 		return;
 	audit->after_loss = audit->unguarded = false;
+	audit->flushed = audit->events_lost; /* another one since */
 	end(a, now_us);
 }
 

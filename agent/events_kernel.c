@@ -85,7 +85,11 @@ static void on_flushed(void *ctx, enum record_kind kind)
 {
 	struct agent *a = ctx;
 
-	agent_say("somebody flushed the kernel's %s", kind == RECORD_SA ? "SAs" : "policies");
+	agent_say("somebody flushed the kernel's %s: those that were made here have ended, the "
+		  "others "
+		  "are put back, as long as another member has them",
+		kind == RECORD_SA ? "SAs" : "policies");
+	a->audit.flushed = true;
 	a->audit.events_lost = true; /* some may have been made again since */
 }
 

@@ -425,6 +425,18 @@ void member_removed(struct member *m, const struct record_key *key)
 		life_end(m, r);
 }
 
+void member_flushed(struct member *m, const struct record_key *key)
+{
+	const struct record *r = table_find(&m->table, key);
+
+	if (!r)
+		return;
+	if (key->kind == RECORD_SA ? r->origin == RECORD_HERE : r->made_here)
+		member_removed(m, key);
+	else
+		member_missing(m, key);
+}
+
 void kernel_tick(struct member *m)
 {
 	struct departures *d = &m->departures;

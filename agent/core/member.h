@@ -186,6 +186,12 @@ int member_adopt(struct member *m, const struct record_key *key, uint64_t oseq);
 /* Kernel events that are not echoes of our own ops. */
 void member_added(struct member *m, const struct member_record *record);
 void member_removed(struct member *m, const struct record_key *key);
+/*
+ * Somebody flushed the kernel's SAs or policies, as scripts do and IKE daemons' units when they
+ * start or stop: that ends what was made here in this life. What was taken over, or had been here
+ * before, is put back, from another member.
+ */
+void member_flushed(struct member *m, const struct record_key *key);
 /* The kernel lacks it, and has told nobody. */
 void member_missing(struct member *m, const struct record_key *key);
 /* ESP came for this SA, and the kernel has none. */

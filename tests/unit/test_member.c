@@ -293,6 +293,45 @@ static void test_end(void **state)
 	assert_false(gateways[0].sas[0].guarded);
 }
 
+static void flush(unsigned int id, unsigned int sa)
+{
+	struct record_key key = sa_key(sa);
+
+	gateways[id].sas[sa].present = false;
+	member_flushed(gateways[id].m, &key);
+	run(300);
+}
+
+static bool all_have(unsigned int sa)
+{
+	return gateways[0].sas[sa].present && gateways[1].sas[sa].present &&
+	       gateways[2].sas[sa].present;
+}
+
+/* A flush ends what was made on that member since its agent started, and nothing else. */
+static void test_flush(void **state)
+{
+	(void)state;
+	create(0, 0, 77);
+	run(100);
+	flush(1, 0);
+	assert_true(all_have(0));
+	power_off(0);
+	run(300);
+	flush(owner_of(2, 0), 0);
+	assert_true(gateways[1].sas[0].present && gateways[2].sas[0].present);
+	start(0);
+	run(500);
+	flush(0, 0);
+	assert_true(all_have(0));
+	send_packets(owner_of(0, 0), 0, 1000);
+	create(0, 1, 78);
+	run(100);
+	flush(0, 1);
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		assert_false(gateways[id].sas[1].present);
+}
+
 /* What the guard knows as created here, and the kernel lacks at the start, has ended. */
 static void test_end_unseen(void **state)
 {
@@ -404,6 +443,7 @@ int main(void)
 		IN_CLUSTER(test_lost_journal),
 		cmocka_unit_test_setup_teardown(test_hot_standby, setup, teardown),
 		IN_CLUSTER(test_end),
+		IN_CLUSTER(test_flush),
 		IN_CLUSTER(test_end_unseen),
 		IN_CLUSTER(test_spi_again),
 		IN_CLUSTER(test_stranger),

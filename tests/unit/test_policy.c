@@ -130,6 +130,35 @@ static void test_a_copy_comes_back(void **state)
 	none_has();
 }
 
+static void flush(unsigned int id)
+{
+	struct record_key key = policy_key();
+
+	gateways[id].policies[POLICY] = false;
+	member_flushed(gateways[id].m, &key);
+	run(300);
+}
+
+/* A flush ends what was made on that member since its agent started. */
+static void test_flush(void **state)
+{
+	(void)state;
+	make(0, BLOCK);
+	flush(1);
+	all_have(BLOCK);
+	kill_agent(0);
+	start(0);
+	run(500);
+	flush(0);
+	all_have(BLOCK);
+	unmake(0);
+	none_has();
+	make(1, BLOCK);
+	all_have(BLOCK);
+	flush(1);
+	none_has();
+}
+
 /* The same script, or an IKE daemon, on two members: each takes back what it made. */
 static void test_made_on_two(void **state)
 {
@@ -237,6 +266,7 @@ int main(void)
 		TEST(test_travels),
 		TEST(test_tunnel_becomes_a_trap),
 		TEST(test_a_copy_comes_back),
+		TEST(test_flush),
 		TEST(test_made_on_two),
 		TEST(test_maker_is_remembered),
 		TEST(test_all_start_again),

@@ -238,6 +238,19 @@ test_takeover()
 	judge "power-off of the active member: all tunnels go on"
 }
 
+# As units of IKE daemons and scripts do. Its own daemon has made none of them.
+test_flush()
+{
+	pings_start "${TUNNELS[@]}"
+	in_member 1 ip xfrm state flush
+	in_member 1 ip xfrm policy flush
+	sleep 2
+	wait_until 20 holds 1 "${TUNNELS[@]}" || problem "not all SAs and policies are put back"
+	expect "SAs in its kernel" "$(spis 1 | wc -l)" $((2 * ${#TUNNELS[@]}))
+	pings_stop
+	judge "flushed on the member that has taken over: all is put back"
+}
+
 # ike_test MEMBERS-DAEMON PEERS-DAEMON
 ike_test()
 {
@@ -249,6 +262,7 @@ ike_test()
 	test_rekey_ike
 	test_delete
 	test_takeover
+	test_flush
 	wire_stop all || problem "packets on the wire were missed"
 	expect "numbers that came twice" "$(wire_duplicates all)" 0
 	verdict "$(wire_packets all) ESP packets in IPv4, no number twice"
