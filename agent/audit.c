@@ -49,8 +49,7 @@ static void begin(struct agent *a, uint64_t now_us)
 	audit->asked = audit->events_lost = false;
 	audit->unguarded |= audit->gap;
 	audit->gap = false;
-	audit->seen =
-		calloc(member_table(a->member)->capacity / AUDIT_BITS + 1, sizeof(*audit->seen));
+	audit->seen = calloc(member_table(a->member)->slots / AUDIT_BITS + 1, sizeof(*audit->seen));
 	audit->phase = AUDIT_READING;
 	if (audit->after_loss && !audit->flushed)
 		agent_say("kernel events were lost: reading its SAs and policies again");

@@ -478,12 +478,12 @@ static struct json_object *sas(const struct agent *a, const char *from)
 		json_object_array_add(array, sa_json(a, r));
 		n++;
 	}
-	if (slot >= t->high && slot < t->capacity)
-		slot = t->capacity;
-	for (; slot - t->capacity < a->local.count && n < SAS_PER_PACKET; slot++, n++)
-		json_object_array_add(array, local_json(&a->local.sas[slot - t->capacity]));
+	if (slot >= t->high && slot < t->slots)
+		slot = t->slots;
+	for (; slot - t->slots < a->local.count && n < SAS_PER_PACKET; slot++, n++)
+		json_object_array_add(array, local_json(&a->local.sas[slot - t->slots]));
 	json_object_object_add(o, "sas", array);
-	if (slot < t->high || slot - t->capacity < a->local.count)
+	if (slot < t->high || slot - t->slots < a->local.count)
 		add_number(o, "next", slot);
 	return o;
 }

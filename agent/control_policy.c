@@ -52,12 +52,12 @@ struct json_object *control_policies(const struct agent *a, const char *from)
 		json_object_array_add(array, copied(r));
 		n++;
 	}
-	if (slot >= t->high && slot < t->capacity)
-		slot = t->capacity;
-	for (; slot - t->capacity < l->count && n < POLICIES_PER_PACKET; slot++, n++)
-		json_object_array_add(array, staying(&l->policies[slot - t->capacity]));
+	if (slot >= t->high && slot < t->slots)
+		slot = t->slots;
+	for (; slot - t->slots < l->count && n < POLICIES_PER_PACKET; slot++, n++)
+		json_object_array_add(array, staying(&l->policies[slot - t->slots]));
 	json_object_object_add(o, "policies", array);
-	if (slot < t->high || slot - t->capacity < l->count)
+	if (slot < t->high || slot - t->slots < l->count)
 		json_object_object_add(o, "next", json_object_new_int64(slot));
 	return o;
 }

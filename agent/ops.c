@@ -238,11 +238,11 @@ static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, 
 	journal_add(a->journal, key, birth, block);
 }
 
-static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+static void op_forget(void *ctx, uint64_t birth)
 {
 	struct agent *a = ctx;
 
-	journal_forget(a->journal, key, birth);
+	journal_forget(a->journal, birth);
 }
 
 const struct member_ops agent_ops = {

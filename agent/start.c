@@ -192,6 +192,7 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 		.tombstone_us = TOMBSTONE_US,
 		.doubled_us = AGENT_DOUBLED_S * 1000000ULL,
 		.capacity = c->max_sas,
+		.idle = table_slots(c->max_sas) - c->max_sas,
 		.first = a->first,
 		.journal = journal_id(a->journal),
 		.life = 1,
@@ -226,7 +227,7 @@ static int open_datapath(struct agent *a, char *err, size_t err_size)
 		.members = (uint8_t)(32 - __builtin_clz(c->members)),
 		.hash = c->hash,
 		.block_bits = c->block_bits,
-		.max_sas = c->max_sas,
+		.max_sas = table_slots(c->max_sas),
 		.lease_ns = 1000 * member_lease_us(c->heartbeat_us, c->dead_after),
 		.sync_address = c->member_sync[c->id],
 		.sync_port = (uint16_t)c->sync_port,
@@ -384,7 +385,7 @@ int agent_prepare(struct agent *a, char *err, size_t err_size)
 		}
 		a->ifindex[side] = (unsigned int)r;
 	}
-	a->positions = calloc(a->config.max_sas, sizeof(*a->positions));
+	a->positions = calloc(table_slots(a->config.max_sas), sizeof(*a->positions));
 	if (!a->positions) {
 		snprintf(err, err_size,
 			"no memory for the counters of %u SAs: give it more, or lower MaxSAs",

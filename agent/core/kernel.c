@@ -15,17 +15,6 @@ static bool is_same_key(const struct record_key *a, const struct record_key *b)
 	return memcmp(a, b, sizeof(*a)) == 0;
 }
 
-static struct record *find_or_add(struct member *m, const struct record_key *key, uint64_t birth)
-{
-	struct record *r = table_find_birth(&m->table, key, birth);
-
-	if (!r)
-		r = table_add(&m->table, key, birth);
-	if (!r)
-		m->counters.refused++;
-	return r;
-}
-
 /* The guard of an earlier life has it. */
 static bool is_guarded(const struct record *r)
 {
@@ -45,7 +34,7 @@ static void entered_before(struct member *m, struct record *r, uint64_t block)
 
 void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block)
 {
-	struct record *r = find_or_add(m, key, birth);
+	struct record *r = life_begin(m, key, birth);
 
 	if (!r)
 		return;
@@ -76,7 +65,7 @@ static bool stood_there_last(
 
 void member_guarded(struct member *m, const struct record_key *key, const struct espalier_sa *sa)
 {
-	struct record *r = find_or_add(m, key, sa->birth);
+	struct record *r = life_begin(m, key, sa->birth);
 	bool open = sa->direction == ESPALIER_OUT && sa->open[0].first <= sa->open[0].last;
 	uint64_t block = block_of(&m->rule, sa->open[0].first);
 
@@ -144,7 +133,7 @@ void member_started(struct member *m)
 
 static void added_policy(struct member *m, const struct member_record *record)
 {
-	struct record *r = find_or_add(m, &record->key, 0);
+	struct record *r = life_begin(m, &record->key, 0);
 	bool found = m->starting && !m->config.first; /* it may be a copy */
 	uint64_t old_pair;
 	bool same;
@@ -280,17 +269,17 @@ bool kernel_has(struct member *m, const struct record_key *key)
 static struct record *find_sa(struct member *m, const struct record_key *key, uint64_t *birth)
 {
 	uint64_t twin = record_twin(*birth, key);
-	struct record *r = table_find_birth(&m->table, key, twin);
+	struct record *r = life_find(m, key, twin);
 
 	if (!r)
-		r = table_find_birth(&m->table, key, *birth);
+		r = life_find(m, key, *birth);
 	else
 		*birth = twin;
 	if (r && !is_same_key(&r->key, key) && r->installed && kernel_has(m, &r->key)) {
 		*birth = twin;
 		r = NULL;
 	}
-	return r ? r : find_or_add(m, key, *birth);
+	return r ? r : life_begin(m, key, *birth);
 }
 
 /* Since the guard of an earlier life was told of it. */

@@ -5,6 +5,8 @@
 
 #include "core/state.h"
 
+#define LOOKED_AT 256 /* of those that are not alive, for one that may go */
+
 /*
  * The guard knows one SA of a key. While we remember one that has ended it stays shut: in the hands
  * of whoever makes it again, with the same keys, its numbers would begin anew.
@@ -42,16 +44,138 @@ void life_moved(struct member *m, struct record *r, const struct record_key *key
 	life_vacate(m, &old);
 }
 
+static void drop(struct member *m, struct record *r)
+{
+	if (r->key.kind == RECORD_SA && !table_other(&m->table, r))
+		m->ops->guard(m->ctx, &r->key, NULL);
+	table_drop(&m->table, r);
+}
+
 void life_forget(struct member *m, struct record *r)
 {
-	bool last = !table_other(&m->table, r);
+	if (r->key.kind == RECORD_SA)
+		m->ops->forget(m->ctx, r->facts.birth);
+	drop(m, r);
+}
 
-	if (r->key.kind == RECORD_SA) {
-		m->ops->forget(m->ctx, &r->key, r->facts.birth);
-		if (last)
-			m->ops->guard(m->ctx, &r->key, NULL);
+static bool is_on_its_way(const struct member *m, const struct record *r)
+{
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (r->queued >> id & 1 && m->others[id].alive)
+			return true;
+	return false;
+}
+
+static uint64_t top_of(const struct record *r)
+{
+	uint64_t top = r->top;
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		top = r->upto[id] > top ? r->upto[id] : top;
+	return top;
+}
+
+/*
+ * Its slot is wanted. What would let it come back, or its numbers come twice, is kept; who is away
+ * is told of its end when he tells of it. Nobody's journal is named by it any more but ours: who
+ * has lost his meanwhile may not have it.
+ */
+static bool outlives_its_record(struct member *m, struct record *r)
+{
+	const struct past past = {
+		.birth = r->facts.birth,
+		.upto = r->upto[m->config.self],
+		.top = top_of(r),
+		.journal = r->journals[m->config.self],
+		.moves = r->moves,
+		.died_s = (uint32_t)(r->died_us / 1000000),
+		.life = (uint8_t)r->life,
+		.origin = (uint8_t)(r->origin == RECORD_HERE ? RECORD_OTHERS : r->origin),
+		.creator = r->creator,
+	};
+
+	if (r->key.kind != RECORD_SA || r->life == RECORD_ALIVE || r->work || is_on_its_way(m, r) ||
+		(m->starting && r->origin != RECORD_OTHERS) || past_keep(&m->past, &past) < 0)
+		return false;
+	drop(m, r);
+	return true;
+}
+
+static bool make_room(struct member *m)
+{
+	struct record *r;
+
+	for (unsigned int i = 0; i < LOOKED_AT && (r = table_idle(&m->table)); i++) {
+		if (outlives_its_record(m, r))
+			return true;
+		table_idle_last(&m->table, r);
 	}
-	table_drop(&m->table, r);
+	return false;
+}
+
+void life_tick(struct member *m)
+{
+	for (unsigned int i = 0; i < LOOKED_AT; i++)
+		if (table_idle_count(&m->table) <= m->config.idle || !make_room(m))
+			return;
+}
+
+static void recall(struct member *m, struct record *r, const struct past *past)
+{
+	r->upto[m->config.self] = past->upto;
+	r->journals[m->config.self] = past->journal;
+	r->journaled = past->upto > 0;
+	r->top = past->top;
+	r->moves = past->moves;
+	r->died_us = past->died_s * 1000000ULL;
+	r->life = past->life;
+	r->origin = past->origin;
+	r->creator = past->creator;
+}
+
+struct record *life_find(struct member *m, const struct record_key *key, uint64_t birth)
+{
+	struct record *r = table_find_birth(&m->table, key, birth);
+	struct past past;
+
+	if (r || key->kind != RECORD_SA || !past_take(&m->past, birth, &past))
+		return r;
+	if (table_has_slot(&m->table) || make_room(m))
+		r = table_add(&m->table, key, birth);
+	if (r)
+		recall(m, r, &past);
+	else
+		(void)past_keep(&m->past, &past); /* where it was */
+	return r;
+}
+
+struct record *life_begin(struct member *m, const struct record_key *key, uint64_t birth)
+{
+	struct record *r = life_find(m, key, birth);
+
+	if (r)
+		return r;
+	/* Not one that was, and for whose record there is no room. */
+	if (!table_is_full(&m->table) && !past_has(&m->past, birth) &&
+		(table_has_slot(&m->table) || make_room(m)))
+		r = table_add(&m->table, key, birth);
+	if (!r)
+		m->counters.refused++;
+	return r;
+}
+
+bool life_forget_past(struct member *m, uint32_t place, uint64_t before_us)
+{
+	const struct past *past = &m->past.all[place];
+	struct past gone;
+
+	if (!past->used || past->died_s * 1000000ULL + 1000000 > before_us)
+		return false;
+	m->ops->forget(m->ctx, past->birth);
+	(void)past_take(&m->past, past->birth, &gone);
+	if (m->past.n == 0)
+		past_free(&m->past);
+	return true;
 }
 
 void life_died(struct member *m, struct record *r)

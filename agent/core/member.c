@@ -12,6 +12,7 @@
 #include "core/state.h"
 
 #define REAP_SLOTS 1024 /* looked at in one tick */
+#define PASTS 16 /* SAs without a record, for each that may be alive */
 #define EPOCH_AHEAD (1ULL << 32) /* views that another member may be ahead of ours */
 #define EPOCH_MOST (1ULL << 63)
 
@@ -49,6 +50,7 @@ int member_new(const struct member_config *config, const struct member_ops *ops,
 		free(m);
 		return error;
 	}
+	m->past.most = PASTS * config->capacity;
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
 		stream_init(&m->others[id].stream, (uint64_t)config->life << 32 | 1,
 			4 * config->heartbeat_us);
@@ -66,6 +68,7 @@ void member_free(struct member *m)
 	}
 	work_free_all(m);
 	free(m->departures.all);
+	past_free(&m->past);
 	table_free(&m->table);
 	free(m);
 }
@@ -239,6 +242,16 @@ static bool are_together(const struct member *m)
  * any more which blocks of it we entered. What our kernel lacks and nobody has sent us for as long
  * has ended, and we were not told.
  */
+static void reap_past(struct member *m)
+{
+	uint64_t before_us = m->now_us - m->config.tombstone_us;
+
+	for (unsigned int i = 0; i < REAP_SLOTS && i < m->past.size; i++) {
+		m->reaped_past = m->reaped_past < m->past.size ? m->reaped_past : 0;
+		m->reaped_past += !life_forget_past(m, m->reaped_past, before_us);
+	}
+}
+
 static void reap(struct member *m)
 {
 	uint64_t together_us = m->together_us;
@@ -258,6 +271,7 @@ static void reap(struct member *m)
 		else if (r->life != RECORD_ALIVE)
 			life_forget(m, r);
 	}
+	reap_past(m);
 }
 
 /* Somebody is sending us all he has, and nobody has before: let the others have less to send. */
@@ -310,6 +324,7 @@ void member_tick(struct member *m, uint64_t now_us)
 	kernel_tick(m);
 	flow_tick(m);
 	miss_tick(m);
+	life_tick(m);
 	reap(m);
 	member_flush(m, now_us);
 }

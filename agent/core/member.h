@@ -49,7 +49,9 @@ struct member_config {
 	uint64_t tombstone_us; /* how long a dead record is remembered */
 	uint64_t doubled_us; /* a member that is there twice owns nothing for so long after that was
 				seen last */
-	uint32_t capacity; /* most records */
+	uint32_t capacity; /* most SAs and policies that are alive */
+	uint32_t idle; /* most that are not and have a record, for long; table_slots() less capacity
+			* at most */
 	bool first; /* this kernel has had no member before since it was booted: what has gone out
 		       of the SAs that are there its counters tell */
 	uint32_t journal; /* id of our journal, not 0 */
@@ -112,7 +114,7 @@ struct member_ops {
 	/* The journal: make durable that we enter this block; member_committed() says when it is.
 	 */
 	void (*journal)(void *ctx, const struct record_key *key, uint64_t birth, uint64_t block);
-	void (*forget)(void *ctx, const struct record_key *key, uint64_t birth);
+	void (*forget)(void *ctx, uint64_t birth);
 
 	/*
 	 * `who` knows of blocks of this SA that we entered and our journal does not: it is an old
@@ -252,7 +254,7 @@ struct member_counters {
 	uint64_t adopted; /* SAs that were here before us, beyond block 0 */
 	uint64_t repaired; /* records sent because a comparison found a difference */
 	uint64_t install_failed; /* the kernel refused an SA or policy */
-	uint64_t refused; /* records not taken: the table is full */
+	uint64_t refused; /* SAs and policies not taken: the table is full */
 	uint64_t out_of_bounds; /* records and heartbeats not taken: no honest member says that */
 	uint64_t missing; /* records that the kernel lacked without a word */
 	uint64_t misses; /* SAs that ESP came for and the kernel lacked; found at another member, or

@@ -42,7 +42,7 @@ void outbox_queue(struct member *m, uint8_t to, enum queue_kind kind, uint32_t i
 {
 	struct queue *q = &m->others[to].queue;
 
-	if (q->count < m->config.capacity + 2 * TABLE_LEAVES)
+	if (q->count < m->table.slots + 2 * TABLE_LEAVES)
 		(void)queue_push(q, kind, index);
 }
 
@@ -100,7 +100,10 @@ void outbox_forget(struct member *m, uint8_t id)
 		const struct queue_entry *first = &o->queue.entries[o->queue.head];
 		struct record *r = table_at(&m->table, first->index);
 
-		if (first->kind == QUEUE_RECORD && r)
+		if (first->kind != QUEUE_RECORD)
+			continue;
+		table_unqueue(&m->table, first->index, id);
+		if (r)
 			unmark(r, id);
 	}
 	stream_restart(&o->stream);
@@ -185,6 +188,8 @@ static bool put_first(struct member *m, uint8_t to, struct writer *w)
 		return !w->failed;
 	}
 	r = table_at(&m->table, first->index);
+	if (!r)
+		table_unqueue(&m->table, first->index, to); /* what stood here is forgotten */
 	if (!r || !(r->queued & bit))
 		return true;
 	if (r->life == RECORD_HINTED)

@@ -172,11 +172,9 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	if (!r) {
 		if (heard->life != RECORD_ALIVE)
 			return;
-		r = table_add(&m->table, &heard->key, heard->facts.birth);
-		if (!r) {
-			m->counters.refused++;
+		r = life_begin(m, &heard->key, heard->facts.birth);
+		if (!r)
 			return;
-		}
 	}
 	if (r->life == RECORD_DEAD && heard->life == RECORD_DEAD && heard->moves <= r->moves)
 		return;

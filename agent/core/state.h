@@ -4,6 +4,7 @@
 #define STATE_H
 
 #include "core/member.h"
+#include "core/past.h"
 #include "core/stream.h"
 
 /* What is to be sent to a member, in order. */
@@ -113,6 +114,7 @@ struct member {
 	unsigned int heartbeat_ticks; /* since then */
 	uint64_t macs_heard_us; /* from then on all who hear us know our MAC addresses of now */
 	struct table table;
+	struct pasts past;
 	struct other others[ESPALIER_MEMBERS];
 	struct view view;
 	uint8_t owner[ESPALIER_BUCKETS];
@@ -144,7 +146,7 @@ struct member {
 
 	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
 	uint64_t sweep_due_us; /* when to sweep again; 0: only if something happens */
-	uint32_t reaped; /* next slot to look at */
+	uint32_t reaped, reaped_past; /* next slot or place to look at */
 	uint64_t together_us; /* since when all members have each other's records; 0: they do not */
 	struct member_counters counters;
 };
@@ -217,7 +219,14 @@ void kernel_tick(struct member *m);
 
 /* life.c */
 void life_shut(struct member *m, struct record *r); /* in the guard, if its key has no other SA */
+/* The record of an SA or policy, if there is one or was. */
+struct record *life_find(struct member *m, const struct record_key *key, uint64_t birth);
+/* Likewise, or a new one; NULL: refused, there is no room for it. */
+struct record *life_begin(struct member *m, const struct record_key *key, uint64_t birth);
+void life_tick(struct member *m);
 void life_forget(struct member *m, struct record *r); /* that it ever was */
+/* Likewise, of one without a record, if it ended before. True: another one may be there now. */
+bool life_forget_past(struct member *m, uint32_t place, uint64_t before_us);
 void life_died(struct member *m, struct record *r); /* by what another member says */
 void life_end(struct member *m, struct record *r); /* because we say so */
 void life_lost(struct member *m, struct record *r); /* our kernel lacks it, others need not */

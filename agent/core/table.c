@@ -57,12 +57,19 @@ int table_init(struct table *t, uint32_t capacity)
 {
 	uint32_t size;
 
-	*t = (struct table){.capacity = capacity, .free_head = TABLE_NONE, .hash_bits = 4};
+	*t = (struct table){
+		.capacity = capacity,
+		.slots = table_slots(capacity),
+		.free_head = TABLE_NONE,
+		.idle_first = TABLE_NONE,
+		.idle_last = TABLE_NONE,
+		.hash_bits = 4,
+	};
 	while (1U << t->hash_bits < capacity && t->hash_bits < 24)
 		t->hash_bits++;
 	size = 1U << t->hash_bits;
 	t->remote_bits = t->hash_bits - 2;
-	t->chunks = calloc((capacity + CHUNK - 1) / CHUNK, sizeof(*t->chunks));
+	t->chunks = calloc((t->slots + CHUNK - 1) / CHUNK, sizeof(*t->chunks));
 	t->buckets = malloc(size * sizeof(*t->buckets));
 	t->keys = malloc(size * sizeof(*t->keys));
 	t->pairs = malloc(size * sizeof(*t->pairs));
@@ -93,7 +100,7 @@ void table_free(struct table *t)
 {
 	for (uint32_t slot = 0; t->chunks && slot < t->high; slot++)
 		free(slot_at(t, slot)->body);
-	for (uint32_t i = 0; t->chunks && i < (t->capacity + CHUNK - 1) / CHUNK; i++)
+	for (uint32_t i = 0; t->chunks && i < (t->slots + CHUNK - 1) / CHUNK; i++)
 		free(t->chunks[i]);
 	free(t->chunks);
 	free(t->buckets);
@@ -192,6 +199,49 @@ struct record *table_at(const struct table *t, uint32_t slot)
 	return in_use(r) ? r : NULL;
 }
 
+void table_unqueue(struct table *t, uint32_t slot, uint8_t member)
+{
+	slot_at(t, slot)->queued &= (uint16_t) ~(1U << member);
+}
+
+bool table_is_full(const struct table *t)
+{
+	return t->sas + t->policies >= t->capacity;
+}
+
+bool table_has_slot(const struct table *t)
+{
+	return t->used < t->slots;
+}
+
+static void idle_link(struct table *t, struct record *r)
+{
+	r->idle_next = TABLE_NONE;
+	r->idle_prev = t->idle_last;
+	*(t->idle_last == TABLE_NONE ? &t->idle_first : &slot_at(t, t->idle_last)->idle_next) =
+		r->slot;
+	t->idle_last = r->slot;
+}
+
+static void idle_unlink(struct table *t, const struct record *r)
+{
+	*(r->idle_prev == TABLE_NONE ? &t->idle_first : &slot_at(t, r->idle_prev)->idle_next) =
+		r->idle_next;
+	*(r->idle_next == TABLE_NONE ? &t->idle_last : &slot_at(t, r->idle_next)->idle_prev) =
+		r->idle_prev;
+}
+
+struct record *table_idle(const struct table *t)
+{
+	return t->idle_first == TABLE_NONE ? NULL : slot_at(t, t->idle_first);
+}
+
+void table_idle_last(struct table *t, struct record *r)
+{
+	idle_unlink(t, r);
+	idle_link(t, r);
+}
+
 static uint32_t take_slot(struct table *t)
 {
 	uint32_t slot = t->free_head;
@@ -201,7 +251,7 @@ static uint32_t take_slot(struct table *t)
 		t->free_head = slot_at(t, slot)->hash_next;
 		return slot;
 	}
-	if (t->high == t->capacity)
+	if (t->high == t->slots)
 		return TABLE_NONE;
 	chunk = &t->chunks[t->high >> CHUNK_BITS];
 	if (!*chunk && !(*chunk = calloc(CHUNK, sizeof(**chunk))))
@@ -246,6 +296,7 @@ struct record *table_add(struct table *t, const struct record_key *key, uint64_t
 		.key = *key,
 		.facts.birth = birth,
 		.slot = slot,
+		.queued = r->queued,
 		.creator = ESPALIER_NOBODY,
 		.hash_next = *head,
 		.pair_next = TABLE_NONE,
@@ -253,6 +304,7 @@ struct record *table_add(struct table *t, const struct record_key *key, uint64_t
 	};
 	*head = slot;
 	key_link(t, r);
+	idle_link(t, r);
 	t->used++;
 	return r;
 }
@@ -309,8 +361,9 @@ void table_drop(struct table *t, struct record *r)
 	*link = r->hash_next;
 	r->life = RECORD_HINTED;
 	table_changed(t, r);
+	idle_unlink(t, r);
 	free(r->body);
-	*r = (struct record){.slot = slot, .hash_next = t->free_head};
+	*r = (struct record){.slot = slot, .queued = r->queued, .hash_next = t->free_head};
 	t->free_head = slot;
 	t->used--;
 }
@@ -468,9 +521,14 @@ static void count(struct table *t, struct record *r)
 {
 	bool counts = r->life == RECORD_ALIVE;
 
-	if (r->counted != counts)
-		*(r->key.kind == RECORD_SA ? &t->sas : &t->policies) += counts ? 1U : -1U;
+	if (r->counted == counts)
+		return;
+	*(r->key.kind == RECORD_SA ? &t->sas : &t->policies) += counts ? 1U : -1U;
 	r->counted = counts;
+	if (counts)
+		idle_unlink(t, r);
+	else
+		idle_link(t, r);
 }
 
 /* The dead do not count in the digests, so that they may be forgotten at different times; nor what

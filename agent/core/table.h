@@ -121,23 +121,32 @@ struct record {
 
 	uint32_t slot;
 	uint32_t hash_next, key_next, pair_next, remote_next;
+	uint32_t idle_next, idle_prev; /* of those that are not alive */
 	bool counted; /* in table.sas or .policies */
 	uint64_t digest; /* as it stands in table.digests and .leaves; 0: does not count */
 };
 
 struct table {
-	uint32_t capacity, used, high; /* records; slots below `high` have been in use */
+	uint32_t capacity; /* of what is alive */
+	uint32_t slots, used, high; /* records; slots below `high` have been in use */
 	uint32_t sas, policies; /* alive */
 	uint32_t present; /* and in this kernel */
 	struct record **chunks;
 	uint32_t *buckets, *keys, *pairs, *remotes; /* hash chains; a leaf is a run of `buckets` */
 	unsigned int hash_bits, remote_bits;
 	uint32_t free_head;
+	uint32_t idle_first, idle_last; /* records that are not alive, the oldest first */
 	uint64_t digests[TABLE_RANGES]; /* XOR of the digests of what is present */
 	uint64_t *leaves; /* likewise, TABLE_LEAVES of them */
 };
 
-/* capacity: the most records there can be. -ENOMEM. */
+/* Records there can be where so many may be alive: the dead have room of their own. */
+static inline uint32_t table_slots(uint32_t capacity)
+{
+	return capacity + (capacity + 1) / 2;
+}
+
+/* capacity: the most that may be alive. -ENOMEM. */
 int table_init(struct table *t, uint32_t capacity);
 void table_free(struct table *t);
 
@@ -157,10 +166,23 @@ struct record *table_keyed(const struct table *t, const struct record_key *key);
 struct record *table_find_birth(
 	const struct table *t, const struct record_key *key, uint64_t birth);
 struct record *table_at(const struct table *t, uint32_t slot); /* NULL: free */
+/* It stands in this member's queue no more, whatever is in it by now. */
+void table_unqueue(struct table *t, uint32_t slot, uint8_t member);
 
-/* A zeroed record; NULL: the table is full, or no memory. */
+static inline uint32_t table_idle_count(const struct table *t)
+{
+	return t->used - t->sas - t->policies; /* not alive */
+}
+
+bool table_is_full(const struct table *t); /* of what is alive */
+bool table_has_slot(const struct table *t);
+/* A zeroed record; NULL: there is no slot, or no memory. */
 struct record *table_add(struct table *t, const struct record_key *key, uint64_t birth);
 void table_drop(struct table *t, struct record *r);
+
+/* The one that has not been alive for longest, or NULL; and makes it the last. */
+struct record *table_idle(const struct table *t);
+void table_idle_last(struct table *t, struct record *r);
 
 /* An SA comes under another key. To be followed by table_changed(). */
 void table_move(struct table *t, struct record *r, const struct record_key *key);

@@ -229,23 +229,20 @@ uint32_t journal_id(const struct journal *j)
 	return j->file.id;
 }
 
-static void push(struct journal *j, const struct record_key *key, uint64_t birth, uint64_t block,
-	bool forget)
+static void push(struct journal *j, const struct journal_op *op)
 {
-	struct journal_op op = {.entry = {*key, birth, block}, .forget = forget};
-
-	if (!j->no_memory && batch_push(&j->buffer, &op) < 0)
+	if (!j->no_memory && batch_push(&j->buffer, op) < 0)
 		j->no_memory = true;
 }
 
 void journal_add(struct journal *j, const struct record_key *key, uint64_t birth, uint64_t block)
 {
-	push(j, key, birth, block, false);
+	push(j, &(struct journal_op){.entry = {*key, birth, block}});
 }
 
-void journal_forget(struct journal *j, const struct record_key *key, uint64_t birth)
+void journal_forget(struct journal *j, uint64_t birth)
 {
-	push(j, key, birth, 0, true);
+	push(j, &(struct journal_op){.entry = {.birth = birth}, .forget = true});
 }
 
 void journal_commit(struct journal *j)

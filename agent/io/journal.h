@@ -56,7 +56,7 @@ uint32_t journal_id(const struct journal
 void journal_add(struct journal *j, const struct record_key *key, uint64_t birth, uint64_t block);
 
 /* The SA is dead for the whole cluster and for ever: its entries need not be kept. */
-void journal_forget(struct journal *j, const struct record_key *key, uint64_t birth);
+void journal_forget(struct journal *j, uint64_t birth);
 
 /* Hands what was added to the writing thread. */
 void journal_commit(struct journal *j);

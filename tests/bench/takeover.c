@@ -133,9 +133,9 @@ static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, 
 	end->tickets++;
 }
 
-static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+static void op_forget(void *ctx, uint64_t birth)
 {
-	(void)ctx, (void)key, (void)birth;
+	(void)ctx, (void)birth;
 }
 
 static bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
@@ -267,6 +267,7 @@ static void start(unsigned int sas)
 			.start_us = 200000,
 			.tombstone_us = 3600000000,
 			.capacity = sas + 16,
+			.idle = sas,
 			.journal = i + 1,
 			.life = i + 1,
 		};

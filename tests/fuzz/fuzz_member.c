@@ -240,7 +240,7 @@ static void hear_kernel(struct rig *rig, enum act act, struct reader *in)
 	} else if (act == COMMITTED) {
 		commit(rig, 1 + read_uint(in, 1));
 	} else {
-		slot = (uint32_t)(read_uint(in, 1) % (CAPACITY + 1));
+		slot = (uint32_t)(read_uint(in, 1) % (SLOTS + 1));
 		if (act == POSITION)
 			member_position(rig->m, slot, take_number(in));
 		else
@@ -309,6 +309,7 @@ static void begin(struct rig *rig, struct reader *in)
 		.tombstone_us = 50000,
 		.doubled_us = 20000,
 		.capacity = CAPACITY,
+		.idle = 4,
 		.journal = 99,
 		.life = 9,
 	};
@@ -384,7 +385,7 @@ static void check_pins(struct rig *rig)
 		n++;
 	}
 	REQUIRE(member_pins(rig->m) == n);
-	for (unsigned int i = 0; i < CAPACITY; i++)
+	for (unsigned int i = 0; i < SLOTS; i++)
 		n -= rig->pins[i].key.kind != 0;
 	REQUIRE(n == 0);
 }
@@ -408,7 +409,7 @@ static bool leads_to(
 static void check_selectors(struct rig *rig)
 {
 	const struct table *t = member_table(rig->m);
-	const struct record *lowest[CAPACITY] = {0};
+	const struct record *lowest[SLOTS] = {0};
 	unsigned int n = 0;
 
 	for (uint32_t slot = 0; slot < t->high; slot++) {
@@ -424,7 +425,7 @@ static void check_selectors(struct rig *rig)
 		if (!lowest[n] || memcmp(&r->key, &lowest[n]->key, sizeof(r->key)) < 0)
 			lowest[n] = r;
 	}
-	for (n = 0; n < CAPACITY; n++) {
+	for (n = 0; n < SLOTS; n++) {
 		REQUIRE(!rig->selectors[n].key.prefixlen == !lowest[n]);
 		REQUIRE(!lowest[n] || leads_to(t, lowest[n], &rig->selectors[n].flow));
 	}
@@ -434,13 +435,13 @@ static void check(struct rig *rig)
 {
 	const struct table *t = member_table(rig->m);
 
-	REQUIRE(t->used <= CAPACITY && t->high <= CAPACITY);
+	REQUIRE(t->used <= SLOTS && t->high <= SLOTS);
 	REQUIRE(member_fenced(rig->m) <= t->used);
 	for (uint8_t id = 0; id < MEMBERS; id++) {
 		struct member_other other;
 
 		member_other(rig->m, id, &other);
-		REQUIRE(other.queued <= 2 * CAPACITY + 2 * TABLE_LEAVES);
+		REQUIRE(other.queued <= 2 * SLOTS + 2 * TABLE_LEAVES);
 	}
 	for (uint16_t bucket = 0; bucket < ESPALIER_BUCKETS; bucket += 101)
 		REQUIRE(member_owner(rig->m, bucket) == ESPALIER_NOBODY ||
@@ -456,8 +457,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	begin(&rig, &in);
 	restore(&rig, &in);
-	while (in.at < in.end && !in.failed &&
-		rig.restored + rig.journaled < ENTRIES - 2 * CAPACITY) {
+	while (in.at < in.end && !in.failed && rig.restored + rig.journaled < ENTRIES - 2 * SLOTS) {
 		act(&rig, &in);
 		check(&rig);
 	}

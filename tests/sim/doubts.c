@@ -12,7 +12,7 @@
 #include "world.h"
 
 /* What a machine is to be set back to. */
-struct past {
+struct kept {
 	uint64_t due_us;
 	bool whole; /* else its journal only */
 	struct machine machine; /* with a journal of its own */
@@ -80,7 +80,7 @@ static void keep(struct world *w, unsigned int id, uint64_t due_us, bool whole)
 	machine->past = malloc(sizeof(*machine->past));
 	if (!machine->past)
 		abort();
-	*machine->past = (struct past){.due_us = due_us, .whole = whole, .machine = *machine};
+	*machine->past = (struct kept){.due_us = due_us, .whole = whole, .machine = *machine};
 	copy_journal(&machine->past->machine, machine, machine->journaled);
 	world_say(w, "a copy is made of %s %u", whole ? "machine" : "the journal of", id);
 }

@@ -101,6 +101,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 		.tombstone_us = w->tombstone_us,
 		.doubled_us = DOUBLED_US,
 		.capacity = 256,
+		.idle = w->idle,
 		.first = machine->fresh,
 		.journal = machine->journal_id,
 		.life = draw_id(w),

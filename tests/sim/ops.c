@@ -330,12 +330,11 @@ static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, 
 		judge_entered(c->world, c->id, (unsigned int)child, block);
 }
 
-static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+static void op_forget(void *ctx, uint64_t birth)
 {
 	struct machine_context *c = ctx;
 	struct machine *machine = &c->world->machines[c->id];
 
-	(void)key; /* it may have had another one when it was journaled */
 	if (dying(machine))
 		return;
 	for (uint32_t i = 0; i < machine->journaled + machine->queued; i++)

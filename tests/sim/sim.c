@@ -338,6 +338,7 @@ static void begin(struct world *w, uint64_t seed, const struct choice *choice)
 		.doubts_random = hash_mix(seed + 2),
 		.block_bits = BLOCK_BITS,
 		.tombstone_us = seed % 2 ? 1000000 : 20000000,
+		.idle = seed % 5 < 2 ? (uint32_t)(seed % 5) : 128,
 		.claims_pass = seed % 3 == 0,
 		.verbose = choice->verbose,
 		.now_us = 1000000,

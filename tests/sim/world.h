@@ -153,7 +153,7 @@ struct machine {
 	uint64_t known_us[SAS]; /* since when somebody it hears knows that it entered more */
 	uint64_t entered_in_the_wrong[SAS]; /* + 1: a block that it did not, for long */
 	/* What is to happen to it. */
-	struct past *past;
+	struct kept *past;
 	uint64_t refuses; /* SAs, a bit each */
 	uint64_t refuses_until_us;
 	uint64_t refused_block[SAS]; /* + 1 */
@@ -227,6 +227,7 @@ struct world {
 	bool clones_meet; /* the two machines of one member hear each other's questions */
 	uint64_t meet_us; /* the next ones */
 	uint64_t tombstone_us;
+	uint32_t idle; /* most that are not alive and have a record, for long */
 	bool verbose;
 
 	/* Results. */

@@ -93,7 +93,8 @@ static inline void start_with(unsigned int id, uint64_t settings)
 		.claim_us = CLAIM_US,
 		.tombstone_us = TOMBSTONE_US,
 		.doubled_us = DOUBLED_US,
-		.capacity = n_sas + 64,
+		.capacity = capacity ? capacity : n_sas + 64,
+		.idle = capacity ? capacity / 2 : n_sas + 64,
 		.first = first_day,
 		.journal = g->journal,
 		.life = (uint32_t)now_us + id + 1,
@@ -211,6 +212,7 @@ static inline void setup_sas(unsigned int sas)
 	while_starting = NULL;
 	body_len = 8;
 	pairs = false;
+	capacity = 0;
 	start_more = NULL;
 	now_us = 1000000;
 	memset(gateways, 0, sizeof(gateways));

@@ -69,6 +69,7 @@ struct gateway {
 	unsigned int doubled, doubled_over; /* as told */
 	unsigned int kernel_ops; /* install, remove, move, guard */
 	unsigned int slow_ops; /* of which install and move */
+	unsigned int forgotten; /* SAs, by the journal */
 	unsigned int most_work; /* slow_ops in one call of member_work() */
 	unsigned int removed, reads;
 	uint64_t published_us; /* when its view last changed */
@@ -108,6 +109,7 @@ static bool first_day; /* a kernel has had no agent before */
 static bool unsettled; /* it cannot be asked then where its SAs are */
 static void (*while_starting)(unsigned int id); /* between its dump and its first turn */
 static size_t body_len; /* of an SA */
+static uint32_t capacity; /* of a member; 0: more than there are SAs */
 static bool pairs; /* SAs of even number are the inbound ones of those after them */
 
 static inline uint32_t draw(uint32_t below)
@@ -422,11 +424,12 @@ static inline void op_journal(
 	g->entries[g->queued++] = (struct entry){.sa = sa_of(g, key), .block = block};
 }
 
-static inline void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+static inline void op_forget(void *ctx, uint64_t birth)
 {
+	struct gateway *g = ctx;
+
 	(void)birth;
-	(void)ctx;
-	(void)key;
+	g->forgotten++;
 }
 
 static inline bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)

@@ -428,7 +428,7 @@ static void test_hostile(void **state)
 	static const enum wire_kind kinds[] = {
 		WIRE_DIGEST, WIRE_PULL, WIRE_LEAVES, WIRE_HAVE, WIRE_LEAVES_END, WIRE_HAVE_END};
 	const struct queue *q = &gateways[0].m->others[1].queue;
-	uint32_t bound = 2 * gateways[0].m->config.capacity + 2 * TABLE_LEAVES;
+	uint32_t bound = 2 * gateways[0].m->table.slots + 2 * TABLE_LEAVES;
 	struct hostile h = {.stream = 999ULL << 32 | 1};
 
 	(void)state;

@@ -223,7 +223,7 @@ static void test_another_birth_is_another_sa(void **state)
 	assert_int_equal(try_open(f), 0);
 	journal_add(f->j, &key, birth_of(5), 2);
 	journal_add(f->j, &key, birth_of(5) + 1, 100);
-	journal_forget(f->j, &key, birth_of(5) + 1);
+	journal_forget(f->j, birth_of(5) + 1);
 	journal_commit(f->j);
 	assert_int_equal(wait_durable(f, 2), 0);
 	journal_close(f->j);
@@ -408,11 +408,8 @@ static void test_compaction(void **state)
 			assert_int_equal(wait_durable(f, (round + 1) * SAS), 0);
 	}
 	assert_int_equal(wait_durable(f, (uint64_t)rounds * SAS), 0);
-	for (uint32_t i = 0; i < SAS; i += 2) {
-		struct record_key key = key_of(i);
-
-		journal_forget(f->j, &key, birth_of(i));
-	}
+	for (uint32_t i = 0; i < SAS; i += 2)
+		journal_forget(f->j, birth_of(i));
 	add(f, 0, 1002); /* after it was forgotten: counts */
 	journal_commit(f->j);
 	assert_int_equal(wait_durable(f, (uint64_t)rounds * SAS + 1), 0);

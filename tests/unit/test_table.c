@@ -49,7 +49,10 @@ static void test_find(void **state)
 	key.kind = RECORD_POLICY; /* has no birth */
 	old = table_add(&t, &key, 0);
 	assert_ptr_equal(table_find_birth(&t, &key, 7), old);
-	assert_null(table_add(&t, &key, 0)); /* full */
+	for (uint32_t i = 3; i < table_slots(3); i++)
+		assert_non_null(table_add(&t, &key, 0));
+	assert_false(table_has_slot(&t));
+	assert_null(table_add(&t, &key, 0));
 	table_free(&t);
 }
 

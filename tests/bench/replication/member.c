@@ -146,11 +146,11 @@ static void op_journal(void *ctx, const struct record_key *key, uint64_t birth, 
 	journal_add(e->journal, key, birth, block);
 }
 
-static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+static void op_forget(void *ctx, uint64_t birth)
 {
 	struct end *e = ctx;
 
-	journal_forget(e->journal, key, birth);
+	journal_forget(e->journal, birth);
 }
 
 static bool op_journal_old(void *ctx, const struct record_key *key, uint8_t who)
@@ -479,6 +479,7 @@ static void open_member(struct end *e)
 		.start_us = 1200000 + 4ULL * HEARTBEAT_US * DEAD,
 		.tombstone_us = 3600000000,
 		.capacity = e->setup->sas + SPARE,
+		.idle = (e->setup->sas + SPARE) / 2,
 		.journal = journal_id(e->journal),
 		.life = e->setup->life,
 	};
