@@ -221,6 +221,7 @@ static struct json_object *status(const struct agent *a)
 	const struct view *view = member_view(a->member);
 	unsigned int buckets = buckets_of(a, a->config.id);
 	const struct table *t = member_table(a->member);
+	const struct member_room room = member_room(a->member);
 	struct json_object *o = json_object_new_object();
 
 	add_string(o, "cluster", a->config.name);
@@ -238,6 +239,9 @@ static struct json_object *status(const struct agent *a)
 	add_number(o, "buckets", buckets);
 	add_number(o, "sas", t->sas);
 	add_number(o, "policies", t->policies);
+	add_number(o, "max_sas", t->capacity);
+	add_number(o, "ended_remembered", room.dead);
+	add_number(o, "ended_remembered_max", room.dead_most);
 	add_number(o, "missing", t->sas + t->policies - t->present);
 	add_number(o, "barred", member_fenced(a->member));
 	for (unsigned int why = FENCE_NONE + 1; why < FENCES; why++)

@@ -8,6 +8,7 @@
  * while another machine has our id, and enters what we may enter; but then it waits until that one
  * has gone.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,9 +23,48 @@
 
 #define OLD_SIZE (CONFIG_PATH_SIZE + 4)
 
+/* What is full, or gets full. */
+static void notice_room(
+	const struct member_room *room, enum member_notice what, const struct record_key *key)
+{
+	const char *name = key ? agent_name(key) : "";
+	char to[INET6_ADDRSTRLEN + 4] = "";
+
+	if (key && key->kind == RECORD_SA) {
+		strcpy(to, " to ");
+		inet_ntop(key->family, key->addr, to + 4, INET6_ADDRSTRLEN);
+	}
+	if (what == NOTICE_FULL)
+		agent_say("%s%s is refused: %u SAs and policies live, as many as MaxSAs lets. This "
+			  "member neither shares it nor can take it over; raise MaxSAs (others are "
+			  "counted by records_refused in espalierctl status)",
+			name, to, room->living);
+	else if (what == NOTICE_FULL_OF_DEAD)
+		agent_say("%s%s is refused: %u that ended cannot be forgotten, since not all "
+			  "members know. Start the member that is away, or take it out of the "
+			  "configuration (others are counted by records_refused in espalierctl "
+			  "status)",
+			name, to, room->dead);
+	else if (what == NOTICE_CROWDED)
+		agent_say(
+			"%u SAs and policies live: three quarters of MaxSAs (%u) or more, raise it",
+			room->living, room->living_most);
+	else if (what == NOTICE_CROWDED_BY_DEAD)
+		agent_say("%u SAs and policies that ended are remembered, since not all members "
+			  "know: three quarters of what there is room for (%u), or more. Start the "
+			  "member that is away, or take it out of the configuration",
+			room->dead, room->dead_most);
+	else
+		agent_say("there is room again: %u SAs and policies live, of %u; %u that ended are "
+			  "remembered, of %u",
+			room->living, room->living_most, room->dead, room->dead_most);
+}
+
 void notice(void *ctx, enum member_notice what, const struct record_key *key, uint8_t who)
 {
-	(void)ctx;
+	const struct agent *a = ctx;
+	struct member_room room;
+
 	switch (what) {
 	case NOTICE_OUT_OF_BOUNDS:
 		agent_say(
@@ -59,6 +99,14 @@ void notice(void *ctx, enum member_notice what, const struct record_key *key, ui
 		agent_say("member %u deleted a policy that was made here, too: it stays, on all "
 			  "members, until it is deleted here (espalierctl policy)",
 			who);
+		break;
+	case NOTICE_FULL:
+	case NOTICE_FULL_OF_DEAD:
+	case NOTICE_CROWDED:
+	case NOTICE_CROWDED_BY_DEAD:
+	case NOTICE_ROOMY:
+		room = member_room(a->member);
+		notice_room(&room, what, key);
 		break;
 	case NOTICES:
 		break;

@@ -5,6 +5,7 @@
 
 #include "core/state.h"
 
+#define FULL_AGAIN_US 60000000 /* others send it again with each comparison */
 #define LOOKED_AT 256 /* of those that are not alive, for one that may go */
 
 /*
@@ -113,11 +114,46 @@ static bool make_room(struct member *m)
 	return false;
 }
 
+/* From three quarters on, until it is less than five eighths. */
+static bool is_crowded(bool was, uint64_t n, uint64_t most)
+{
+	return n * 8 >= most * (was ? 5 : 6);
+}
+
+static void warn(struct member *m)
+{
+	const struct member_room room = member_room(m);
+	bool living = is_crowded(m->crowded, room.living, room.living_most);
+	bool dead = is_crowded(m->crowded_by_dead, room.dead, room.dead_most);
+	uint8_t self = m->config.self;
+
+	if (living && !m->crowded)
+		m->ops->notice(m->ctx, NOTICE_CROWDED, NULL, self);
+	if (dead && !m->crowded_by_dead)
+		m->ops->notice(m->ctx, NOTICE_CROWDED_BY_DEAD, NULL, self);
+	if (!living && !dead && (m->crowded || m->crowded_by_dead))
+		m->ops->notice(m->ctx, NOTICE_ROOMY, NULL, self);
+	m->crowded = living;
+	m->crowded_by_dead = dead;
+}
+
 void life_tick(struct member *m)
 {
+	warn(m);
 	for (unsigned int i = 0; i < LOOKED_AT; i++)
 		if (table_idle_count(&m->table) <= m->config.idle || !make_room(m))
 			return;
+}
+
+static void refuse(struct member *m, const struct record_key *key)
+{
+	enum member_notice why = table_is_full(&m->table) ? NOTICE_FULL : NOTICE_FULL_OF_DEAD;
+
+	m->counters.refused++;
+	if (m->full_said_us && m->now_us < m->full_said_us + FULL_AGAIN_US)
+		return;
+	m->full_said_us = m->now_us;
+	m->ops->notice(m->ctx, why, key, m->config.self);
 }
 
 static void recall(struct member *m, struct record *r, const struct past *past)
@@ -160,7 +196,7 @@ struct record *life_begin(struct member *m, const struct record_key *key, uint64
 		(table_has_slot(&m->table) || make_room(m)))
 		r = table_add(&m->table, key, birth);
 	if (!r)
-		m->counters.refused++;
+		refuse(m, key);
 	return r;
 }
 

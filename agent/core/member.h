@@ -79,6 +79,12 @@ enum member_notice {
 	NOTICE_DOUBLED, /* another member is there twice */
 	NOTICE_MADE_HERE, /* a member deleted a policy that was made here, too: it stays; each
 			     member once */
+	NOTICE_FULL, /* an SA or policy is refused, as many live as may; ... */
+	NOTICE_FULL_OF_DEAD, /* or so many are dead and may not be forgotten; not every one is told,
+				all are counted */
+	NOTICE_CROWDED, /* three quarters of what may live do */
+	NOTICE_CROWDED_BY_DEAD, /* so many dead are remembered, of those that can be */
+	NOTICE_ROOMY, /* neither is so any more */
 	NOTICES,
 };
 
@@ -264,6 +270,11 @@ struct member_counters {
 	uint64_t slept; /* times that we were not run for longer than others wait for us */
 };
 
+/* Of SAs and policies: those that live; those that do not and are remembered. */
+struct member_room {
+	uint32_t living, living_most, dead, dead_most;
+};
+
 struct member_other {
 	bool alive, synced, settings_differ, doubled;
 	uint64_t heard_us;
@@ -288,5 +299,6 @@ uint8_t member_flags(const struct member *m);
 uint16_t member_doubles(const struct member *m); /* members that are there twice, a bit each */
 const struct member_counters *member_counters(const struct member *m);
 void member_other(const struct member *m, uint8_t id, struct member_other *ret);
+struct member_room member_room(const struct member *m);
 
 #endif

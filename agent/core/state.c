@@ -64,6 +64,18 @@ const struct member_counters *member_counters(const struct member *m)
 	return &m->counters;
 }
 
+struct member_room member_room(const struct member *m)
+{
+	const struct table *t = &m->table;
+
+	return (struct member_room){
+		.living = t->sas + t->policies,
+		.living_most = t->capacity,
+		.dead = table_idle_count(t) + m->past.n,
+		.dead_most = t->slots - t->capacity + m->past.most,
+	};
+}
+
 void member_other(const struct member *m, uint8_t id, struct member_other *ret)
 {
 	const struct other *o = &m->others[id];

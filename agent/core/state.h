@@ -146,6 +146,8 @@ struct member {
 
 	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
 	uint64_t sweep_due_us; /* when to sweep again; 0: only if something happens */
+	uint64_t full_said_us; /* when it was last told that something is refused; 0: never */
+	bool crowded, crowded_by_dead; /* as told */
 	uint32_t reaped, reaped_past; /* next slot or place to look at */
 	uint64_t together_us; /* since when all members have each other's records; 0: they do not */
 	struct member_counters counters;

@@ -249,10 +249,15 @@ static void op_doubled(void *ctx, uint8_t who, bool over)
 static void op_notice(
 	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
 {
+	bool of_sa = notice != NOTICE_MADE_HERE && notice != NOTICE_FULL &&
+		     notice != NOTICE_FULL_OF_DEAD;
+	bool of_none = notice == NOTICE_EPOCH || notice == NOTICE_DOUBLED ||
+		       notice == NOTICE_CROWDED || notice == NOTICE_CROWDED_BY_DEAD ||
+		       notice == NOTICE_ROOMY;
+
 	(void)ctx;
 	REQUIRE(notice < NOTICES && who < MEMBERS);
-	REQUIRE(notice == NOTICE_EPOCH || notice == NOTICE_DOUBLED ? key == NULL
-								   : key->kind == RECORD_SA);
+	REQUIRE(of_none ? key == NULL : key && (!of_sa || key->kind == RECORD_SA));
 }
 
 static const struct member_ops ops = {

@@ -79,9 +79,48 @@ static void test_room_for_the_living(void **state)
 	assert_int_equal(refused(), 0);
 	for (unsigned int sa = 100; sa < 100 + CAPACITY; sa++)
 		assert_true(gateways[1].sas[sa].present);
+	assert_int_equal(gateways[0].notices[NOTICE_FULL], 0);
 	create(0, 200, 201);
+	create(0, 201, 202);
 	run(100);
-	assert_int_equal(refused(), 1);
+	assert_int_equal(refused(), 2);
+	assert_int_equal(gateways[0].notices[NOTICE_FULL], 1);
+	assert_int_equal(gateways[1].notices[NOTICE_FULL], 0);
+	run(60000);
+	create(0, 202, 203);
+	assert_int_equal(gateways[0].notices[NOTICE_FULL], 2);
+	assert_int_equal(gateways[0].notices[NOTICE_FULL_OF_DEAD], 0);
+}
+
+static void assert_crowded(unsigned int times, unsigned int roomy)
+{
+	run(60);
+	for (unsigned int id = 0; id < MEMBERS; id++) {
+		assert_int_equal(gateways[id].notices[NOTICE_CROWDED], times);
+		assert_int_equal(gateways[id].notices[NOTICE_ROOMY], roomy);
+		assert_int_equal(gateways[id].notices[NOTICE_CROWDED_BY_DEAD], 0);
+	}
+}
+
+/* Once for each time that it gets so; not when one more or less lives. SA 0 does. */
+static void test_three_quarters(void **state)
+{
+	(void)state;
+	for (unsigned int sa = 1; sa < CAPACITY * 3 / 4 - 1; sa++)
+		create(0, sa, sa + 1);
+	assert_crowded(0, 0);
+	create(0, 100, 101);
+	assert_crowded(1, 0);
+	end(0, 100);
+	run(60);
+	create(0, 101, 102);
+	assert_crowded(1, 0);
+	end(0, 101);
+	end(0, 1);
+	assert_crowded(1, 1);
+	create(0, 102, 103);
+	create(0, 103, 104);
+	assert_crowded(2, 1);
 }
 
 static void test_who_was_away_brings_none_back(void **state)
@@ -151,6 +190,9 @@ static void test_no_room_for_the_dead(void **state)
 	}
 	assert_int_equal(m->past.n, m->past.most);
 	assert_true(refused() > 0);
+	assert_int_equal(gateways[0].notices[NOTICE_CROWDED_BY_DEAD], 1);
+	assert_int_equal(gateways[0].notices[NOTICE_FULL_OF_DEAD], 1);
+	assert_int_equal(gateways[0].notices[NOTICE_CROWDED] + gateways[0].notices[NOTICE_FULL], 0);
 	assert_true(m->table.used <= table_slots(CAPACITY));
 	start(2);
 	run(500);
@@ -158,6 +200,7 @@ static void test_no_room_for_the_dead(void **state)
 		assert_false(gateways[id].sas[0].present);
 	run(2 * TOMBSTONE_US / 1000 + 1500);
 	assert_int_equal(m->past.n, 0);
+	assert_int_equal(gateways[0].notices[NOTICE_ROOMY], 1);
 	create(0, 99, 100);
 	run(100);
 	assert_true(gateways[1].sas[99].present);
@@ -213,6 +256,7 @@ int main(void)
 #define IN_CLUSTER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		IN_CLUSTER(test_room_for_the_living),
+		IN_CLUSTER(test_three_quarters),
 		IN_CLUSTER(test_who_was_away_brings_none_back),
 		IN_CLUSTER(test_made_again),
 		IN_CLUSTER(test_forgotten_when_all_know),
