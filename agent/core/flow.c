@@ -61,8 +61,7 @@ struct record *flow_pair_sa(
 	struct record *r;
 
 	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r))
-		if (r->key.kind == RECORD_SA && r->life == RECORD_ALIVE &&
-			r->facts.direction == direction)
+		if (r->key.kind == RECORD_SA && r->facts.direction == direction)
 			return r;
 	return NULL;
 }
@@ -150,7 +149,7 @@ void flow_apply_pair(struct member *m, uint64_t pair)
 void flow_apply(struct member *m, struct record *r)
 {
 	flow_apply_pair(m, r->facts.pair);
-	if (r->facts.pair == 0 && r->facts.remote.prefixlen)
+	if (!r->linked && r->facts.remote.prefixlen)
 		apply_remote(m, &r->facts.remote);
 }
 
@@ -183,8 +182,8 @@ static void pin_to(struct member *m, const struct record *out, uint8_t id)
 	struct record *r;
 
 	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r)) {
-		if (r->key.kind != RECORD_SA || r->life != RECORD_ALIVE ||
-			r->bucket != before.bucket || r->pinned != before.pinned)
+		if (r->key.kind != RECORD_SA || r->bucket != before.bucket ||
+			r->pinned != before.pinned)
 			continue;
 		set_flow(m, r, flow, r->paired);
 		flow_steer(m, r);

@@ -248,7 +248,7 @@ void life_end(struct member *m, struct record *r)
 	table_renew(r, m->config.self);
 	life_died(m, r);
 	outbox_mark(m, r);
-	flow_apply_pair(m, r->facts.pair);
+	flow_apply(m, r);
 }
 
 /* Without memory it has ended at once. */
@@ -277,7 +277,7 @@ void life_set_aside(struct member *m, struct record *r)
 		m->ops->remove(m->ctx, &r->key);
 	life_died(m, r);
 	r->life = RECORD_HINTED;
-	flow_apply_pair(m, r->facts.pair);
+	flow_apply(m, r);
 }
 
 /* A copy was taken away behind our back: another member brings an SA again, by the next comparison

@@ -299,7 +299,6 @@ struct record *table_add(struct table *t, const struct record_key *key, uint64_t
 		.queued = r->queued,
 		.creator = ESPALIER_NOBODY,
 		.hash_next = *head,
-		.pair_next = TABLE_NONE,
 		.remote_next = TABLE_NONE,
 	};
 	*head = slot;
@@ -314,15 +313,26 @@ static uint32_t *pair_head(const struct table *t, uint64_t pair)
 	return &t->pairs[hash_mix(pair) >> (64 - t->hash_bits)];
 }
 
+static void pair_link(struct table *t, struct record *r)
+{
+	uint32_t *head = pair_head(t, r->facts.pair);
+
+	if (r->facts.pair == 0 || !r->counted)
+		return;
+	r->linked = true;
+	r->pair_next = *head;
+	*head = r->slot;
+}
+
 static void pair_unlink(struct table *t, struct record *r)
 {
 	uint32_t *link = pair_head(t, r->facts.pair);
 
-	while (*link != TABLE_NONE && *link != r->slot)
+	if (!r->linked)
+		return;
+	while (*link != r->slot)
 		link = &slot_at(t, *link)->pair_next;
-	if (*link == r->slot)
-		*link = r->pair_next;
-	r->pair_next = TABLE_NONE;
+	*link = r->pair_next;
 	r->linked = false;
 }
 
@@ -353,7 +363,6 @@ void table_drop(struct table *t, struct record *r)
 	uint32_t *link = chain(t, identity(r)), slot = r->slot;
 
 	key_unlink(t, r);
-	pair_unlink(t, r);
 	if (r->facts.remote.prefixlen)
 		remote_unlink(t, r);
 	while (*link != slot)
@@ -416,8 +425,7 @@ struct record *table_remote_next(const struct table *t, const struct record *r)
 void table_set_facts(struct table *t, struct record *r, const struct record_facts *facts)
 {
 	const struct espalier_selector remote = r->facts.remote;
-	bool moves = !r->linked || r->facts.pair != facts->pair;
-	uint32_t *head = pair_head(t, facts->pair);
+	bool moves = r->facts.pair != facts->pair;
 
 	if (moves)
 		pair_unlink(t, r);
@@ -426,11 +434,8 @@ void table_set_facts(struct table *t, struct record *r, const struct record_fact
 		r->facts.remote = remote;
 	else if (r->facts.remote.prefixlen)
 		remote_link(t, r);
-	if (!moves || facts->pair == 0)
-		return;
-	r->linked = true;
-	r->pair_next = *head;
-	*head = r->slot;
+	if (moves)
+		pair_link(t, r);
 }
 
 int table_set_body(struct record *r, const void *body, size_t len)
@@ -525,10 +530,13 @@ static void count(struct table *t, struct record *r)
 		return;
 	*(r->key.kind == RECORD_SA ? &t->sas : &t->policies) += counts ? 1U : -1U;
 	r->counted = counts;
-	if (counts)
+	if (counts) {
 		idle_unlink(t, r);
-	else
+		pair_link(t, r);
+	} else {
 		idle_link(t, r);
+		pair_unlink(t, r);
+	}
 }
 
 /* The dead do not count in the digests, so that they may be forgotten at different times; nor what

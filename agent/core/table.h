@@ -187,7 +187,7 @@ void table_idle_last(struct table *t, struct record *r);
 /* An SA comes under another key. To be followed by table_changed(). */
 void table_move(struct table *t, struct record *r, const struct record_key *key);
 
-/* Walks the records of a pair, newest first; of none, if it is 0. */
+/* Walks the living records of a pair, newest first; of none, if it is 0. */
 struct record *table_pair_first(const struct table *t, uint64_t pair);
 struct record *table_pair_next(const struct table *t, const struct record *r);
 

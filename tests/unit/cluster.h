@@ -211,7 +211,7 @@ static inline void setup_sas(unsigned int sas)
 	short_numbers = first_day = unsettled = false;
 	while_starting = NULL;
 	body_len = 8;
-	pairs = false;
+	pairs = one_pair = false;
 	capacity = 0;
 	start_more = NULL;
 	now_us = 1000000;

@@ -110,6 +110,7 @@ static bool unsettled; /* it cannot be asked then where its SAs are */
 static void (*while_starting)(unsigned int id); /* between its dump and its first turn */
 static size_t body_len; /* of an SA */
 static uint32_t capacity; /* of a member; 0: more than there are SAs */
+static bool one_pair; /* all SAs are of one */
 static bool pairs; /* SAs of even number are the inbound ones of those after them */
 
 static inline uint32_t draw(uint32_t below)
@@ -166,7 +167,9 @@ static inline struct record_facts sa_facts(unsigned int sa, uint64_t birth)
 {
 	return (struct record_facts){
 		.birth = birth,
-		.pair = pairs ? sa / 2 + 1 : sa + 1,
+		.pair = one_pair ? 1
+			: pairs  ? sa / 2 + 1
+				 : sa + 1,
 		.direction = pairs && sa % 2 == 0 ? ESPALIER_IN : ESPALIER_OUT,
 		.esn = !short_numbers,
 	};

@@ -251,6 +251,27 @@ static void test_queue_of_who_is_away(void **state)
 	assert_int_equal(gateways[0].m->others[2].queue.count, 0);
 }
 
+/* A peer that rekeys all day: what is to be done for its pair is done for the living. */
+static void test_pair_of_the_living(void **state)
+{
+	const struct table *t = &gateways[0].m->table;
+	unsigned int n = 0;
+
+	(void)state;
+	one_pair = true;
+	for (unsigned int sa = 1; sa < 5; sa++) {
+		create(0, sa, sa + 1);
+		run(20);
+		if (sa > 1)
+			end(0, sa - 1);
+		run(80);
+	}
+	assert_true(t->used > 4);
+	for (const struct record *r = table_pair_first(t, 1); r; r = table_pair_next(t, r), n++)
+		assert_int_equal(r->life, RECORD_ALIVE);
+	assert_int_equal(n, 2); /* SA 0, and the last one */
+}
+
 int main(void)
 {
 #define IN_CLUSTER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -263,6 +284,7 @@ int main(void)
 		IN_CLUSTER(test_no_room_for_the_dead),
 		IN_CLUSTER(test_restart),
 		IN_CLUSTER(test_queue_of_who_is_away),
+		IN_CLUSTER(test_pair_of_the_living),
 	};
 
 	return cmocka_run_group_tests_name("dead", tests, NULL, NULL);

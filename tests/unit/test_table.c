@@ -125,6 +125,7 @@ static unsigned int count_pair(const struct table *t, uint64_t pair)
 	return n;
 }
 
+/* The living of a pair, and no others. */
 static void test_pairs(void **state)
 {
 	unsigned int expected[8] = {0};
@@ -140,12 +141,19 @@ static void test_pairs(void **state)
 	}
 	for (unsigned int round = 0; round < 5000; round++) {
 		unsigned int i = draw(100);
-		struct record_facts facts = {.birth = i, .pair = 1 + draw(7)};
+		struct record_facts facts = {.birth = i, .pair = draw(8)};
 
-		if (r[i]->linked)
-			expected[r[i]->facts.pair]--;
-		expected[facts.pair]++;
-		table_set_facts(&t, r[i], &facts);
+		expected[r[i]->facts.pair] -= r[i]->life == RECORD_ALIVE;
+		if (draw(2)) {
+			table_set_facts(&t, r[i], &facts);
+		} else if (draw(2)) {
+			table_drop(&t, r[i]);
+			r[i] = table_add(&t, &(struct record_key){.kind = RECORD_SA}, i);
+		} else {
+			r[i]->life = draw(RECORD_DEAD + 1);
+			table_changed(&t, r[i]);
+		}
+		expected[r[i]->facts.pair] += r[i]->life == RECORD_ALIVE;
 		for (uint64_t pair = 1; pair < 8; pair++)
 			assert_int_equal(count_pair(&t, pair), expected[pair]);
 	}
