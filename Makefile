@@ -123,6 +123,8 @@ $(B)/tests/test_strangers: LDFLAGS += $(foreach f,beacon_open beacon_send beacon
 	member_claim member_claims member_held_back,-Wl,--wrap=$f)
 $(B)/tests/test_local: $(B)/obj/agent/local.o $(B)/obj/agent/local_policy.o
 $(B)/tests/test_boot: $(B)/obj/agent/boot.o
+$(B)/tests/test_limits: $(B)/obj/agent/usage.o
+$(B)/tests/test_limits: LDFLAGS += -Wl,--wrap=member_table,--wrap=member_used,--wrap=xfrm_used
 $(B)/tests/test_xfrm_moves: LDFLAGS += -Wl,--wrap=mnl_socket_sendto,--wrap=mnl_socket_recvfrom \
 	-Wl,--wrap=recv
 $(B)/tests/test_boot: LDFLAGS += -Wl,--wrap=datapath_is_first

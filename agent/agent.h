@@ -10,7 +10,7 @@
  *   audit.c          compares the kernel with the core's records
  *   progress.c       how far a member that joins has come
  *   events.c         hands what happens to the core; events_kernel.c: what happens to SAs
- *   local.c          SAs that no other member can have
+ *   local.c          SAs that no other member can have; usage.c: limits of SAs that can
  *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
  *   boot.c           has there been an agent since the machine was booted?
  *   hops.c           how packets get to the other members; notice.c: what the core refuses or shuts
@@ -152,6 +152,12 @@ struct local_policies {
 	bool full_said;
 };
 
+struct usage {
+	uint64_t *moved; /* a bit a slot: to be asked for */
+	uint32_t next; /* slot to be asked for next */
+	uint64_t due_us;
+};
+
 struct agent {
 	struct config config;
 	unsigned int ifindex[DATAPATH_SIDES];
@@ -168,6 +174,7 @@ struct agent {
 	uint64_t *positions; /* by slot: what the core was told last */
 	uint64_t positions_due_us;
 	uint32_t positions_next; /* slot to be read next; behind the last one: all have been */
+	struct usage usage;
 	int groups; /* a socket: multicast groups that we are in; -1: in none */
 	bool ingress;
 	uint64_t announce_due_us; /* the cluster addresses once more; 0: not */
@@ -254,6 +261,12 @@ void hops_tick(struct agent *a, uint64_t now_us);
 bool boot_is_first(const struct agent *a);
 void boot_mark(const struct agent *a); /* from now on there has been one */
 void boot_say(const struct agent *a); /* what became of the SAs that were here */
+
+/* usage.c */
+int usage_open(struct agent *a); /* 0 or -ENOMEM */
+void usage_close(struct agent *a);
+void usage_moved(struct agent *a, uint32_t slot); /* packets of it have passed */
+void usage_turn(struct agent *a, uint64_t now_us);
 
 /* local.c */
 void local_restore(struct agent *a, const struct record_key *key); /* the guard has it */

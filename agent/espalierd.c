@@ -226,6 +226,7 @@ static int run(struct agent *a, struct loop *l)
 		channel_process(a->channel, agent_now_us());
 		busy = member_work(a->member, agent_now_us());
 		busy |= events_positions(a);
+		usage_turn(a, agent_now_us());
 		busy |= audit_turn(a, agent_now_us());
 		member_flush(a->member, agent_now_us());
 		if (!a->doubled)

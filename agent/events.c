@@ -165,6 +165,7 @@ bool events_positions(struct agent *a)
 			continue;
 		a->positions[slot] = seq;
 		member_position(a->member, slot, seq);
+		usage_moved(a, slot);
 		moved++;
 	}
 	return a->positions_next < high;

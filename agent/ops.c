@@ -56,6 +56,14 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	return r;
 }
 
+/* The kernel may have ended it just now; if it has not, it is told again with the next packets. */
+static void op_use(void *ctx, const struct record_key *key, const struct record_usage *used)
+{
+	struct agent *a = ctx;
+
+	(void)xfrm_use(a->xfrm, key, used);
+}
+
 static int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
 {
 	struct agent *a = ctx;
@@ -250,6 +258,7 @@ const struct member_ops agent_ops = {
 	.install = op_install,
 	.remove = op_remove,
 	.move = op_move,
+	.use = op_use,
 	.read = op_read,
 	.expire = op_expire,
 	.guard = op_guard,

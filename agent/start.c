@@ -386,7 +386,7 @@ int agent_prepare(struct agent *a, char *err, size_t err_size)
 		a->ifindex[side] = (unsigned int)r;
 	}
 	a->positions = calloc(table_slots(a->config.max_sas), sizeof(*a->positions));
-	if (!a->positions) {
+	if (!a->positions || usage_open(a) < 0) {
 		snprintf(err, err_size,
 			"no memory for the counters of %u SAs: give it more, or lower MaxSAs",
 			a->config.max_sas);
@@ -549,6 +549,7 @@ void agent_stop(struct agent *a)
 	datapath_close(a->datapath);
 	free_entries(a);
 	free(a->positions);
+	usage_close(a);
 	free(a->audit.seen);
 	config_wipe(&a->config);
 }

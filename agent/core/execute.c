@@ -120,6 +120,7 @@ static void install(struct member *m, struct batch *b)
 			.body = w->body ? w->body : r->body,
 			.body_len = w->body ? w->body_len : r->body_len,
 			.oseq = block_first(&m->rule, w->block),
+			.used = r->used,
 			.update = w->updates,
 		};
 	}

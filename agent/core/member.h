@@ -19,6 +19,7 @@
  *   flow.c       whose an SA's flow is: remote selectors, pins
  *   fence.c      SAs of which this member may emit nothing
  *   sequence.c   which numbers this member may emit
+ *   usage.c      what is used up of limits
  *   outbox.c     what is to be sent; work.c: what is to be done in our kernel
  *   state.c      looking in
  *
@@ -101,6 +102,8 @@ struct member_ops {
 	 * back; then the block is given up. Another -errno: the counter is below `oseq`, and it may
 	 * be tried again. So for what install() says of an SA that was there already. */
 	int (*move)(void *ctx, const struct record_key *key, uint64_t oseq);
+	/* So much of the SA's limits is used up at least. */
+	void (*use)(void *ctx, const struct record_key *key, const struct record_usage *used);
 	int (*read)(void *ctx, const struct record_key *key, void *body,
 		size_t size); /* its length or -errno */
 	void (*expire)(void *ctx, const struct record_key *key); /* ask for a rekey */
@@ -215,6 +218,8 @@ void member_committed(
 
 /* The highest sequence number seen, by slot: inbound after authentication, outbound at egress. */
 void member_position(struct member *m, uint32_t slot, uint64_t seq);
+/* How much our kernel says is used up of the limits of an SA. */
+void member_used(struct member *m, uint32_t slot, const struct record_usage *used);
 /* Where the kernel's counter of an outbound SA is. To be told when the guard drops a packet of it
  * because it is in no open block: the counter goes on whether packets get out or not. */
 void member_counter(struct member *m, uint32_t slot, uint64_t oseq);

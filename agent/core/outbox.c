@@ -198,6 +198,8 @@ static bool put_first(struct member *m, uint8_t to, struct writer *w)
 		put_record(m, w, r);
 	else if (r->dirty_state & bit && r->key.kind == RECORD_SA)
 		wire_put_state(w, r);
+	else if (r->dirty_position & bit && r->facts.limited)
+		wire_put_usage(w, table_name(r), r->seq, &r->used);
 	else if (r->dirty_position & bit)
 		wire_put_position(w, table_name(r), r->seq);
 	if (w->failed)

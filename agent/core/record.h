@@ -46,6 +46,7 @@ struct record_facts {
 	uint8_t direction; /* enum espalier_direction; a policy that is neither in nor out (fwd):
 			      ESPALIER_IN */
 	bool esn; /* SA: 64-bit sequence numbers (RFC 4304) */
+	bool limited; /* SA: so many bytes or packets, and no more */
 	struct espalier_selector
 		remote; /* outbound policy: its remote selector; else prefixlen 0 */
 };
@@ -66,6 +67,11 @@ static inline bool record_is_birth(
 	return facts->birth == birth || facts->birth == record_twin(birth, key);
 }
 
+/* How much of an SA's limits is used up. */
+struct record_usage {
+	uint64_t bytes, packets;
+};
+
 #define RECORD_BODY_MAX 920 /* bytes; the largest SA or policy the adapter makes or takes */
 
 /* A record of another member for our kernel. */
@@ -77,6 +83,7 @@ struct record_install {
 	uint64_t oseq; /* outbound SA: the last number taken as used */
 	bool update; /* SA: it is there, and stays; `oseq` does not count */
 	int result; /* set by who carries it out: 0 or -errno */
+	struct record_usage used; /* SA: at least, whatever the body says */
 };
 
 #endif

@@ -163,6 +163,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 {
 	const struct record *heard = &message->record;
 	struct record *r = table_find_birth(&m->table, &heard->key, heard->facts.birth);
+	struct record_usage used;
 	uint64_t old_pair;
 	bool doubt;
 	int merged;
@@ -183,6 +184,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	if (!r->installed)
 		r->died_us = m->now_us; /* somebody has it: remembered until all have heard */
 	old_pair = r->facts.pair;
+	used = r->used;
 	doubt = knows_more_of_us(m, r, heard);
 	if (moves(r, heard))
 		life_moved(m, r, &heard->key);
@@ -203,6 +205,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 		apply_policy(m, r, message);
 	else if (r->key.kind == RECORD_SA && (merged & ~TABLE_OURS_NEWER || is_behind(r)))
 		apply_sa(m, r, message, merged);
+	usage_follow(m, r, used);
 	if (old_pair != r->facts.pair)
 		flow_apply_pair(m, old_pair);
 	if (merged & TABLE_CONTENT)
@@ -213,6 +216,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 static void receive_state(struct member *m, uint8_t from, const struct record *heard)
 {
 	struct record *r = table_find_birth(&m->table, &heard->key, heard->facts.birth);
+	struct record_usage used;
 	struct record merged;
 	bool doubt;
 
@@ -221,22 +225,31 @@ static void receive_state(struct member *m, uint8_t from, const struct record *h
 	merged = *r; /* the rest of it is ours */
 	merged.top = heard->top;
 	merged.seq = heard->seq;
+	merged.used = heard->used;
 	memcpy(merged.upto, heard->upto, sizeof(merged.upto));
 	memcpy(merged.journals, heard->journals, sizeof(merged.journals));
+	used = r->used;
 	doubt = knows_more_of_us(m, r, heard);
 	(void)table_merge(&m->table, r, &merged);
+	usage_follow(m, r, used);
 	if (doubt && r->life == RECORD_ALIVE)
 		fence_doubt(m, r, from);
 	fence_judge(m, r);
 	flow_look(m, r);
 }
 
-static void receive_position(struct member *m, uint64_t name, uint64_t seq)
+static void receive_position(struct member *m, const struct wire_message *message)
 {
-	struct record *r = table_find_name(&m->table, name);
+	struct record *r = table_find_name(&m->table, message->position.name);
+	struct record_usage used;
 
-	if (r && r->key.kind == RECORD_SA && seq > r->seq)
-		r->seq = seq;
+	if (!r || r->key.kind != RECORD_SA)
+		return;
+	if (message->position.seq > r->seq)
+		r->seq = message->position.seq;
+	used = r->used;
+	(void)table_use(r, &message->position.used);
+	usage_follow(m, r, used);
 }
 
 static void receive(struct member *m, uint8_t from, const struct wire_message *message)
@@ -249,7 +262,8 @@ static void receive(struct member *m, uint8_t from, const struct wire_message *m
 		receive_state(m, from, &message->record);
 		break;
 	case WIRE_POSITION:
-		receive_position(m, message->position.name, message->position.seq);
+	case WIRE_USAGE:
+		receive_position(m, message);
 		break;
 	case WIRE_HEARTBEAT:
 	case WIRE_ASK:

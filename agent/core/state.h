@@ -281,10 +281,14 @@ void sequence_guard(struct member *m, const struct record *r);
 void sequence_reset(struct record *r); /* it is not in our kernel any more */
 void sequence_shut(struct member *m, struct record *r); /* also what is about to open is void */
 
+/* usage.c */
+/* More than `before` may be known to be used up, by another member: our kernel counts on there. */
+void usage_follow(struct member *m, const struct record *r, struct record_usage before);
+
 /* outbox.c */
 void outbox_mark(struct member *m, struct record *r); /* all of it, to all */
 void outbox_mark_state(struct member *m, struct record *r); /* its numbers, to all */
-void outbox_mark_position(struct member *m, struct record *r); /* seq, to all */
+void outbox_mark_position(struct member *m, struct record *r); /* seq and used, to all */
 void outbox_mark_for(struct member *m, struct record *r, unsigned int id); /* all of it, to one */
 /* Of a comparison: not a record. */
 void outbox_queue(struct member *m, uint8_t to, enum queue_kind kind, uint32_t index);

@@ -503,8 +503,8 @@ struct record *table_find_name(const struct table *t, uint64_t name)
 	return NULL;
 }
 
-/* Everything replicated but `seq`, which travels on its own clock; of the form, that which our
- * kernel has. Never 0. */
+/* Everything replicated but `seq` and `used`, which travel on their own clock; of the form, that
+ * which our kernel has. Never 0. */
 static uint64_t digest(const struct record *r)
 {
 	uint64_t h = hash_key(&r->key);

@@ -79,6 +79,8 @@ struct record {
 	bool paired; /* outbound: its flow is that of its inbound SA */
 	uint64_t top; /* one above the highest block an owner may be emitting from; grows only */
 	uint64_t seq; /* inbound: highest authenticated by the owner; grows only */
+	struct record_usage used; /* limited SA: the most that any kernel has counted; both grow
+				     only */
 	uint64_t upto[ESPALIER_MEMBERS]; /* one above the highest block each member entered; grows
 					    only */
 	uint32_t journals[ESPALIER_MEMBERS]; /* the journal of each member that may enter blocks; 0:
@@ -112,8 +114,8 @@ struct record {
 	bool given; /* for that its flow has been given to another member, or to none */
 	uint64_t died_us; /* or, of one that our kernel lacks: when another member last had it */
 	uint16_t dirty; /* members that must be sent all of it */
-	uint16_t dirty_state; /* members that must be sent top, seq, upto and journals */
-	uint16_t dirty_position; /* members that must be sent seq */
+	uint16_t dirty_state; /* members that must be sent top, seq, used, upto and journals */
+	uint16_t dirty_position; /* members that must be sent seq and used */
 	uint16_t queued; /* members in whose queue this slot stands */
 
 	uint8_t *body; /* policies; SAs' are read from the kernel when sent */
@@ -230,10 +232,13 @@ static inline uint32_t table_life(uint32_t moves)
 	return moves >> 16;
 }
 
+/* So much of an SA's limits is used up. False: that was known. */
+bool table_use(struct record *r, const struct record_usage *used);
+
 /* What a merge changed. */
 enum table_merged {
 	TABLE_CONTENT = 1, /* facts, flow, life, creator or journals */
-	TABLE_STATE = 2, /* top, seq or upto */
+	TABLE_STATE = 2, /* top, seq, used or upto */
 	TABLE_OURS_NEWER = 4, /* `heard` is older than what we have */
 };
 

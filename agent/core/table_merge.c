@@ -45,11 +45,19 @@ static bool raise(uint64_t *value, uint64_t to)
 	return true;
 }
 
+bool table_use(struct record *r, const struct record_usage *used)
+{
+	bool more = raise(&r->used.bytes, used->bytes);
+
+	return raise(&r->used.packets, used->packets) || more;
+}
+
 static int merge_state(struct record *r, const struct record *heard)
 {
 	bool changed = raise(&r->top, heard->top);
 
 	changed |= raise(&r->seq, heard->seq);
+	changed |= table_use(r, &heard->used);
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
 		changed |= raise(&r->upto[i], heard->upto[i]);
 	return changed ? TABLE_STATE : 0;

@@ -150,10 +150,23 @@ static uint64_t get_journal(const struct record *r, unsigned int member)
 	return r->journals[member];
 }
 
+static void put_usage(struct writer *w, const struct record_usage *used)
+{
+	write_uint(w, used->bytes, 8);
+	write_uint(w, used->packets, 8);
+}
+
+static void get_usage(struct reader *r, struct record_usage *ret)
+{
+	ret->bytes = read_uint(r, 8);
+	ret->packets = read_uint(r, 8);
+}
+
 static void put_state(struct writer *w, const struct record *r)
 {
 	write_uint(w, r->top, 8);
 	write_uint(w, r->seq, 8);
+	put_usage(w, &r->used);
 	put_sparse(w, get_upto, r, 8);
 	put_sparse(w, get_journal, r, 4);
 }
@@ -164,6 +177,7 @@ static void get_state(struct reader *r, struct record *ret)
 
 	ret->top = read_uint(r, 8);
 	ret->seq = read_uint(r, 8);
+	get_usage(r, &ret->used);
 	set = (uint16_t)read_uint(r, 2);
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
 		ret->upto[i] = set >> i & 1 ? read_uint(r, 8) : 0;
@@ -234,7 +248,7 @@ static void get_selector(struct reader *r, struct espalier_selector *ret)
 		r->failed = true;
 }
 
-enum { FLAG_ALIVE = 1, FLAG_ESN = 2, FLAG_PAIRED = 4 };
+enum { FLAG_ALIVE = 1, FLAG_ESN = 2, FLAG_PAIRED = 4, FLAG_LIMITED = 8 };
 
 void wire_put_record(struct writer *w, const struct record *r, const void *body, size_t body_len)
 {
@@ -247,7 +261,7 @@ void wire_put_record(struct writer *w, const struct record *r, const void *body,
 	write_uint(&p, r->facts.direction, 1);
 	write_uint(&p,
 		(r->life == RECORD_ALIVE ? FLAG_ALIVE : 0) | (r->facts.esn ? FLAG_ESN : 0) |
-			(r->paired ? FLAG_PAIRED : 0),
+			(r->paired ? FLAG_PAIRED : 0) | (r->facts.limited ? FLAG_LIMITED : 0),
 		1);
 	put_selector(&p, &r->facts.remote);
 	write_uint(&p, r->moves, 4);
@@ -273,6 +287,7 @@ static void get_rest(struct reader *r, struct wire_message *m)
 	ret->life = flags & FLAG_ALIVE ? RECORD_ALIVE : RECORD_DEAD;
 	ret->facts.esn = flags & FLAG_ESN;
 	ret->paired = flags & FLAG_PAIRED;
+	ret->facts.limited = flags & FLAG_LIMITED;
 	get_selector(r, &ret->facts.remote);
 	ret->moves = (uint32_t)read_uint(r, 4);
 	ret->version = read_uint(r, 8);
@@ -322,11 +337,29 @@ static void get_position(struct reader *r, struct wire_message *m)
 	size_t width;
 
 	m->position.name = read_uint(r, 8);
+	m->position.used = (struct record_usage){0};
 	width = (size_t)(r->end - r->at);
 	if (width < 1 || width > 8)
 		r->failed = true;
 	else
 		m->position.seq = read_uint(r, (unsigned int)width);
+}
+
+void wire_put_usage(struct writer *w, uint64_t name, uint64_t seq, const struct record_usage *used)
+{
+	struct writer start = begin(w, WIRE_USAGE);
+
+	write_uint(w, name, 8);
+	write_uint(w, seq, 8);
+	put_usage(w, used);
+	end(w, &start);
+}
+
+static void get_limited(struct reader *r, struct wire_message *m)
+{
+	m->position.name = read_uint(r, 8);
+	m->position.seq = read_uint(r, 8);
+	get_usage(r, &m->position.used);
 }
 
 void wire_put_digest(struct writer *w, enum wire_kind kind, uint16_t first, const uint64_t *values,
@@ -388,6 +421,9 @@ static void get_content(struct reader *r, struct wire_message *m)
 		break;
 	case WIRE_POSITION:
 		get_position(r, m);
+		break;
+	case WIRE_USAGE:
+		get_limited(r, m);
 		break;
 	case WIRE_DIGEST:
 	case WIRE_LEAVES:

@@ -19,7 +19,7 @@
 #include "core/table.h"
 #include "core/view.h"
 
-#define WIRE_VERSION 2
+#define WIRE_VERSION 3
 #define WIRE_MAX 1280 /* bytes of a datagram */
 #define WIRE_HEADER 36 /* bytes */
 #define WIRE_SACK_NEXT (1ULL << 63)
@@ -44,7 +44,7 @@ struct wire_header {
 enum wire_kind {
 	WIRE_HEARTBEAT = 1, /* struct wire_heartbeat */
 	WIRE_RECORD = 2, /* all of a record, with its body; packed */
-	WIRE_STATE = 3, /* an SA's top, seq, upto and journals; packed */
+	WIRE_STATE = 3, /* an SA's top, seq, used, upto and journals; packed */
 	WIRE_POSITION = 4, /* an inbound SA's seq */
 	/* A comparison (compare.c). */
 	WIRE_DIGEST = 5, /* digests of ranges of the sender's table */
@@ -57,6 +57,7 @@ enum wire_kind {
 	/* Outside the stream, as heartbeats are. */
 	WIRE_ASK = 12, /* do you have the SA of this key? */
 	WIRE_LACK = 13, /* no */
+	WIRE_USAGE = 14, /* in the stream: a limited SA's seq and used */
 };
 
 enum wire_flags {
@@ -99,7 +100,8 @@ struct wire_message {
 		struct {
 			uint64_t name; /* table_name() */
 			uint64_t seq;
-		} position;
+			struct record_usage used; /* POSITION: 0 */
+		} position; /* POSITION, USAGE */
 		struct {
 			struct record record; /* RECORD and STATE: the replicated fields */
 			const uint8_t *body; /* in `unpacked` */
@@ -117,6 +119,7 @@ void wire_put_heartbeat(struct writer *w, const struct wire_heartbeat *h);
 void wire_put_record(struct writer *w, const struct record *r, const void *body, size_t body_len);
 void wire_put_state(struct writer *w, const struct record *r);
 void wire_put_position(struct writer *w, uint64_t name, uint64_t seq);
+void wire_put_usage(struct writer *w, uint64_t name, uint64_t seq, const struct record_usage *used);
 /* DIGEST, LEAVES or HAVE; count: at most WIRE_DIGESTS. */
 void wire_put_digest(struct writer *w, enum wire_kind kind, uint16_t first, const uint64_t *values,
 	uint16_t count);

@@ -105,7 +105,8 @@ int xfrm_dump(struct xfrm *x);
 
 /*
  * Builds SAs and policies from bodies of other members, in the order given, and sets each `result`.
- * An outbound SA's counter starts at `oseq`. An SA that is there already under this key is replaced
+ * An outbound SA's counter starts at `oseq`; `used` of its limits is used up, or what the body
+ * says, if that is more. An SA that is there already under this key is replaced
  * if it has another birth. Else it is moved to `oseq`, and takes over what may change in a living
  * SA (limits, ports of the encapsulation, output marks); if more differs it is replaced, inbound
  * with its window. With `update` it is not replaced but -EXDEV; -ENOENT: it is not there. -EBADMSG:
@@ -136,6 +137,12 @@ int xfrm_follow(
 /* The kernel's present counters of an SA (XFRM_MSG_GETAE). */
 int xfrm_counters(
 	struct xfrm *x, const struct record_key *key, uint64_t *ret_oseq, uint64_t *ret_seq);
+
+/* What the kernel has counted of an SA's limits (XFRM_MSG_GETAE). */
+int xfrm_used(struct xfrm *x, const struct record_key *key, struct record_usage *ret);
+/* XFRM_MSG_NEWAE: so much is used up at least. What the SA carries at that very moment may not
+ * count. */
+int xfrm_use(struct xfrm *x, const struct record_key *key, const struct record_usage *used);
 
 /* XFRM_MSG_EXPIRE, soft: asks the IKE daemon to rekey. */
 int xfrm_expire(struct xfrm *x, const struct record_key *key);

@@ -133,6 +133,15 @@ static uint64_t form(const struct xfrm_body *b)
 	return v ? v : 1; /* 0: none */
 }
 
+/* As good as none: XFRM_INF is 2^64 - 1, and libreswan puts 2^63 for it. */
+#define NO_LIMIT (1ULL << 63)
+
+static bool is_limited(const struct xfrm_lifetime_cfg *limits)
+{
+	return limits->soft_byte_limit < NO_LIMIT || limits->hard_byte_limit < NO_LIMIT ||
+	       limits->soft_packet_limit < NO_LIMIT || limits->hard_packet_limit < NO_LIMIT;
+}
+
 /* Where a record leads. */
 struct ends {
 	enum espalier_direction direction;
@@ -336,6 +345,7 @@ int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 		ret_facts->birth = birth(b, e.direction);
 		ret_facts->form = form(b);
 		ret_facts->esn = b->sa.flags & XFRM_STATE_ESN;
+		ret_facts->limited = is_limited(&b->sa.lft);
 		return is_encap_known(b, e.direction) ? 0 : -EOPNOTSUPP;
 	}
 	xfrm_facts_policy_key(b, ret_key);

@@ -42,7 +42,7 @@ static int check(
 	if (memcmp(item->key, &own_key, sizeof(own_key)) != 0 ||
 		!record_is_birth(facts, own.birth, &own_key) || facts->form != own.form ||
 		facts->pair != own.pair || facts->direction != own.direction ||
-		facts->esn != own.esn ||
+		facts->esn != own.esn || facts->limited != own.limited ||
 		memcmp(&facts->remote, &own.remote, sizeof(own.remote)) != 0)
 		return -EBADMSG;
 	return 0;
@@ -124,6 +124,7 @@ static int make_sa(const struct xfrm *x, uint16_t type, const struct record_inst
 	*sa = b.sa;
 	memset(&sa->curlft, 0, sizeof(sa->curlft));
 	used.add_time = now > used.add_time ? now - used.add_time : 0;
+	(void)xfrm_socket_use(&used, &item->used);
 	xfrm_socket_put(request, XFRMA_LTIME_VAL, &used, sizeof(used));
 	if (!x->knows_direction)
 		b.attr[XFRM_BODY_SA_DIR] = NULL;

@@ -188,6 +188,16 @@ static int put_oseq(struct xfrm_request *request, const struct xfrm_body *now, u
 	return 0;
 }
 
+static int usage_of(const struct xfrm_body *b, struct xfrm_lifetime_cur *ret)
+{
+	const struct nlattr *a = b->attr[XFRMA_LTIME_VAL];
+
+	if (!a)
+		return -EIO;
+	memcpy(ret, mnl_attr_get_payload(a), sizeof(*ret));
+	return 0;
+}
+
 /*
  * At most so many numbers were used between two looks at an SA. A packet that is cut into segments
  * later uses one for each, and counts once; a segment has 32 bytes at least.
@@ -195,13 +205,10 @@ static int put_oseq(struct xfrm_request *request, const struct xfrm_body *now, u
 static int used_between(
 	const struct xfrm_body *before, const struct xfrm_body *after, uint64_t *ret_most)
 {
-	const struct nlattr *a = before->attr[XFRMA_LTIME_VAL], *b = after->attr[XFRMA_LTIME_VAL];
 	struct xfrm_lifetime_cur first, last;
 
-	if (!a || !b)
+	if (usage_of(before, &first) < 0 || usage_of(after, &last) < 0)
 		return -EIO;
-	memcpy(&first, mnl_attr_get_payload(a), sizeof(first));
-	memcpy(&last, mnl_attr_get_payload(b), sizeof(last));
 	*ret_most = last.packets - first.packets + (last.bytes - first.bytes) / 32;
 	return 0;
 }
@@ -233,6 +240,49 @@ int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq)
 	if (after_oseq < oseq)
 		return -EIO;
 	return used < oseq - now_oseq ? 0 : -EAGAIN;
+}
+
+bool xfrm_socket_use(struct xfrm_lifetime_cur *now, const struct record_usage *used)
+{
+	bool more = used->bytes > now->bytes || used->packets > now->packets;
+
+	if (used->bytes > now->bytes)
+		now->bytes = used->bytes;
+	if (used->packets > now->packets)
+		now->packets = used->packets;
+	return more;
+}
+
+int xfrm_used(struct xfrm *x, const struct record_key *key, struct record_usage *ret)
+{
+	struct xfrm_lifetime_cur used = {0};
+	struct xfrm_answer answer;
+	struct xfrm_body b;
+	int r = get_aevent(x, key, &answer, &b);
+
+	if (r == 0)
+		r = usage_of(&b, &used);
+	*ret = (struct record_usage){.bytes = used.bytes, .packets = used.packets};
+	return r;
+}
+
+int xfrm_use(struct xfrm *x, const struct record_key *key, const struct record_usage *used)
+{
+	struct xfrm_lifetime_cur now;
+	struct xfrm_request request;
+	struct xfrm_answer answer;
+	struct xfrm_aevent_id *ae;
+	struct xfrm_body b;
+	int r = get_aevent(x, key, &answer, &b);
+
+	if (r == 0)
+		r = usage_of(&b, &now);
+	if (r < 0 || !xfrm_socket_use(&now, used))
+		return r;
+	ae = xfrm_socket_begin(&request, XFRM_MSG_NEWAE, NLM_F_REPLACE, sizeof(*ae));
+	name_sa(&request, &ae->sa_id, key);
+	xfrm_socket_put(&request, XFRMA_LTIME_VAL, &now, sizeof(now));
+	return xfrm_socket_transact(x, &request, NULL);
 }
 
 int xfrm_expire(struct xfrm *x, const struct record_key *key)

@@ -64,6 +64,9 @@ struct xfrm_request {
 void *xfrm_socket_begin(struct xfrm_request *request, uint16_t type, uint16_t flags, size_t head);
 void xfrm_socket_put(struct xfrm_request *request, uint16_t type, const void *data, size_t len);
 
+/* xfrm_request.c: raises it to that. True: it was less. */
+bool xfrm_socket_use(struct xfrm_lifetime_cur *now, const struct record_usage *used);
+
 /* The kernel's message, to be wiped after use. */
 struct xfrm_answer {
 	_Alignas(8) char data[XFRM_MESSAGE_SIZE];

@@ -80,6 +80,11 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	return 0;
 }
 
+static void op_use(void *ctx, const struct record_key *key, const struct record_usage *used)
+{
+	(void)ctx, (void)key, (void)used;
+}
+
 static int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
 {
 	(void)ctx, (void)key;
@@ -160,6 +165,7 @@ static const struct member_ops ops = {
 	.install = op_install,
 	.remove = op_remove,
 	.move = op_move,
+	.use = op_use,
 	.read = op_read,
 	.expire = op_remove,
 	.guard = op_guard,

@@ -24,6 +24,7 @@ static void check_state(const struct record *a, const struct record *b)
 	REQUIRE(a->key.kind == RECORD_SA || a->key.kind == RECORD_POLICY);
 	REQUIRE(memcmp(&a->key, &b->key, sizeof(a->key)) == 0);
 	REQUIRE(a->facts.birth == b->facts.birth && a->top == b->top && a->seq == b->seq);
+	REQUIRE(a->used.bytes == b->used.bytes && a->used.packets == b->used.packets);
 	REQUIRE(memcmp(a->upto, b->upto, sizeof(a->upto)) == 0);
 }
 
@@ -33,7 +34,7 @@ static void check_record(const struct wire_message *m, const struct wire_message
 
 	check_state(a, b);
 	REQUIRE(a->facts.pair == b->facts.pair && a->facts.direction == b->facts.direction);
-	REQUIRE(a->facts.esn == b->facts.esn);
+	REQUIRE(a->facts.esn == b->facts.esn && a->facts.limited == b->facts.limited);
 	REQUIRE(memcmp(&a->facts.remote, &b->facts.remote, sizeof(a->facts.remote)) == 0);
 	REQUIRE(a->version == b->version && a->author == b->author && a->life == b->life);
 	REQUIRE(a->creator == b->creator && a->bucket == b->bucket && a->paired == b->paired);
@@ -76,6 +77,9 @@ static void encode(struct writer *w, const struct wire_message *m)
 	case WIRE_POSITION:
 		wire_put_position(w, m->position.name, m->position.seq);
 		break;
+	case WIRE_USAGE:
+		wire_put_usage(w, m->position.name, m->position.seq, &m->position.used);
+		break;
 	case WIRE_DIGEST:
 	case WIRE_LEAVES:
 	case WIRE_HAVE:
@@ -108,8 +112,11 @@ static void check_same(const struct wire_message *m, const struct wire_message *
 		check_state(&m->record, &n->record);
 		break;
 	case WIRE_POSITION:
+	case WIRE_USAGE:
 		REQUIRE(m->position.name == n->position.name);
 		REQUIRE(m->position.seq == n->position.seq);
+		REQUIRE(m->position.used.bytes == n->position.used.bytes);
+		REQUIRE(m->position.used.packets == n->position.used.packets);
 		break;
 	case WIRE_DIGEST:
 	case WIRE_LEAVES:
@@ -192,6 +199,7 @@ static struct record a_record(void)
 			.pair = 0x99aabbccddeeff00,
 			.direction = ESPALIER_OUT,
 			.esn = true,
+			.limited = true,
 			.remote = {.prefixlen = ESPALIER_SELECTOR_BITS + 24,
 				.family = 2,
 				.addr = {10, 1, 2}}},
@@ -204,6 +212,7 @@ static struct record a_record(void)
 		.paired = true,
 		.top = 7,
 		.seq = 1000000,
+		.used = {.bytes = 1ULL << 40, .packets = 1000000},
 		.upto = {[3] = 4, [15] = 16},
 		.journals = {[3] = 77, [15] = RECORD_JOURNAL_DISPUTED},
 	};
@@ -238,6 +247,7 @@ void fuzz_seeds(void)
 	wire_put_record(&w, &r, body, 100);
 	wire_put_state(&w, &r);
 	wire_put_position(&w, 0x1122334455667788, 300);
+	wire_put_usage(&w, 0x1122334455667788, 300, &r.used);
 	wire_put_digest(&w, WIRE_DIGEST, TABLE_RANGES - 3, values, 3);
 	wire_put_digest(&w, WIRE_LEAVES, TABLE_LEAVES - 3, values, 3);
 	wire_put_digest(&w, WIRE_HAVE, TABLE_LEAVES - 1, values, 3);

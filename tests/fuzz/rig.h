@@ -118,6 +118,12 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	return rig->kernel_fails ? -EAGAIN : 0;
 }
 
+static void op_use(void *ctx, const struct record_key *key, const struct record_usage *used)
+{
+	(void)ctx;
+	REQUIRE(key->kind == RECORD_SA && (used->bytes || used->packets));
+}
+
 static int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
 {
 	const struct rig *rig = ctx;
@@ -265,6 +271,7 @@ static const struct member_ops ops = {
 	.install = op_install,
 	.remove = op_remove,
 	.move = op_move,
+	.use = op_use,
 	.read = op_read,
 	.expire = op_expire,
 	.guard = op_guard,

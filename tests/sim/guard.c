@@ -99,6 +99,7 @@ void machine_emit(struct world *w, unsigned int id, unsigned int child, unsigned
 	if (last > UINT32_MAX && !w->children[child].facts.esn)
 		return;
 	sa->oseq = last;
+	sa->used++;
 	verdict = guard(w, machine, child, first, last);
 	if (passes_by(w, machine)) {
 		judge_emitted(w, id, child, first, last, verdict != OUT);

@@ -23,7 +23,8 @@ static struct child *new_child(struct world *w, unsigned int creator, uint32_t s
 		.facts = {.birth = ++w->next_birth,
 			.pair = pair,
 			.direction = (uint8_t)direction,
-			.esn = world_chance(w, 500)},
+			.esn = world_chance(w, 500),
+			.limited = w->n_children % 4 < 2},
 	};
 	c->key.addr[0] = direction == ESPALIER_OUT ? 198 : 192;
 	return c;

@@ -315,7 +315,7 @@ void machine_add(struct world *w, unsigned int id, unsigned int child)
 	machine->sas[child].present = true;
 	machine->sas[child].place = key.addr[1];
 	machine->sas[child].form = c->moves + 1;
-	machine->sas[child].oseq = 0;
+	machine->sas[child].oseq = machine->sas[child].used = 0;
 	machine->sas[child].rekey_asked = false;
 	if (c->facts.direction == ESPALIER_OUT)
 		machine->policies[c->facts.pair - 1] = true;
@@ -452,10 +452,15 @@ bool machines_split(const struct world *w)
 
 static void report_positions(struct world *w, struct machine *machine)
 {
-	for (unsigned int i = 0; i < w->n_children; i++)
-		if (machine->sas[i].guarded && machine->sas[i].counter)
-			member_position(machine->agent, machine->sas[i].guard.slot,
-				machine->sas[i].counter);
+	for (unsigned int i = 0; i < w->n_children; i++) {
+		const struct kernel_sa *sa = &machine->sas[i];
+		const struct record_usage used = {.packets = sa->used};
+
+		if (sa->guarded && sa->counter)
+			member_position(machine->agent, sa->guard.slot, sa->counter);
+		if (sa->guarded && sa->present && sa->used)
+			member_used(machine->agent, sa->guard.slot, &used);
+	}
 }
 
 void machine_tell_link(struct world *w, unsigned int id)

@@ -143,6 +143,7 @@ static int install(struct world *w, unsigned int id, const struct record_install
 	/* In the place of another form of it, its counter goes on. */
 	if (!machine->sas[index].present || machine->sas[index].oseq < r->oseq)
 		machine->sas[index].oseq = r->oseq;
+	machine->sas[index].used = r->used.packets;
 	machine->sas[index].present = true;
 	machine->sas[index].place = key->addr[1];
 	machine->sas[index].form = r->facts->form;
@@ -206,6 +207,16 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 		return -EAGAIN;
 	world_say(w, "member %u moves SA %d to %llu", c->id, child, (unsigned long long)oseq);
 	return 0;
+}
+
+static void op_use(void *ctx, const struct record_key *key, const struct record_usage *used)
+{
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+	int child = machine_child(c->world, machine, key);
+
+	if (!dying(machine) && child >= 0 && machine->sas[child].used < used->packets)
+		machine->sas[child].used = used->packets;
 }
 
 static int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
@@ -405,6 +416,7 @@ const struct member_ops machine_ops = {
 	.install = op_install,
 	.remove = op_remove,
 	.move = op_move,
+	.use = op_use,
 	.read = op_read,
 	.expire = op_expire,
 	.guard = op_guard,

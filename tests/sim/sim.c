@@ -298,6 +298,31 @@ static void check_traffic(struct world *w)
 	}
 }
 
+/* A limit is the SA's: what one kernel has counted all count. */
+static void check_usage(struct world *w)
+{
+	for (unsigned int ms = 0; ms < 50; ms++)
+		run_members(w);
+	for (unsigned int child = 0; child < w->n_children; child++) {
+		uint64_t most = 0;
+
+		for (unsigned int id = 0; id < w->members; id++) {
+			const struct kernel_sa *sa = &w->machines[id].sas[child];
+
+			if (sa->present && sa->used > most)
+				most = sa->used;
+		}
+		for (unsigned int id = 0; id < w->members; id++) {
+			const struct kernel_sa *sa = &w->machines[id].sas[child];
+
+			if (w->children[child].facts.limited && sa->present && sa->used < most)
+				world_fail(w, "member %u counts %llu packets of SA %u, not %llu",
+					id, (unsigned long long)sa->used, child,
+					(unsigned long long)most);
+		}
+	}
+}
+
 /* ESP for an SA that a kernel has lost brings it back at once: no comparison and no audit does it
  * instead. */
 static void check_miss(struct world *w)
@@ -414,6 +439,8 @@ static bool run(uint64_t seed, const struct choice *choice, struct world *total)
 		check_rounds(w);
 	if (!w->failure[0])
 		check_traffic(w);
+	if (!w->failure[0])
+		check_usage(w);
 	if (!w->failure[0])
 		check_miss(w);
 	if (w->failure[0])

@@ -74,6 +74,7 @@ struct kernel_sa {
 	uint8_t left_place;
 	struct espalier_sa left_guard;
 	uint64_t counter; /* highest number let out */
+	uint64_t used; /* of its limits: packets */
 	bool rekey_asked; /* by XFRM_MSG_EXPIRE */
 };
 

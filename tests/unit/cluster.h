@@ -193,6 +193,7 @@ static inline void create(unsigned int id, unsigned int sa, uint64_t birth)
 	gateways[id].sas[sa].present = true;
 	gateways[id].sas[sa].birth = birth;
 	gateways[id].sas[sa].oseq = 0;
+	gateways[id].sas[sa].used = (struct record_usage){0};
 	gateways[id].sas[sa].place = 0;
 	gateways[id].sas[sa].journaled = 0; /* speaks of this SA from now on */
 	tell_kernel(&gateways[id], sa);
@@ -208,7 +209,7 @@ static inline void setup_sas(unsigned int sas)
 	members = MEMBERS;
 	block_bits = BITS;
 	start_us = 0;
-	short_numbers = first_day = unsettled = false;
+	short_numbers = limited = first_day = unsettled = false;
 	while_starting = NULL;
 	body_len = 8;
 	pairs = one_pair = false;

@@ -24,7 +24,7 @@
 
 #define MEMBERS 3
 #define DATAGRAMS 8192
-#define KINDS (WIRE_LACK + 1)
+#define KINDS (WIRE_USAGE + 1)
 #define SELECTORS 8
 
 struct sa {
@@ -33,6 +33,7 @@ struct sa {
 	uint8_t place; /* where its peer is: part of its key */
 	uint8_t guarded_at; /* places that the guard knows it at, a bit each */
 	uint64_t birth, oseq, form;
+	struct record_usage used; /* as its kernel has counted */
 	struct espalier_sa guard;
 	uint64_t journaled; /* one above the highest block that is durable */
 	uint64_t found; /* likewise, in which it was before there was an agent */
@@ -105,6 +106,7 @@ static uint64_t start_us;
 static enum view_mode mode;
 static unsigned int n_sas, members, block_bits;
 static bool short_numbers; /* no ESN */
+static bool limited; /* SAs have limits */
 static bool first_day; /* a kernel has had no agent before */
 static bool unsettled; /* it cannot be asked then where its SAs are */
 static void (*while_starting)(unsigned int id); /* between its dump and its first turn */
@@ -172,6 +174,7 @@ static inline struct record_facts sa_facts(unsigned int sa, uint64_t birth)
 				 : sa + 1,
 		.direction = pairs && sa % 2 == 0 ? ESPALIER_IN : ESPALIER_OUT,
 		.esn = !short_numbers,
+		.limited = limited,
 	};
 }
 
@@ -224,6 +227,14 @@ static inline void check_durable(const struct sa *sa, uint64_t oseq)
 		assert_true(sa->journaled > oseq >> block_bits || sa->found > oseq >> block_bits);
 }
 
+static inline void raise_used(struct sa *sa, const struct record_usage *used)
+{
+	if (used->bytes > sa->used.bytes)
+		sa->used.bytes = used->bytes;
+	if (used->packets > sa->used.packets)
+		sa->used.packets = used->packets;
+}
+
 static inline int install(struct gateway *g, const struct record_install *r)
 {
 	uint8_t body[RECORD_BODY_MAX];
@@ -265,6 +276,7 @@ static inline int install(struct gateway *g, const struct record_install *r)
 	sa->form = r->facts->form;
 	sa->place = r->key->addr[1];
 	sa->oseq = r->oseq;
+	sa->used = r->used; /* what a body says here is nothing */
 	return 0;
 }
 
@@ -303,6 +315,18 @@ static inline int op_move(void *ctx, const struct record_key *key, uint64_t oseq
 	assert_true(oseq > sa->oseq);
 	sa->oseq = oseq;
 	return 0;
+}
+
+static inline void op_use(void *ctx, const struct record_key *key, const struct record_usage *used)
+{
+	struct sa *sa = sa_of(ctx, key);
+
+	note(ctx, 'u');
+	if (!is_at(sa, key))
+		return;
+	/* It is not told for nothing. */
+	assert_true(used->bytes > sa->used.bytes || used->packets > sa->used.packets);
+	raise_used(sa, used);
 }
 
 static inline int op_read(void *ctx, const struct record_key *key, void *body, size_t size)
@@ -467,8 +491,8 @@ static inline void op_notice(
 	g->notices[notice]++;
 }
 
-static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_read, op_expire,
-	op_guard, op_selector, op_pin, op_publish, op_macs, op_journal, op_forget, op_journal_old,
-	op_doubled, op_notice};
+static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_use, op_read,
+	op_expire, op_guard, op_selector, op_pin, op_publish, op_macs, op_journal, op_forget,
+	op_journal_old, op_doubled, op_notice};
 
 #endif

@@ -29,6 +29,7 @@ static struct record a_record(void)
 			.pair = draw(),
 			.direction = ESPALIER_OUT,
 			.esn = true,
+			.limited = true,
 			.remote = {.prefixlen = ESPALIER_SELECTOR_BITS + 24, .family = AF_INET}},
 		.version = draw() | 1,
 		.author = 3,
@@ -39,6 +40,7 @@ static struct record a_record(void)
 		.paired = true,
 		.top = draw(),
 		.seq = draw(),
+		.used = {.bytes = draw(), .packets = draw()},
 	};
 
 	r.key.spi = (uint32_t)draw();
@@ -58,6 +60,7 @@ static void same_state(const struct record *a, const struct record *b)
 	assert_memory_equal(&a->key, &b->key, sizeof(a->key));
 	assert_true(a->facts.birth == b->facts.birth);
 	assert_true(a->top == b->top && a->seq == b->seq);
+	assert_true(a->used.bytes == b->used.bytes && a->used.packets == b->used.packets);
 	assert_memory_equal(a->upto, b->upto, sizeof(a->upto));
 }
 
@@ -67,6 +70,7 @@ static void same_record(const struct record *a, const struct record *b)
 	assert_true(a->facts.pair == b->facts.pair);
 	assert_int_equal(a->facts.direction, b->facts.direction);
 	assert_int_equal(a->facts.esn, b->facts.esn);
+	assert_int_equal(a->facts.limited, b->facts.limited);
 	assert_memory_equal(&a->facts.remote, &b->facts.remote, sizeof(a->facts.remote));
 	assert_true(a->version == b->version);
 	assert_int_equal(a->author, b->author);
@@ -97,6 +101,7 @@ static size_t all_kinds(uint8_t *payload, size_t size, const struct record *r, c
 	wire_put_record(&w, r, body, body_len);
 	wire_put_state(&w, r);
 	wire_put_position(&w, 0x1122334455667788, 0x12345);
+	wire_put_usage(&w, 0x99aabbccddeeff00, 7, &r->used);
 	wire_put_digest(&w, WIRE_DIGEST, 40, digests + 40, 3);
 	wire_put_digest(&w, WIRE_LEAVES, TABLE_LEAVES - 2, digests, 2);
 	wire_put_digest(&w, WIRE_HAVE, TABLE_LEAVES - 1, digests, 9);
@@ -163,6 +168,13 @@ static void test_round_trip(void **state)
 		assert_int_equal(m.kind, WIRE_POSITION);
 		assert_int_equal(m.position.name, 0x1122334455667788);
 		assert_int_equal(m.position.seq, 0x12345);
+		assert_int_equal(m.position.used.bytes | m.position.used.packets, 0);
+		assert_int_equal(wire_get(&in, &m), 1);
+		assert_int_equal(m.kind, WIRE_USAGE);
+		assert_int_equal(m.position.name, 0x99aabbccddeeff00);
+		assert_int_equal(m.position.seq, 7);
+		assert_int_equal(m.position.used.bytes, r.used.bytes);
+		assert_int_equal(m.position.used.packets, r.used.packets);
 		got_digests(&in, WIRE_DIGEST, 40, digests + 40, 3);
 		got_digests(&in, WIRE_LEAVES, TABLE_LEAVES - 2, digests, 2);
 		got_digests(&in, WIRE_HAVE, TABLE_LEAVES - 1, digests, 9);
@@ -253,7 +265,7 @@ static void test_truncated(void **state)
 	(void)state;
 	for (size_t cut = 0; cut <= len; cut++)
 		whole += read_all(payload, cut) == 0;
-	assert_int_equal(whole, 11);
+	assert_int_equal(whole, 12);
 }
 
 static void test_damaged(void **state)

@@ -323,6 +323,39 @@ static void test_form(void **state)
 }
 
 /* What is put again stays, what is not goes, however the index grows meanwhile. */
+/* libreswan puts 2^63 where there is to be no limit. */
+static void test_limits(void **state)
+{
+	static const struct {
+		struct xfrm_lifetime_cfg limits;
+		bool limited;
+	} cases[] = {
+#define NONE XFRM_INF, XFRM_INF, XFRM_INF, XFRM_INF
+		{{NONE, 0, 0, 0, 0}, false},
+		{{NONE, 3000, 3600, 0, 0}, false},
+		{{1ULL << 63, 1ULL << 63, 1ULL << 63, 1ULL << 63, 0, 0, 0, 0}, false},
+		{{5000, XFRM_INF, XFRM_INF, XFRM_INF, 0, 0, 0, 0}, true},
+		{{XFRM_INF, 5000, XFRM_INF, XFRM_INF, 0, 0, 0, 0}, true},
+		{{XFRM_INF, XFRM_INF, 5000, XFRM_INF, 0, 0, 0, 0}, true},
+		{{XFRM_INF, XFRM_INF, XFRM_INF, 5000, 0, 0, 0, 0}, true},
+#undef NONE
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct record_key key;
+		struct record_facts f;
+		struct xfrm_body b;
+		struct payload p;
+
+		make_sa(&p, true);
+		((struct xfrm_usersa_info *)content(&p))->lft = cases[i].limits;
+		assert_int_equal(parse(RECORD_SA, &p, XFRM_BODY_KERNEL, &b), 0);
+		assert_int_equal(facts(&b, &key, &f), 0);
+		assert_int_equal(f.limited, cases[i].limited);
+	}
+}
+
 static void test_index_sweep(void **state)
 {
 	struct xfrm_index index = {0};
@@ -397,6 +430,7 @@ int main(void)
 		cmocka_unit_test(test_birth),
 		cmocka_unit_test(test_birth_moves),
 		cmocka_unit_test(test_form),
+		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_ipv6_outside),
 		cmocka_unit_test(test_index),
 		cmocka_unit_test(test_index_sweep),

@@ -179,8 +179,13 @@ static int move_it(struct payload *request)
 	struct payload *there = find(&ae->sa_id, mark_of(request, sizeof(*ae)));
 	struct nlattr *from, *to;
 
-	if (!there)
-		return -ESRCH;
+	if (!there || !(message(request)->nlmsg_flags & NLM_F_REPLACE))
+		return there ? -EINVAL : -ESRCH;
+	from = attr_of(request, sizeof(*ae), XFRMA_LTIME_VAL);
+	to = attr_of(there, sizeof(struct xfrm_usersa_info), XFRMA_LTIME_VAL);
+	if (from && to)
+		memcpy(mnl_attr_get_payload(to), mnl_attr_get_payload(from),
+			sizeof(struct xfrm_lifetime_cur));
 	from = attr_of(request, sizeof(*ae), XFRMA_REPLAY_VAL);
 	to = attr_of(there, sizeof(struct xfrm_usersa_info), XFRMA_REPLAY_VAL);
 	if (from && to)
@@ -269,6 +274,7 @@ ssize_t __wrap_recv(int fd, void *buf, size_t size, int flags)
 static struct xfrm_record told;
 static uint8_t told_body[RECORD_BODY_MAX];
 static unsigned int n_told;
+static struct record_usage used; /* of what is installed */
 
 static void on_added(void *ctx, const struct xfrm_record *record)
 {
@@ -287,6 +293,7 @@ static int set_up(void **state)
 	(void)state;
 	memset(sas, 0, sizeof(sas));
 	updates = deletes = makes = n_told = 0;
+	used = (struct record_usage){0};
 	x = NULL;
 	return geteuid() == 0 ? xfrm_open(&config, &handlers, NULL, &x) : 0;
 }
@@ -336,7 +343,7 @@ static int install(struct sa *sa, uint64_t oseq, bool update)
 
 	encode(sa);
 	item = (struct record_install){
-		&sa->key, &sa->facts, sa->body, sa->body_len, oseq, update, 1};
+		&sa->key, &sa->facts, sa->body, sa->body_len, oseq, update, 1, used};
 	xfrm_install(x, &item, 1);
 	return item.result;
 }
@@ -481,6 +488,56 @@ static void test_marks(void **state)
 	assert_int_equal(oseq_of(&sa[1].key), 3000);
 }
 
+static void used_is(const struct record_key *key, uint64_t bytes, uint64_t packets)
+{
+	struct record_usage now;
+
+	assert_int_equal(xfrm_used(x, key, &now), 0);
+	assert_int_equal(now.bytes, bytes);
+	assert_int_equal(now.packets, packets);
+}
+
+static struct xfrm_lifetime_cur lifetime_of(struct payload *sa)
+{
+	struct xfrm_lifetime_cur now;
+
+	memcpy(&now,
+		mnl_attr_get_payload(attr_of(sa, sizeof(struct xfrm_usersa_info), XFRMA_LTIME_VAL)),
+		sizeof(now));
+	return now;
+}
+
+/* The body says 1,000 bytes and 10 packets. It never gets less, and all else stays as it is. */
+static void test_usage(void **state)
+{
+	const struct record_usage more = {.bytes = 7000, .packets = 20},
+				  less = {.bytes = 6000, .packets = 15},
+				  mixed = {.bytes = 6500, .packets = 90};
+	struct xfrm_lifetime_cur before;
+	struct sa sa;
+
+	NEEDS_ROOT();
+	make_sa(&sa.payload, true);
+	assert_int_equal(install(&sa, 1000, false), 0);
+	used_is(&sa.key, 1000, 10);
+	before = lifetime_of(&sas[0]);
+	assert_int_equal(xfrm_use(x, &sa.key, &more), 0);
+	used_is(&sa.key, 7000, 20);
+	assert_int_equal(xfrm_use(x, &sa.key, &less), 0);
+	used_is(&sa.key, 7000, 20);
+	assert_int_equal(xfrm_use(x, &sa.key, &mixed), 0);
+	used_is(&sa.key, 7000, 90);
+	assert_int_equal(lifetime_of(&sas[0]).add_time, before.add_time);
+	assert_int_equal(lifetime_of(&sas[0]).use_time, before.use_time);
+	assert_int_equal(oseq_of(&sa.key), 1000);
+	assert_int_equal(xfrm_remove(x, &sa.key), 0);
+	assert_int_equal(xfrm_use(x, &sa.key, &more), -ENOENT);
+	/* What is known of it counts, whoever sends the body. */
+	used = more;
+	assert_int_equal(install(&sa, 2000, false), 0);
+	used_is(&sa.key, 7000, 20);
+}
+
 /* We do what an IKE daemon does when its peer moves. */
 static void test_follow(void **state)
 {
@@ -547,6 +604,7 @@ int main(void)
 		TEST(test_source),
 		TEST(test_another_birth),
 		TEST(test_marks),
+		TEST(test_usage),
 		TEST(test_follow),
 		TEST(test_follow_inbound),
 	};

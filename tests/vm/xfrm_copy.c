@@ -126,6 +126,50 @@ static void test_age(void **state)
 	assert_in_range(((const struct xfrm_usersa_info *)last(&b)->body)->curlft.add_time, 2, 10);
 }
 
+static uint64_t used_of(struct side *s, const struct record_key *key, uint64_t *ret_packets)
+{
+	struct record_usage used;
+
+	assert_int_equal(xfrm_used(s->x, key, &used), 0);
+	*ret_packets = used.packets;
+	return used.bytes;
+}
+
+/* How much is used up of its limits is raised in a living copy, and begins there in a new one; its
+ * counter stays. */
+static void test_usage(void **state)
+{
+	const struct record_usage used = {.bytes = 70000, .packets = 500},
+				  less = {.bytes = 60000, .packets = 400};
+	const struct xfrm_record *sa;
+	struct record_install again;
+	uint64_t oseq, seq, packets;
+
+	(void)state;
+	add_sa(true, 0x100, "mode tunnel limit byte-hard 100000 " GCM);
+	sa = last(&a);
+	assert_true(sa->facts.limited);
+	assert_int_equal(install(&b, sa, 77), 0);
+	assert_int_equal(used_of(&b, &sa->key, &packets), 0);
+	assert_int_equal(xfrm_use(b.x, &sa->key, &used), 0);
+	assert_int_equal(xfrm_use(b.x, &sa->key, &less), 0);
+	assert_int_equal(used_of(&b, &sa->key, &packets), 70000);
+	assert_int_equal(packets, 500);
+	assert_int_equal(xfrm_counters(b.x, &sa->key, &oseq, &seq), 0);
+	assert_int_equal(oseq, 77);
+	process(&b);
+	assert_int_equal(b.n_added, 0); /* by our own hand */
+	assert_int_equal(dump(&b), 0);
+	assert_int_equal(((const struct xfrm_usersa_info *)last(&b)->body)->curlft.bytes, 70000);
+	assert_int_equal(xfrm_remove(b.x, &sa->key), 0);
+	again = (struct record_install){
+		&sa->key, &sa->facts, sa->body, sa->body_len, 99, false, 1, used};
+	xfrm_install(b.x, &again, 1);
+	assert_int_equal(again.result, 0);
+	assert_int_equal(used_of(&b, &sa->key, &packets), 70000);
+	assert_int_equal(packets, 500);
+}
+
 static const char *const foreign_policies[] = {
 	"src 10.1.0.0/16 dst 10.3.0.0/16 dir out tmpl src 192.0.2.9 dst " REMOTE
 	" proto esp reqid 1 mode tunnel",
@@ -270,7 +314,7 @@ static void test_many_at_once(void **state)
 		records[i] = a.added[i % RECORDS].record;
 		memcpy(bodies[i], records[i].body, records[i].body_len);
 		list[i] = (struct record_install){&records[i].key, &records[i].facts, bodies[i],
-			records[i].body_len, i, false, 1};
+			records[i].body_len, i, false, 1, {0}};
 		assert_int_equal(records[i].key.spi, htonl(0x1000 + i));
 		if (i % 50 == 0)
 			assert_int_equal(install(&b, &records[i], 2 * i), 0);
@@ -448,6 +492,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_sas),
 		TEST(test_age),
+		TEST(test_usage),
 		TEST(test_policies),
 		TEST(test_child_sa_is_a_pair),
 		TEST(test_install_again),
