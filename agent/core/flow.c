@@ -66,6 +66,20 @@ struct record *flow_pair_sa(
 	return NULL;
 }
 
+/* Of several SAs with one reqid our kernel takes the one that its policy names. */
+struct record *flow_policy_sa(const struct member *m, const struct record *policy)
+{
+	uint64_t pair = policy->facts.pair;
+	struct record *r;
+
+	for (r = table_pair_first(&m->table, pair); r && policy->facts.spi;
+		r = table_pair_next(&m->table, r))
+		if (record_is_outbound_sa(r) && r->life == RECORD_ALIVE &&
+			r->key.spi == policy->facts.spi)
+			return r;
+	return flow_pair_sa(m, pair, ESPALIER_OUT);
+}
+
 static uint16_t own_bucket(const struct member *m, const struct record *r)
 {
 	return (uint16_t)espalier_bucket(__builtin_bswap32(r->key.spi), m->config.hash);
@@ -119,7 +133,7 @@ static void apply_remote(struct member *m, const struct espalier_selector *remot
 		if (r->life != RECORD_ALIVE || r->key.kind != RECORD_POLICY ||
 			(counts && memcmp(&r->key, &counts->key, sizeof(r->key)) > 0))
 			continue;
-		sa = flow_pair_sa(m, r->facts.pair, ESPALIER_OUT);
+		sa = flow_policy_sa(m, r);
 		if (!sa)
 			continue;
 		counts = r;

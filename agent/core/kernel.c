@@ -390,7 +390,7 @@ static bool speaks_for(const struct member *m, const struct record *r)
 	uint8_t owner;
 
 	if (r->key.kind == RECORD_POLICY) {
-		sa = flow_pair_sa(m, r->facts.pair, ESPALIER_OUT);
+		sa = flow_policy_sa(m, r);
 		if (speaks_for_policy(m, r))
 			return true;
 		if (!sa)

@@ -49,6 +49,7 @@ struct record_facts {
 	bool limited; /* SA: so many bytes or packets, and no more */
 	struct espalier_selector
 		remote; /* outbound policy: its remote selector; else prefixlen 0 */
+	__be32 spi; /* outbound policy: it leads to this SA of its pair; 0: to any of them */
 };
 
 /*

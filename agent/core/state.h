@@ -246,6 +246,8 @@ uint8_t flow_own_pin(const struct member *m, const struct record *r); /* `pinned
 /* The living SA of a pair, or NULL. */
 struct record *flow_pair_sa(
 	const struct member *m, uint64_t pair, enum espalier_direction direction);
+/* The outbound SA that a policy leads to, or NULL. */
+struct record *flow_policy_sa(const struct member *m, const struct record *policy);
 void flow_apply_pair(struct member *m, uint64_t pair); /* flows of policies follow their SAs' */
 void flow_apply(struct member *m, struct record *r); /* those of its pair, or its own */
 void flow_steer(struct member *m, struct record *r); /* it has, or has no more, a pin */

@@ -264,6 +264,8 @@ void wire_put_record(struct writer *w, const struct record *r, const void *body,
 			(r->paired ? FLAG_PAIRED : 0) | (r->facts.limited ? FLAG_LIMITED : 0),
 		1);
 	put_selector(&p, &r->facts.remote);
+	if (r->key.kind == RECORD_POLICY)
+		write_bytes(&p, &r->facts.spi, 4);
 	write_uint(&p, r->moves, 4);
 	write_uint(&p, r->version, 8);
 	write_uint(&p, r->author, 1);
@@ -289,6 +291,8 @@ static void get_rest(struct reader *r, struct wire_message *m)
 	ret->paired = flags & FLAG_PAIRED;
 	ret->facts.limited = flags & FLAG_LIMITED;
 	get_selector(r, &ret->facts.remote);
+	if (ret->key.kind == RECORD_POLICY)
+		read_bytes(r, &ret->facts.spi, 4);
 	ret->moves = (uint32_t)read_uint(r, 4);
 	ret->version = read_uint(r, 8);
 	ret->author = (uint8_t)read_uint(r, 1);

@@ -148,6 +148,7 @@ struct ends {
 	uint16_t family;
 	const xfrm_address_t *local, *remote;
 	uint32_t reqid;
+	__be32 spi; /* a template's; 0: any */
 };
 
 /*
@@ -186,10 +187,10 @@ static bool is_cluster_address(
 static int sa_ends(const struct xfrm_usersa_info *sa, const struct address *addresses,
 	unsigned int n, struct ends *ret)
 {
-	*ret = (struct ends){ESPALIER_IN, sa->family, &sa->id.daddr, &sa->saddr, sa->reqid};
+	*ret = (struct ends){ESPALIER_IN, sa->family, &sa->id.daddr, &sa->saddr, sa->reqid, 0};
 	if (is_cluster_address(sa->family, &sa->id.daddr, addresses, n))
 		return 0;
-	*ret = (struct ends){ESPALIER_OUT, sa->family, &sa->saddr, &sa->id.daddr, sa->reqid};
+	*ret = (struct ends){ESPALIER_OUT, sa->family, &sa->saddr, &sa->id.daddr, sa->reqid, 0};
 	return is_cluster_address(sa->family, &sa->saddr, addresses, n) ? 0 : -EADDRNOTAVAIL;
 }
 
@@ -213,15 +214,15 @@ static struct ends packet_ends(const struct xfrm_userpolicy_info *policy)
 	if (sel->prefixlen_d == address_size(sel->family) * 8)
 		dst = &sel->daddr;
 	if (policy->dir == XFRM_POLICY_OUT)
-		return (struct ends){ESPALIER_OUT, sel->family, src, dst, 0};
-	return (struct ends){ESPALIER_IN, sel->family, dst, src, 0};
+		return (struct ends){ESPALIER_OUT, sel->family, src, dst, 0, 0};
+	return (struct ends){ESPALIER_IN, sel->family, dst, src, 0, 0};
 }
 
 static struct ends template_ends(const struct xfrm_user_tmpl *t, const struct ends *packet)
 {
 	bool out = packet->direction == ESPALIER_OUT;
 	struct ends e = {packet->direction, t->family, out ? &t->saddr : &t->id.daddr,
-		out ? &t->id.daddr : &t->saddr, t->reqid};
+		out ? &t->id.daddr : &t->saddr, t->reqid, t->id.spi};
 
 	if (t->mode != XFRM_MODE_TRANSPORT || packet->family != t->family)
 		return e;
@@ -351,5 +352,7 @@ int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	xfrm_facts_policy_key(b, ret_key);
 	if (b->policy.dir == XFRM_POLICY_OUT)
 		remote_selector(b, &ret_facts->remote);
+	if (b->policy.dir == XFRM_POLICY_OUT && r > 0)
+		ret_facts->spi = e.spi;
 	return 0;
 }

@@ -42,7 +42,7 @@ static int check(
 	if (memcmp(item->key, &own_key, sizeof(own_key)) != 0 ||
 		!record_is_birth(facts, own.birth, &own_key) || facts->form != own.form ||
 		facts->pair != own.pair || facts->direction != own.direction ||
-		facts->esn != own.esn || facts->limited != own.limited ||
+		facts->esn != own.esn || facts->limited != own.limited || facts->spi != own.spi ||
 		memcmp(&facts->remote, &own.remote, sizeof(own.remote)) != 0)
 		return -EBADMSG;
 	return 0;

@@ -36,6 +36,7 @@ static void check_record(const struct wire_message *m, const struct wire_message
 	REQUIRE(a->facts.pair == b->facts.pair && a->facts.direction == b->facts.direction);
 	REQUIRE(a->facts.esn == b->facts.esn && a->facts.limited == b->facts.limited);
 	REQUIRE(memcmp(&a->facts.remote, &b->facts.remote, sizeof(a->facts.remote)) == 0);
+	REQUIRE(a->facts.spi == b->facts.spi);
 	REQUIRE(a->version == b->version && a->author == b->author && a->life == b->life);
 	REQUIRE(a->creator == b->creator && a->bucket == b->bucket && a->paired == b->paired);
 	REQUIRE(a->pinned == b->pinned && a->pinned <= ESPALIER_MEMBERS);

@@ -213,6 +213,7 @@ static inline void setup_sas(unsigned int sas)
 	while_starting = NULL;
 	body_len = 8;
 	pairs = one_pair = false;
+	pair_sas = 2;
 	capacity = 0;
 	start_more = NULL;
 	now_us = 1000000;

@@ -114,6 +114,7 @@ static size_t body_len; /* of an SA */
 static uint32_t capacity; /* of a member; 0: more than there are SAs */
 static bool one_pair; /* all SAs are of one */
 static bool pairs; /* SAs of even number are the inbound ones of those after them */
+static unsigned int pair_sas; /* so many of them have one reqid */
 
 static inline uint32_t draw(uint32_t below)
 {
@@ -170,7 +171,7 @@ static inline struct record_facts sa_facts(unsigned int sa, uint64_t birth)
 	return (struct record_facts){
 		.birth = birth,
 		.pair = one_pair ? 1
-			: pairs  ? sa / 2 + 1
+			: pairs  ? sa / pair_sas + 1
 				 : sa + 1,
 		.direction = pairs && sa % 2 == 0 ? ESPALIER_IN : ESPALIER_OUT,
 		.esn = !short_numbers,

@@ -7,11 +7,14 @@
 
 #define SAS 64
 
+static __be32 named_spi; /* by policies that are added; 0: none */
+
 static int setup(void **state)
 {
 	(void)state;
 	setup_sas(SAS);
 	pairs = true;
+	named_spi = 0;
 	return 0;
 }
 
@@ -376,9 +379,10 @@ static void add_policy(unsigned int id, uint8_t policy, unsigned int in, uint8_t
 		.key = policy_key(policy),
 		.facts = {.pair = sa_facts(in, 1).pair,
 			.direction = ESPALIER_OUT,
-			.remote = remote_of(net)},
-		.body = "policy",
-		.body_len = 6,
+			.remote = remote_of(net),
+			.spi = named_spi},
+		.body = named_spi ? (const void *)&named_spi : "policy",
+		.body_len = named_spi ? sizeof(named_spi) : 6,
 	};
 
 	gateways[id].policies[policy] = true;
@@ -401,6 +405,8 @@ static void leads_to(uint8_t net, unsigned int in)
 	for (unsigned int id = 0; id < MEMBERS; id++) {
 		const struct selector *s = selector_of(&gateways[id], &remote);
 
+		if (!gateways[id].m)
+			continue;
 		assert_non_null(s);
 		assert_int_equal(s->flow.bucket, in + 1);
 		assert_int_equal(s->flow.pinned, gateways[id].sas[in].guard.pinned);
@@ -476,6 +482,36 @@ static void test_shared_selector_backwards(void **state)
 	shares(true);
 }
 
+/* Of two Child SAs with one reqid each has a policy that names its outbound SA. A rekey makes the
+ * SAs first, and then changes the policy. */
+static void test_policy_names_spi(void **state)
+{
+	(void)state;
+	pair_sas = 8;
+	create_pair(0, 0);
+	create_pair(0, 2);
+	named_spi = sa_key(1).spi;
+	add_policy(0, 5, 0, 1);
+	named_spi = sa_key(3).spi;
+	add_policy(0, 6, 0, 2);
+	run(100);
+	leads_to(1, 0);
+	leads_to(2, 2);
+	create_pair(0, 4);
+	run(100);
+	leads_to(1, 0);
+	named_spi = sa_key(5).spi;
+	add_policy(0, 5, 0, 1);
+	run(100);
+	leads_to(1, 4);
+	leads_to(2, 2);
+	/* Also by those who are left. */
+	power_off(0);
+	run(200);
+	leads_to(1, 4);
+	leads_to(2, 2);
+}
+
 /* A policy whose SA is gone does not count. */
 static void test_shared_selector_rekey(void **state)
 {
@@ -513,6 +549,7 @@ int main(void)
 		IN_CLUSTER(test_stray),
 		IN_CLUSTER(test_key_again),
 		IN_CLUSTER(test_selector),
+		IN_CLUSTER(test_policy_names_spi),
 		IN_CLUSTER(test_shared_selector),
 		IN_CLUSTER(test_shared_selector_backwards),
 		IN_CLUSTER(test_shared_selector_rekey),

@@ -72,6 +72,7 @@ static void same_record(const struct record *a, const struct record *b)
 	assert_int_equal(a->facts.esn, b->facts.esn);
 	assert_int_equal(a->facts.limited, b->facts.limited);
 	assert_memory_equal(&a->facts.remote, &b->facts.remote, sizeof(a->facts.remote));
+	assert_int_equal(a->facts.spi, b->facts.spi);
 	assert_true(a->version == b->version);
 	assert_int_equal(a->author, b->author);
 	assert_int_equal(a->life, b->life);
@@ -110,6 +111,24 @@ static size_t all_kinds(uint8_t *payload, size_t size, const struct record *r, c
 	wire_put_number(&w, WIRE_PULLED, 12);
 	assert_false(w.failed);
 	return (size_t)(w.at - payload);
+}
+
+/* A policy names an SA. */
+static void test_policy(void **state)
+{
+	uint8_t payload[WIRE_PAYLOAD], body[100] = {1};
+	struct writer w = {.at = payload, .end = payload + sizeof(payload)};
+	struct record r = a_record();
+	struct wire_message m;
+
+	(void)state;
+	r.key.kind = RECORD_POLICY;
+	r.facts.spi = (uint32_t)draw();
+	wire_put_record(&w, &r, body, sizeof(body));
+	assert_int_equal(wire_get(&(struct reader){.at = payload, .end = w.at}, &m), 1);
+	same_record(&m.record, &r);
+	assert_int_equal(m.body_len, sizeof(body));
+	assert_memory_equal(m.body, body, sizeof(body));
 }
 
 static void got_digests(struct reader *in, enum wire_kind kind, unsigned int first,
@@ -365,6 +384,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_header),
+		cmocka_unit_test(test_policy),
 		cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_random),

@@ -87,9 +87,19 @@ static void test_child_sa_is_a_pair(void **state)
 	assert_int_equal(f.remote.if_id, 0);
 	assert_memory_equal(f.remote.addr, ((uint8_t[16]){10, 1}), 16);
 
+	assert_int_equal(f.spi, 0);
+
 	put_u32(&p, XFRMA_IF_ID, 7);
 	f = policy_facts(&p, &key);
 	assert_int_equal(f.remote.if_id, 7);
+	template(&p)->id.spi = htonl(SPI);
+	f = policy_facts(&p, &key);
+	assert_int_equal(f.spi, htonl(SPI));
+	assert_int_equal(f.pair, in.pair);
+	make_policy(&p, XFRM_POLICY_IN);
+	template(&p)->id.spi = htonl(SPI);
+	f = policy_facts(&p, &key);
+	assert_int_equal(f.spi, 0);
 }
 
 static uint64_t pair_of(uint32_t reqid, uint32_t if_id, uint32_t mark)
