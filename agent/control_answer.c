@@ -453,6 +453,8 @@ static struct json_object *sa_json(const struct agent *a, const struct record *r
 	add_number(o, "slot", r->slot);
 	add_number(o, "seq", counter->seq > r->seq ? counter->seq : r->seq);
 	add_number(o, "packets", counter->packets);
+	if (r->unsure)
+		add_bool(o, "pair_unsure", true);
 	if (r->facts.limited) {
 		add_number(o, "used_bytes", r->used.bytes);
 		add_number(o, "used_packets", r->used.packets);

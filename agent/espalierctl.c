@@ -142,6 +142,7 @@ static void print_sas(struct json_object *list)
 		struct json_object *o = json_object_array_get_idx(list, i), *why;
 		bool barred = strcmp(text_of(o, "barred"), "yes") == 0;
 		bool refused = json_object_object_get_ex(o, "refused", NULL);
+		bool unsure = json_object_object_get_ex(o, "pair_unsure", NULL);
 
 		if (json_object_object_get_ex(o, "local", &why)) {
 			printf("%-10s  %-3s  to %-15s  not copied: %s\n", text_of(o, "spi"),
@@ -150,7 +151,7 @@ static void print_sas(struct json_object *list)
 			continue;
 		}
 		printf("%-10s  %-3s  to %-15s  bucket %-4s  pin %-2s  owner %-6s  seq %-10s  "
-		       "%s%s%s\n",
+		       "%s%s%s%s\n",
 			text_of(o, "spi"), text_of(o, "direction"), text_of(o, "destination"),
 			text_of(o, "bucket"), text_of(o, "pinned"), text_of(o, "owner"),
 			text_of(o, "seq"),
@@ -160,7 +161,8 @@ static void print_sas(struct json_object *list)
 			barred    ? text_of(o, "barred_why")
 			: refused ? ", which refuses it: "
 				  : "",
-			refused && !barred ? text_of(o, "refused") : "");
+			refused && !barred ? text_of(o, "refused") : "",
+			unsure ? " (its inbound SA cannot be told: one reqid for several)" : "");
 	}
 }
 

@@ -40,6 +40,7 @@ static void on_added(void *ctx, const struct xfrm_record *record)
 		.key = record->key,
 		.facts = record->facts,
 		.oseq = record->oseq,
+		.made_s = record->made_s,
 		.body = record->body,
 		.body_len = record->body_len,
 	};

@@ -60,6 +60,27 @@ static void notice_room(
 			room->living, room->living_most, room->dead, room->dead_most);
 }
 
+static void say_unsure(struct agent *a, const struct record_key *key)
+{
+	const struct table *t = member_table(a->member);
+	const struct record *out = table_find(t, key);
+	char spis[160] = "";
+	uint32_t reqid = 0;
+	size_t len = 0;
+
+	(void)xfrm_reqid(a->xfrm, key, &reqid);
+	for (const struct record *r = out ? table_pair_first(t, out->facts.pair) : NULL;
+		r && len < sizeof(spis); r = table_pair_next(t, r))
+		if (r->key.kind == RECORD_SA && r->life == RECORD_ALIVE)
+			len += (size_t)snprintf(spis + len, sizeof(spis) - len, " %s 0x%08x",
+				r->facts.direction == ESPALIER_OUT ? "out" : "in",
+				ntohl(r->key.spi));
+	agent_say(
+		"reqid %u is of several Child SAs (%s ), and which inbound SA %s belongs to cannot "
+		"be told: another member may own that one; give each a reqid of its own",
+		reqid, spis, agent_name(key));
+}
+
 void notice(void *ctx, enum member_notice what, const struct record_key *key, uint8_t who)
 {
 	const struct agent *a = ctx;
@@ -107,6 +128,9 @@ void notice(void *ctx, enum member_notice what, const struct record_key *key, ui
 	case NOTICE_ROOMY:
 		room = member_room(a->member);
 		notice_room(&room, what, key);
+		break;
+	case NOTICE_UNSURE:
+		say_unsure(ctx, key);
 		break;
 	case NOTICES:
 		break;

@@ -12,7 +12,7 @@
 
 int usage_open(struct agent *a)
 {
-	a->usage.moved = calloc(a->config.max_sas / BITS + 1, sizeof(*a->usage.moved));
+	a->usage.moved = calloc(table_slots(a->config.max_sas) / BITS + 1, sizeof(*a->usage.moved));
 	return a->usage.moved ? 0 : -ENOMEM;
 }
 

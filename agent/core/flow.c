@@ -8,6 +8,7 @@
 
 #include "core/state.h"
 
+#define TOGETHER_S 1 /* the two SAs of a Child SA are made */
 #define SWEEP_SLOTS 2048 /* looked at in one call */
 
 /* The outer side steers a pinned SA whether or not our own kernel has it. */
@@ -95,23 +96,92 @@ uint8_t flow_own_pin(const struct member *m, const struct record *r)
 	return r->facts.direction == ESPALIER_IN && other ? self + 1 : 0;
 }
 
+static bool is_alike(const struct record *a, const struct record *b)
+{
+	return a->bucket == b->bucket && a->pinned == b->pinned;
+}
+
+/* It is another one's, for sure. */
+static bool is_taken(const struct member *m, const struct record *other, const struct record *r)
+{
+	if (record_is_outbound_sa(other))
+		return other->paired;
+	for (const struct record *o = table_pair_first(&m->table, other->facts.pair); o;
+		o = table_pair_next(&m->table, o))
+		if (o != r && record_is_outbound_sa(o) && o->life == RECORD_ALIVE && o->paired &&
+			!o->unsure && is_alike(o, other))
+			return true;
+	return false;
+}
+
+/* How much speaks for it that two SAs of a pair are those of one Child SA. */
+static unsigned int likeness(
+	const struct member *m, const struct record *other, const struct record *r)
+{
+	uint64_t apart =
+		other->made_s > r->made_s ? other->made_s - r->made_s : r->made_s - other->made_s;
+	bool marked = other->key.mark == r->key.mark && other->key.mark_mask == r->key.mark_mask;
+
+	return 4U * !is_taken(m, other, r) + 2U * marked + (apart <= TOGETHER_S);
+}
+
+/* The other SA of its Child SA. Several may have one reqid. ret_unsure: as well another one. */
+static struct record *mate(const struct member *m, const struct record *r, bool *ret_unsure)
+{
+	uint8_t direction = r->facts.direction == ESPALIER_IN ? ESPALIER_OUT : ESPALIER_IN;
+	unsigned int most = 0;
+	struct record *best = NULL;
+
+	*ret_unsure = false;
+	for (struct record *o = table_pair_first(&m->table, r->facts.pair); o;
+		o = table_pair_next(&m->table, o)) {
+		unsigned int like;
+
+		if (o->key.kind != RECORD_SA || o->life != RECORD_ALIVE ||
+			o->facts.direction != direction)
+			continue;
+		like = likeness(m, o, r);
+		if (!best || like > most) {
+			best = o;
+			most = like;
+			*ret_unsure = false;
+		} else if (like == most && !(direction == ESPALIER_IN && is_alike(o, best))) {
+			*ret_unsure = true;
+		}
+	}
+	return best;
+}
+
+/* Its numbers are safe with whoever gets it. Those that cannot be told apart go to one member,
+ * since our kernel may send through either; but an inbound one may be another member's. */
+static void set_unsure(struct member *m, struct record *out, bool unsure)
+{
+	if (unsure && !out->unsure)
+		m->ops->notice(m->ctx, NOTICE_UNSURE, &out->key, m->config.self);
+	out->unsure = unsure;
+}
+
 /* Both SAs of a Child SA go to one member: the outbound one has the flow of the inbound one. */
 void flow_choose(struct member *m, struct record *r)
 {
 	struct espalier_flow own = {.bucket = own_bucket(m, r), .pinned = r->pinned};
 	struct record *other;
+	bool unsure;
 
 	if (r->facts.direction == ESPALIER_IN) {
 		set_flow(m, r, own, false);
-		other = flow_pair_sa(m, r->facts.pair, ESPALIER_OUT);
-		if (other && !other->paired)
-			set_flow(m, other, own, true);
+		other = mate(m, r, &unsure);
+		if (!other || other->paired)
+			return;
+		set_unsure(m, other, unsure);
+		set_flow(m, other, own, true);
 		return;
 	}
-	other = flow_pair_sa(m, r->facts.pair, ESPALIER_IN);
+	other = mate(m, r, &unsure);
 	/* When a peer moves, the one may do so before the other. */
 	if (!other && r->paired)
 		return;
+	set_unsure(m, r, unsure);
 	set_flow(m, r, other ? flow_of(other) : own, other != NULL);
 }
 

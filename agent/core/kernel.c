@@ -208,6 +208,7 @@ static void adopt_sa(struct member *m, struct record *r, const struct member_rec
 {
 	table_set_facts(&m->table, r, &record->facts);
 	r->form_done = record->facts.form;
+	r->made_s = record->made_s;
 	set_origin(m, r, record->oseq);
 	live(m, r);
 	sequence_adopt(m, r, record->oseq);
@@ -237,6 +238,7 @@ static void return_sa(struct member *m, struct record *r, const struct member_re
 	sequence_reset(r);
 	table_set_facts(&m->table, r, &record->facts);
 	r->form_done = record->facts.form;
+	r->made_s = record->made_s;
 	r->moves = moved_once_more(r);
 	live(m, r);
 	sequence_return(m, r, record->oseq);

@@ -65,6 +65,7 @@ struct member_record {
 	struct record_key key;
 	struct record_facts facts;
 	uint64_t oseq; /* outbound: last number used */
+	uint64_t made_s; /* SA: seconds of CLOCK_REALTIME */
 	const void *body;
 	size_t body_len;
 };
@@ -86,6 +87,7 @@ enum member_notice {
 	NOTICE_CROWDED, /* three quarters of what may live do */
 	NOTICE_CROWDED_BY_DEAD, /* so many dead are remembered, of those that can be */
 	NOTICE_ROOMY, /* neither is so any more */
+	NOTICE_UNSURE, /* which inbound SA of its reqid an outbound one belongs to cannot be told */
 	NOTICES,
 };
 

@@ -96,6 +96,8 @@ struct record {
 	bool unused; /* the block below our `upto` is open nowhere: the kernel refused what it was
 			entered for */
 	bool spent; /* there is no block left for us, and that has been told */
+	uint64_t made_s; /* SA: when, by our kernel's clock, in seconds */
+	bool unsure; /* outbound: which inbound SA of its pair it belongs to cannot be told */
 	bool linked; /* stands in its pair's chain */
 	bool made_here; /* policy: in this life, and not by us: another member's word does not end
 			   it if it is of no pair */

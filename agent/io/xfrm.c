@@ -159,6 +159,12 @@ static int tell_stays(struct xfrm *x, const struct xfrm_body *b)
 	return -EOPNOTSUPP;
 }
 
+static void take_sa(const struct xfrm_body *b, struct xfrm_record *ret)
+{
+	xfrm_body_counters(b, &ret->oseq, &ret->seq);
+	ret->made_s = b->sa.curlft.add_time;
+}
+
 int xfrm_socket_tell(struct xfrm *x, enum record_kind kind, const struct nlmsghdr *nlh)
 {
 	_Alignas(8) uint8_t buf[RECORD_BODY_MAX];
@@ -185,7 +191,7 @@ int xfrm_socket_tell(struct xfrm *x, enum record_kind kind, const struct nlmsghd
 	if (r >= 0) {
 		record.body_len = (size_t)r;
 		if (kind == RECORD_SA)
-			xfrm_body_counters(&b, &record.oseq, &record.seq);
+			take_sa(&b, &record);
 		x->handlers.added(x->ctx, &record);
 	}
 	explicit_bzero(buf, sizeof(buf));

@@ -29,6 +29,7 @@ struct xfrm_record {
 	struct record_key key;
 	struct record_facts facts;
 	uint64_t oseq, seq; /* SA: counters as the kernel has them, 64 bits with ESN */
+	uint64_t made_s; /* SA: when it was added, seconds of CLOCK_REALTIME */
 	const void *body;
 	size_t body_len;
 };
@@ -143,6 +144,8 @@ int xfrm_used(struct xfrm *x, const struct record_key *key, struct record_usage 
 /* XFRM_MSG_NEWAE: so much is used up at least. What the SA carries at that very moment may not
  * count. */
 int xfrm_use(struct xfrm *x, const struct record_key *key, const struct record_usage *used);
+
+int xfrm_reqid(struct xfrm *x, const struct record_key *key, uint32_t *ret); /* of an SA */
 
 /* XFRM_MSG_EXPIRE, soft: asks the IKE daemon to rekey. */
 int xfrm_expire(struct xfrm *x, const struct record_key *key);

@@ -317,6 +317,19 @@ int xfrm_read(struct xfrm *x, const struct record_key *key, void *buf, size_t si
 	return r;
 }
 
+int xfrm_reqid(struct xfrm *x, const struct record_key *key, uint32_t *ret)
+{
+	struct xfrm_answer answer;
+	const struct nlmsghdr *nlh = (const struct nlmsghdr *)answer.data;
+	int r = xfrm_socket_get(x, key, &answer);
+
+	if (r < 0)
+		return r;
+	*ret = ((const struct xfrm_usersa_info *)mnl_nlmsg_get_payload(nlh))->reqid;
+	explicit_bzero(&answer, sizeof(answer));
+	return 0;
+}
+
 int xfrm_remove(struct xfrm *x, const struct record_key *key)
 {
 	struct xfrm_request request;

@@ -27,6 +27,7 @@ static inline void tell_kernel(struct gateway *g, unsigned int sa)
 		.key = sa_key_at(sa, g->sas[sa].place),
 		.facts = sa_facts(sa, g->sas[sa].birth),
 		.oseq = g->sas[sa].oseq,
+		.made_s = g->sas[sa].made_s,
 		.body = body,
 		.body_len = body_len,
 	};

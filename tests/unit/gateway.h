@@ -34,6 +34,7 @@ struct sa {
 	uint8_t guarded_at; /* places that the guard knows it at, a bit each */
 	uint64_t birth, oseq, form;
 	struct record_usage used; /* as its kernel has counted */
+	uint64_t made_s;
 	struct espalier_sa guard;
 	uint64_t journaled; /* one above the highest block that is durable */
 	uint64_t found; /* likewise, in which it was before there was an agent */

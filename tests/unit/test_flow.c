@@ -358,6 +358,103 @@ static void test_key_again(void **state)
 	pins_are(0);
 }
 
+/* Several Child SAs with one reqid: SAs 0 and 1, and 2 and 3. */
+
+static void create_at(unsigned int sa, uint64_t made_s)
+{
+	gateways[0].sas[sa].made_s = made_s;
+	create(0, sa, 100 + sa);
+}
+
+/* An outbound SA has the flow of that inbound one, on all members. */
+static void goes_with(unsigned int out, unsigned int in)
+{
+	for (unsigned int id = 0; id < MEMBERS; id++) {
+		if (!gateways[id].m)
+			continue;
+		assert_int_equal(gateways[id].sas[out].guard.bucket, in + 1);
+		assert_int_equal(owner_of(id, out), owner_of(id, in));
+	}
+}
+
+static void test_one_by_one(void **state)
+{
+	(void)state;
+	pair_sas = 8;
+	for (unsigned int sa = 0; sa < 4; sa++)
+		create_at(sa, 1000);
+	/* The responder of a rekey makes the outbound SA later. */
+	create_at(4, 2000);
+	run(100);
+	create_at(5, 2060);
+	run(100);
+	for (unsigned int sa = 0; sa < 6; sa += 2)
+		goes_with(sa + 1, sa);
+	assert_int_equal(gateways[0].notices[NOTICE_UNSURE], 0);
+}
+
+/* As the kernel tells them when the agent starts, or two IKE SAs at one time. */
+static void test_by_time(void **state)
+{
+	(void)state;
+	pair_sas = 4;
+	create_at(0, 1000);
+	create_at(2, 1005);
+	create_at(1, 1001);
+	create_at(3, 1005);
+	run(100);
+	goes_with(1, 0);
+	goes_with(3, 2);
+	power_off(0);
+	run(200);
+	goes_with(1, 0);
+	goes_with(3, 2);
+	assert_int_equal(gateways[0].notices[NOTICE_UNSURE], 0);
+}
+
+static void test_by_time_outbound_first(void **state)
+{
+	(void)state;
+	pair_sas = 4;
+	create_at(1, 1001);
+	create_at(3, 1005);
+	create_at(0, 1000);
+	create_at(2, 1005);
+	run(100);
+	goes_with(1, 0);
+	goes_with(3, 2);
+	assert_int_equal(gateways[0].notices[NOTICE_UNSURE], 0);
+}
+
+/* Two at one time: it is said, and both outbound SAs are one member's. */
+static void test_unsure(void **state)
+{
+	(void)state;
+	pair_sas = 8;
+	create_at(0, 1000);
+	create_at(2, 1000);
+	create_at(1, 1000);
+	create_at(3, 1000);
+	run(100);
+	assert_int_equal(gateways[0].notices[NOTICE_UNSURE], 2);
+	assert_true(record_of(0, 1)->unsure && record_of(0, 3)->unsure);
+	goes_with(1, 2);
+	goes_with(3, 2);
+	/* The next ones are told apart again. */
+	create_at(4, 2000);
+	create_at(5, 2000);
+	run(100);
+	goes_with(5, 4);
+	assert_false(record_of(0, 5)->unsure);
+	/* None of them opens what is another member's. */
+	power_off(0);
+	run(200);
+	for (unsigned int sa = 1; sa < 6; sa += 2)
+		for (unsigned int id = 1; id < MEMBERS; id++)
+			assert_int_equal(
+				(gateways[id].sas[sa].guard.open[0].first >> BITS) % 4, id);
+}
+
 /* Remote selectors. */
 
 static struct espalier_selector remote_of(uint8_t net)
@@ -548,6 +645,10 @@ int main(void)
 		IN_CLUSTER(test_before_install),
 		IN_CLUSTER(test_stray),
 		IN_CLUSTER(test_key_again),
+		IN_CLUSTER(test_one_by_one),
+		IN_CLUSTER(test_by_time),
+		IN_CLUSTER(test_by_time_outbound_first),
+		IN_CLUSTER(test_unsure),
 		IN_CLUSTER(test_selector),
 		IN_CLUSTER(test_policy_names_spi),
 		IN_CLUSTER(test_shared_selector),
