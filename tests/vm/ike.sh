@@ -72,22 +72,35 @@ set_up()
 	verdict "two members with $1, a peer with $2"
 }
 
-# These tunnels, and nothing else, are in a member's kernel, as its agent says: for tunnel mode there
-# are three policies, for transport mode two.
-holds() # MEMBER TUNNEL...
+# Leaves in `policies` how many these have: for tunnel mode three each, for transport mode two.
+count_policies() # TUNNEL...
 {
-	local status member=$1 policies=0 tunnel
-	shift
+	local tunnel
 
+	policies=0
 	for tunnel; do
 		[[ ${tunnel_of[$tunnel]} == *mode=transport* ]] && policies=$((policies + 2)) || policies=$((policies + 3))
 	done
+}
+
+# The SAs of these tunnels, and no others, are in a member's kernel, as its agent says, and their
+# policies. Pluto has more policies: of neighbour discovery, and traps after the end of a tunnel.
+holds() # MEMBER TUNNEL...
+{
+	local status member=$1 policies
+	shift
+
+	count_policies "$@"
 	status=$(agent_ctl "$member" status) && [[ $status == *"\"sas\":$((2 * $#)),"* ]] &&
-		[[ $status == *"\"policies\":$policies,"* ]] && [[ $status == *'"missing":0'* ]]
+		[ "$(json_first policies "$status")" -ge "$policies" ] && [[ $status == *'"missing":0'* ]]
 }
 
 # shellcheck disable=SC2317 # called by wait_until
-all_hold() { holds 0 "$@" && holds 1 "$@"; }
+all_hold()
+{
+	holds 0 "$@" && holds 1 "$@" &&
+		[ "$(agent_field 0 policies status)" = "$(agent_field 1 policies status)" ]
+}
 
 spis() { ip -n "$TOPOLOGY_PREFIX-m$1" xfrm state | grep -o 'spi 0x[0-9a-f]*'; }
 
@@ -238,17 +251,31 @@ test_takeover()
 	judge "power-off of the active member: all tunnels go on"
 }
 
-# As units of IKE daemons and scripts do. Its own daemon has made none of them.
+# shellcheck disable=SC2317 # called by wait_until
+put_back() # SAS POLICIES-OF-TUNNELS, in the kernel
+{
+	[ "$(spis 1 | wc -l)" = "$1" ] && [ "$(in_member 1 ip xfrm policy | grep -c 'tmpl')" -ge "$2" ]
+}
+
+# shellcheck disable=SC2317 # called by wait_until
+took_over() { [ "$(agent_field 1 buckets status)" = 4096 ]; }
+
+# As units of IKE daemons and scripts do. The daemon of that member has made none of them.
 test_flush()
 {
+	local policies
+
+	count_policies "${TUNNELS[@]}"
 	pings_start "${TUNNELS[@]}"
+	cut_inner 0
+	wait_until 10 took_over || problem "member 1 has not taken over"
 	in_member 1 ip xfrm state flush
 	in_member 1 ip xfrm policy flush
-	sleep 2
-	wait_until 20 holds 1 "${TUNNELS[@]}" || problem "not all SAs and policies are put back"
-	expect "SAs in its kernel" "$(spis 1 | wc -l)" $((2 * ${#TUNNELS[@]}))
+	wait_until 20 put_back $((2 * ${#TUNNELS[@]})) "$policies" || problem "not all is put back"
+	heal_inner 0
+	wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"
 	pings_stop
-	judge "flushed on the member that has taken over: all is put back"
+	judge "flushed on a member that has taken over: all is put back"
 }
 
 # ike_test MEMBERS-DAEMON PEERS-DAEMON
@@ -261,8 +288,8 @@ ike_test()
 	test_rekey_child
 	test_rekey_ike
 	test_delete
-	test_takeover
 	test_flush
+	test_takeover
 	wire_stop all || problem "packets on the wire were missed"
 	expect "numbers that came twice" "$(wire_duplicates all)" 0
 	verdict "$(wire_packets all) ESP packets in IPv4, no number twice"
