@@ -2,11 +2,20 @@
 #include "io/digest.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+
+static const EVP_MD *sha256;
+
+/* EVP_sha256() is looked up in each use, which takes longer than the digest of an SA. */
+static void fetch(void)
+{
+	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
 
 /*
  * SHA-256 cannot fail but for want of memory or a broken OpenSSL; going on with another digest
@@ -14,7 +23,10 @@
  */
 void digest_sha256(const void *data, size_t len, uint8_t out[DIGEST_SIZE])
 {
-	if (EVP_Digest(data, len, out, NULL, EVP_sha256(), NULL) != 1)
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, fetch);
+	if (EVP_Digest(data, len, out, NULL, sha256, NULL) != 1)
 		abort();
 }
 
