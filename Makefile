@@ -125,6 +125,9 @@ $(B)/tests/test_local: $(B)/obj/agent/local.o $(B)/obj/agent/local_policy.o
 $(B)/tests/test_boot: $(B)/obj/agent/boot.o
 $(B)/tests/test_limits: $(B)/obj/agent/usage.o
 $(B)/tests/test_limits: LDFLAGS += -Wl,--wrap=member_table,--wrap=member_used,--wrap=xfrm_used
+$(B)/tests/test_audit: $(B)/obj/agent/audit.o $(B)/obj/agent/events_kernel.o
+$(B)/tests/test_audit: LDFLAGS += $(foreach f,xfrm_dump_begin xfrm_dump_step xfrm_dump_error xfrm_read \
+	xfrm_tell xfrm_count xfrm_process xfrm_fd datapath_counters,-Wl,--wrap=$f)
 $(B)/tests/test_xfrm_moves: LDFLAGS += -Wl,--wrap=mnl_socket_sendto,--wrap=mnl_socket_recvfrom \
 	-Wl,--wrap=recv
 $(B)/tests/test_boot: LDFLAGS += -Wl,--wrap=datapath_is_first

@@ -7,17 +7,27 @@
 #include <stdio.h>
 #include <time.h>
 
-uint64_t agent_now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t agent_now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 uint64_t agent_now_us(void)
 {
 	return agent_now_ns() / 1000;
+}
+
+uint64_t agent_cpu_us(void)
+{
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID) / 1000;
 }
 
 const char *agent_name(const struct record_key *key)

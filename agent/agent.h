@@ -50,6 +50,10 @@ struct audit {
 	bool flushed; /* nor since somebody flushed SAs or policies */
 	bool gap; /* the guard was not there for a while: begin at once, ... */
 	bool unguarded; /* and tell what may be out */
+	bool hurried; /* it was begun since something had happened: no rest until it is over */
+	uint64_t rest_us; /* until then */
+	uint64_t count_us; /* when to ask how many there are */
+	unsigned int fewer; /* times in turn that they were fewer than we know */
 	bool reading; /* the adapter tells what is there, not what happens */
 	uint64_t *seen; /* a bit a slot: the kernel has it */
 	uint32_t cursor; /* next slot to judge */
@@ -200,6 +204,7 @@ struct agent {
 /* agent.c */
 uint64_t agent_now_ns(void); /* CLOCK_MONOTONIC */
 uint64_t agent_now_us(void);
+uint64_t agent_cpu_us(void); /* that the calling thread has used */
 __attribute__((format(printf, 1, 2))) void agent_say(const char *format, ...);
 /* A record in messages, never more than this of it; good until the next call. */
 const char *agent_name(const struct record_key *key);
@@ -216,6 +221,7 @@ void agent_stop(struct agent *a); /* also what is started in part */
 /* events_kernel.c. While audit.reading it notes what it sees in audit.seen. */
 extern const struct xfrm_handlers events_xfrm; /* ctx: struct agent */
 void events_kernel(struct agent *a); /* what has been told up to now */
+bool events_kernel_has(struct agent *a, const struct record_key *key); /* at this moment */
 
 /* events.c. What takes a void pointer is handed to the adapters; ctx: struct agent. */
 void events_datagram(void *ctx, uint8_t from, const void *buf, size_t len);

@@ -1,8 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * audit.c - compares what the kernel holds with what the core takes it to hold: now and then, since
- * anybody may change the one without the other, and at once after kernel events were lost. A
- * bounded part of it in each turn of the loop.
+ * audit.c - compares what the kernel holds with what the core takes it to hold, since anybody may
+ * change the one without the other. A bounded part of it in each turn of the loop.
+ *
+ * At once, as fast as it goes, if something has happened: events were lost, the guard was not
+ * there, or the kernel holds fewer SAs and policies than we know (it is asked for their number
+ * every second, which costs the same however many they are).
+ *
+ * Else every `Audit`, by parts between which it rests, so that it takes less than 1 % of a
+ * processor: a million SAs take minutes then. A dump may be held open for that long: the kernel
+ * keeps a place in its list, in the front of which it puts what is new. So what is there from the
+ * beginning to the end is told once. What is made behind that place is not told, or doubted in the
+ * end and asked for singly; what is deleted is told by events; and what a part tells may have
+ * changed while it waited to be read, so that the kernel is asked again for all that is not as the
+ * core has it (events_kernel.c).
+ *
+ * What it sees late only: an SA that is gone, or another one, while as many others are there that
+ * are not the cluster's. If ESP comes for it, bpf/miss.bpf.c sees it at once. A counter that runs
+ * out of our blocks where the guard is, the guard sees.
  */
 #include <errno.h>
 #include <poll.h>
@@ -15,24 +30,28 @@
 #define DOUBTS 64 /* asked of the kernel in one turn */
 #define DRAINS 16 /* reads of kernel events in one turn */
 #define AGAIN_US 1000000 /* after one that failed, if events were lost before it */
+#define SHARE 125 /* of the time it works, the rest it rests */
+#define LATE_US 1000000 /* a loop that is late by so much may make up for it */
+#define COUNT_EVERY_US 1000000
+#define FEWER 2 /* times in turn that the kernel holds fewer: then some are gone */
 
-static bool is_due(struct audit *audit, uint64_t now_us)
+/* Something has happened. */
+static bool is_urgent(const struct audit *audit)
 {
-	return audit->asked || audit->events_lost || audit->gap || now_us >= audit->due_us;
+	return audit->asked || audit->events_lost || audit->gap;
 }
 
-static void end(struct agent *a, uint64_t now_us)
+static void end(struct agent *a)
 {
 	free(a->audit.seen);
 	a->audit.seen = NULL;
 	a->audit.phase = AUDIT_IDLE;
-	a->audit.due_us = now_us + a->config.audit_us;
 }
 
 static void fail(struct agent *a, uint64_t now_us, int r)
 {
 	agent_say("cannot compare the kernel's SAs and policies with ours: %s", strerror(-r));
-	end(a, now_us);
+	end(a);
 	if (a->audit.after_loss || a->audit.unguarded)
 		a->audit.due_us = now_us + AGAIN_US; /* and what is missing may still be deleted */
 }
@@ -44,6 +63,9 @@ static void begin(struct agent *a, uint64_t now_us)
 
 	local_begin(a);
 	local_policy_begin(a);
+	free(audit->seen);
+	audit->due_us = now_us + a->config.audit_us;
+	audit->hurried = is_urgent(audit);
 	audit->cursor = 0;
 	audit->after_loss |= audit->events_lost;
 	audit->asked = audit->events_lost = false;
@@ -83,16 +105,6 @@ static bool was_seen(const struct audit *audit, uint32_t slot)
 	return audit->seen[slot / AUDIT_BITS] >> slot % AUDIT_BITS & 1;
 }
 
-/* It came or went while the kernel was read: what holds is what is there now. */
-static bool is_there(struct agent *a, const struct record_key *key)
-{
-	uint8_t body[RECORD_BODY_MAX];
-	int r = xfrm_read(a->xfrm, key, body, sizeof(body));
-
-	explicit_bzero(body, sizeof(body));
-	return r != -ENOENT;
-}
-
 /* Whatever was deleted up to now has been told to the core. */
 static bool drain(struct agent *a)
 {
@@ -108,7 +120,7 @@ static bool drain(struct agent *a)
 
 /* What the kernel lacks and has not been told to be gone was taken away behind our back; unless
  * events were lost, then it may have been deleted in order. A flush tells of all at once. */
-static void judge(struct agent *a, uint64_t now_us)
+static void judge(struct agent *a)
 {
 	struct audit *audit = &a->audit;
 	const struct table *t = member_table(a->member);
@@ -121,8 +133,8 @@ static void judge(struct agent *a, uint64_t now_us)
 
 		if (!r || r->life != RECORD_ALIVE || !r->installed || was_seen(audit, slot))
 			continue;
-		doubts++;
-		if (!is_there(a, &r->key))
+		doubts++; /* it came or went while the kernel was read */
+		if (!events_kernel_has(a, &r->key))
 			lacking[n++] = r->key;
 	}
 	if (n && !drain(a))
@@ -140,23 +152,67 @@ static void judge(struct agent *a, uint64_t now_us)
 		return;
 	audit->after_loss = audit->unguarded = false;
 	audit->flushed = audit->events_lost; /* another one since */
-	end(a, now_us);
+	end(a);
+}
+
+static void work(struct agent *a, uint64_t now_us)
+{
+	if (a->audit.phase == AUDIT_READING)
+		read_on(a, now_us);
+	else
+		judge(a);
+}
+
+/* As much of it as fits into its share of the time. */
+static void work_and_rest(struct agent *a, uint64_t now_us)
+{
+	struct audit *audit = &a->audit;
+	uint64_t cpu_us = agent_cpu_us();
+
+	if (now_us < audit->rest_us)
+		return;
+	work(a, now_us);
+	if (audit->rest_us + LATE_US < now_us)
+		audit->rest_us = now_us - LATE_US;
+	audit->rest_us += (agent_cpu_us() - cpu_us) * SHARE;
+}
+
+/* What happens between looking there and looking here makes a difference, but not twice. */
+static bool lacks_some(struct agent *a)
+{
+	const struct table *t = member_table(a->member);
+	uint32_t n;
+
+	return drain(a) && xfrm_count(a->xfrm, &n) == 0 && n < t->present && drain(a) &&
+	       n < t->present;
+}
+
+static void count(struct agent *a, uint64_t now_us)
+{
+	struct audit *audit = &a->audit;
+
+	if (now_us < audit->count_us)
+		return;
+	audit->count_us = now_us + COUNT_EVERY_US;
+	audit->fewer = lacks_some(a) ? audit->fewer + 1 : 0;
+	if (audit->fewer != FEWER)
+		return;
+	agent_say("the kernel holds fewer SAs and policies than are known: comparing them");
+	audit->asked = true;
 }
 
 bool audit_turn(struct agent *a, uint64_t now_us)
 {
-	switch (a->audit.phase) {
-	case AUDIT_IDLE:
-		if (!is_due(&a->audit, now_us))
-			return false;
-		begin(a, now_us);
-		break;
-	case AUDIT_READING:
-		read_on(a, now_us);
-		break;
-	case AUDIT_JUDGING:
-		judge(a, now_us);
-		break;
+	struct audit *audit = &a->audit;
+
+	if (audit->phase != AUDIT_IDLE && audit->hurried) {
+		work(a, now_us);
+		return audit->phase != AUDIT_IDLE;
 	}
-	return a->audit.phase != AUDIT_IDLE;
+	count(a, now_us);
+	if (is_urgent(audit) || (audit->phase == AUDIT_IDLE && now_us >= audit->due_us))
+		begin(a, now_us);
+	else if (audit->phase != AUDIT_IDLE)
+		work_and_rest(a, now_us);
+	return audit->phase != AUDIT_IDLE && (audit->hurried || audit->rest_us <= now_us);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* events_kernel.c - what the kernel says of its SAs and policies, handed to the core: what happens
  * to them, or what is there while audit.c reads it. */
+#include <errno.h>
 #include <string.h>
 
 #include "agent.h"
@@ -33,6 +34,24 @@ static bool has_changed(const struct record *r, const struct xfrm_record *record
 	       memcmp(r->body, record->body, record->body_len) != 0;
 }
 
+/* What the audit reads. It may have waited to be read, and have changed since, or be gone: so what
+ * is new in it is asked for. */
+static void read_record(struct agent *a, const struct xfrm_record *record)
+{
+	struct record *r = find_installed(a, &record->key, record->facts.birth);
+
+	if (!r || has_changed(r, record)) {
+		a->audit.reading = false;
+		(void)xfrm_tell(a->xfrm, &record->key);
+		a->audit.reading = true;
+		r = find_installed(a, &record->key, record->facts.birth);
+	}
+	if (!r)
+		return;
+	a->audit.seen[r->slot / AUDIT_BITS] |= 1ULL << r->slot % AUDIT_BITS;
+	read_counter(a, r, record->oseq);
+}
+
 static void on_added(void *ctx, const struct xfrm_record *record)
 {
 	struct agent *a = ctx;
@@ -44,17 +63,13 @@ static void on_added(void *ctx, const struct xfrm_record *record)
 		.body = record->body,
 		.body_len = record->body_len,
 	};
-	struct record *r = find_installed(a, &record->key, record->facts.birth);
 
+	if (a->audit.reading) {
+		read_record(a, record);
+		return;
+	}
 	local_gone(a, &record->key); /* it is like others now */
-	if (!r || !a->audit.reading || has_changed(r, record)) {
-		member_added(a->member, &kernel);
-		r = find_installed(a, &record->key, record->facts.birth);
-	}
-	if (r && a->audit.reading) {
-		a->audit.seen[r->slot / AUDIT_BITS] |= 1ULL << r->slot % AUDIT_BITS;
-		read_counter(a, r, record->oseq);
-	}
+	member_added(a->member, &kernel);
 }
 
 static void on_removed(void *ctx, const struct record_key *key)
@@ -66,12 +81,23 @@ static void on_removed(void *ctx, const struct record_key *key)
 	member_removed(a->member, key);
 }
 
+bool events_kernel_has(struct agent *a, const struct record_key *key)
+{
+	uint8_t body[RECORD_BODY_MAX];
+	int r = xfrm_read(a->xfrm, key, body, sizeof(body));
+
+	explicit_bzero(body, sizeof(body));
+	return r != -ENOENT;
+}
+
 static void on_local(
 	void *ctx, const struct record_key *key, const struct record_facts *facts, const char *why)
 {
 	struct agent *a = ctx;
 	const struct record *r = table_find(member_table(a->member), key);
 
+	if (a->audit.reading && !events_kernel_has(a, key))
+		return;
 	/* A copy that we made ourselves is none, though its keys cannot be read. */
 	if (why != xfrm_keys_hidden || !r || !r->installed)
 		local_told(a, key, facts, why);

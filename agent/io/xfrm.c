@@ -198,13 +198,23 @@ int xfrm_socket_tell(struct xfrm *x, enum record_kind kind, const struct nlmsghd
 	return r < 0 ? r : 0;
 }
 
+int xfrm_tell(struct xfrm *x, const struct record_key *key)
+{
+	struct xfrm_answer answer;
+	int r = xfrm_socket_get(x, key, &answer);
+
+	if (r == 0)
+		r = xfrm_socket_tell(x, key->kind, (struct nlmsghdr *)answer.data);
+	explicit_bzero(&answer, sizeof(answer));
+	return r;
+}
+
 /*
  * XFRM_MSG_UPDSA tells what was asked for; of a living SA the kernel takes only some of it. So what
  * it has is read. An SA that began as XFRM_MSG_ALLOCSPI is told of in no other way.
  */
 static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 {
-	struct xfrm_answer answer;
 	struct record_key key;
 	struct xfrm_body b;
 	int r;
@@ -215,10 +225,7 @@ static int tell_updated(struct xfrm *x, const struct nlmsghdr *nlh)
 		return r;
 	xfrm_facts_sa_key(
 		&b.sa.id.daddr, b.sa.id.spi, b.sa.id.proto, b.sa.family, xfrm_body_mark(&b), &key);
-	r = xfrm_socket_get(x, &key, &answer);
-	if (r == 0)
-		r = xfrm_socket_tell(x, RECORD_SA, (struct nlmsghdr *)answer.data);
-	explicit_bzero(&answer, sizeof(answer));
+	r = xfrm_tell(x, &key);
 	return r == -ENOENT ? 0 : r;
 }
 

@@ -150,6 +150,13 @@ int xfrm_reqid(struct xfrm *x, const struct record_key *key, uint32_t *ret); /* 
 /* XFRM_MSG_EXPIRE, soft: asks the IKE daemon to rekey. */
 int xfrm_expire(struct xfrm *x, const struct record_key *key);
 
+/* Calls handlers->added of an SA or a policy, as it is now. -ENOENT; -errno as of xfrm_process().
+ */
+int xfrm_tell(struct xfrm *x, const struct record_key *key);
+
+/* How many SAs and policies the kernel holds, whoever's; not those of sockets. 0 or -errno. */
+int xfrm_count(struct xfrm *x, uint32_t *ret);
+
 /* What a policy is, of its body, which is aligned to 4 bytes. */
 void xfrm_policy_text(const void *body, size_t len, char *buf, size_t size);
 

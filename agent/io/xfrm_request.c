@@ -268,7 +268,7 @@ int xfrm_used(struct xfrm *x, const struct record_key *key, struct record_usage 
 
 int xfrm_use(struct xfrm *x, const struct record_key *key, const struct record_usage *used)
 {
-	struct xfrm_lifetime_cur now;
+	struct xfrm_lifetime_cur now = {0};
 	struct xfrm_request request;
 	struct xfrm_answer answer;
 	struct xfrm_aevent_id *ae;
@@ -328,6 +328,42 @@ int xfrm_reqid(struct xfrm *x, const struct record_key *key, uint32_t *ret)
 	*ret = ((const struct xfrm_usersa_info *)mnl_nlmsg_get_payload(nlh))->reqid;
 	explicit_bzero(&answer, sizeof(answer));
 	return 0;
+}
+
+/* An attribute of what the kernel says of all its SAs, or policies. */
+static int get_info(struct xfrm *x, uint16_t type, uint16_t attr, void *ret, size_t size)
+{
+	struct xfrm_answer answer;
+	const struct nlmsghdr *nlh = (const struct nlmsghdr *)answer.data;
+	const struct nlattr *a;
+	struct xfrm_request request;
+	int r;
+
+	(void)xfrm_socket_begin(&request, type, 0, sizeof(uint32_t));
+	r = xfrm_socket_transact(x, &request, &answer);
+	if (r < 0)
+		return r;
+	mnl_attr_for_each(a, nlh, sizeof(uint32_t))
+	{
+		if (mnl_attr_get_type(a) != attr || mnl_attr_get_payload_len(a) < size)
+			continue;
+		memcpy(ret, mnl_attr_get_payload(a), size);
+		return 0;
+	}
+	return -EBADMSG;
+}
+
+int xfrm_count(struct xfrm *x, uint32_t *ret)
+{
+	struct xfrmu_spdinfo policies;
+	uint32_t sas;
+	int r = get_info(x, XFRM_MSG_GETSADINFO, XFRMA_SAD_CNT, &sas, sizeof(sas));
+
+	if (r == 0)
+		r = get_info(x, XFRM_MSG_GETSPDINFO, XFRMA_SPD_INFO, &policies, sizeof(policies));
+	if (r == 0)
+		*ret = sas + policies.incnt + policies.outcnt + policies.fwdcnt;
+	return r;
 }
 
 int xfrm_remove(struct xfrm *x, const struct record_key *key)

@@ -164,6 +164,28 @@ static void test_batches(void **state)
 	free_records(list, POLICIES);
 }
 
+static void test_counted_and_told(void **state)
+{
+	struct record_install *list;
+	uint32_t n = 1;
+
+	(void)state;
+	need_root();
+	assert_int_equal(xfrm_count(x, &n), 0);
+	assert_int_equal(n, 0);
+	list = install_all(100);
+	assert_int_equal(xfrm_count(x, &n), 0);
+	assert_int_equal(n, 100);
+	assert_int_equal(xfrm_tell(x, list[7].key), 0);
+	assert_int_equal(told[7], 1);
+	assert_int_equal(n_added, 1);
+	assert_int_equal(xfrm_remove(x, list[7].key), 0);
+	assert_int_equal(xfrm_tell(x, list[7].key), -ENOENT);
+	assert_int_equal(xfrm_count(x, &n), 0);
+	assert_int_equal(n, 99);
+	free_records(list, 100);
+}
+
 /* A template that this kernel refuses and our parser does not: one of many fails. */
 static void test_one_of_a_batch_fails(void **state)
 {
@@ -515,6 +537,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_batches),
+		TEST(test_counted_and_told),
 		TEST(test_one_of_a_batch_fails),
 		TEST(test_steps),
 		TEST(test_what_is_gone),
