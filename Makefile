@@ -135,7 +135,9 @@ $(B)/tests/test_local: LDFLAGS += -Wl,--wrap=datapath_sa_set,--wrap=datapath_sa_
 	-Wl,--wrap=datapath_sa_delete,--wrap=member_table
 $(BPF_TESTS): $(B)/tests/%: $(B)/obj/tests/bpf/%.o $(LIBRARY)
 $(LINKED_TOOLS): $(B)/tests/%: $(B)/obj/tests/%.o $(LIBRARY)
-$(REPLICATION): $(call objects,$(wildcard tests/bench/replication/*.c)) $(LIBRARY)
+$(REPLICATION): $(call objects,$(wildcard tests/bench/replication/*.c) agent/agent.c agent/audit.c \
+	agent/events_kernel.c agent/local.c agent/local_policy.c) $(LIBRARY)
+$(REPLICATION): LDFLAGS += -Wl,--wrap=recv,--wrap=xfrm_count,--wrap=datapath_counters
 $(UNIT) $(BPF_TESTS) $(LINKED_TOOLS) $(REPLICATION):
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)

@@ -258,9 +258,9 @@ static void op_pin(void *ctx, const struct record_key *key, const struct espalie
 	(void)ctx, (void)key, (void)flow;
 }
 
-static void op_forget(void *ctx, const struct record_key *key, uint64_t birth)
+static void op_forget(void *ctx, uint64_t birth)
 {
-	(void)ctx, (void)key, (void)birth;
+	(void)ctx, (void)birth;
 }
 
 static int op_read(void *ctx, const struct record_key *key, void *body, size_t size)

@@ -34,7 +34,7 @@ static void remove_journals(const struct cluster *c)
 	static const char *const suffixes[] = {"", ".lock", ".new", ".old"};
 	char path[192];
 
-	for (unsigned int id = 0; id < MEMBERS; id++)
+	for (unsigned int id = 0; id < c->n; id++)
 		for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
 			snprintf(path, sizeof(path), "%s/journal-%u%s", c->folder, id, suffixes[i]);
 			unlink(path);
@@ -49,7 +49,7 @@ static void clean_up(void)
 	if (!c)
 		return;
 	running = NULL;
-	for (unsigned int id = 0; id < MEMBERS; id++) {
+	for (unsigned int id = 0; id < c->n; id++) {
 		if (c->members[id].pid <= 0)
 			continue;
 		kill(c->members[id].pid, SIGKILL);
@@ -114,34 +114,61 @@ static void begin(struct cluster *c, const struct setup *setup)
 		cluster_sleep(c, 1);
 }
 
-void cluster_start(struct cluster *c, uint32_t sas, bool af_xdp)
+static void start(struct cluster *c, struct setup *setup)
 {
-	struct setup setup = {.id = 1, .sas = sas, .af_xdp = af_xdp, .life = 1};
-
-	*c = (struct cluster){.sas = sas};
+	c->sas = setup->sas;
+	c->n = setup->members;
+	c->churn = setup->churn;
 	prepare(c);
-	memcpy(setup.folder, c->folder, sizeof(setup.folder));
-	digest_random(setup.psk, sizeof(setup.psk));
-	begin(c, &setup);
-	setup.id = 0;
-	setup.own = sas;
-	setup.link_to = c->members[1].pid;
-	begin(c, &setup);
-	explicit_bzero(setup.psk, sizeof(setup.psk));
+	memcpy(setup->folder, c->folder, sizeof(setup->folder));
+	digest_random(setup->psk, sizeof(setup->psk));
+	for (setup->id = 1; setup->id < c->n; setup->id++) {
+		begin(c, setup);
+		setup->link_to[setup->id - 1] = c->members[setup->id].pid;
+	}
+	setup->id = 0;
+	setup->links = c->n - 1U;
+	setup->own = setup->sas;
+	begin(c, setup);
+	explicit_bzero(setup->psk, sizeof(setup->psk));
 	atomic_store(&c->members[0].shared->go, true);
 	for (uint64_t until = deadline(); !cluster_report(c, 0).started; cluster_sleep(c, 10))
 		hope(until, "member 0 starts");
 }
 
+void cluster_start(struct cluster *c, uint32_t sas, bool af_xdp)
+{
+	struct setup setup = {.members = MEMBERS, .sas = sas, .af_xdp = af_xdp, .life = 1};
+
+	*c = (struct cluster){0};
+	start(c, &setup);
+}
+
+void cluster_start_churn(struct cluster *c, uint32_t sas, uint32_t more)
+{
+	struct setup setup = {
+		.members = MEMBERS_MOST, .sas = sas, .more = more, .af_xdp = true, .life = 1};
+
+	setup.churn = mmap(NULL, sizeof(*setup.churn), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (setup.churn == MAP_FAILED)
+		die("no memory");
+	*c = (struct cluster){0};
+	start(c, &setup);
+}
+
 void cluster_join(struct cluster *c)
 {
-	atomic_store(&c->members[1].shared->go, true);
+	for (unsigned int id = 1; id < c->n; id++)
+		atomic_store(&c->members[id].shared->go, true);
 }
 
 void cluster_wait_full(struct cluster *c)
 {
-	for (uint64_t until = deadline(); !cluster_report(c, 1).full_ns; cluster_sleep(c, 2))
-		hope(until, "member 1 has all SAs");
+	for (unsigned int id = 1; id < c->n; id++)
+		for (uint64_t until = deadline(); !cluster_report(c, id).full_ns;
+			cluster_sleep(c, 2))
+			hope(until, "the others have all SAs");
 }
 
 /* What moves where anything but heartbeats and comparisons is under way. */
@@ -149,7 +176,7 @@ static uint64_t activity(const struct cluster *c)
 {
 	uint64_t sum = 0;
 
-	for (unsigned int id = 0; id < MEMBERS; id++) {
+	for (unsigned int id = 0; id < c->n; id++) {
 		struct report r = cluster_report(c, id);
 
 		sum += r.core.entered + r.core.repaired + r.told;
@@ -189,7 +216,7 @@ void cluster_sleep(struct cluster *c, unsigned int ms)
 	nanosleep(&time, NULL);
 	if (stopped)
 		die("stopped");
-	for (unsigned int id = 0; id < MEMBERS; id++)
+	for (unsigned int id = 0; id < c->n; id++)
 		if (c->members[id].pid && waitpid(c->members[id].pid, NULL, WNOHANG) > 0) {
 			c->members[id].pid = 0;
 			die("member %u has ended", id);
@@ -209,11 +236,11 @@ void cluster_order(struct cluster *c, unsigned int id, enum order order, uint32_
 /* A machine that is busy with other things lets members take each other for dead. */
 static void judge(const struct cluster *c)
 {
-	for (unsigned int id = 0; id < MEMBERS; id++) {
+	for (unsigned int id = 0; id < c->n; id++) {
 		struct report r = cluster_report(c, id);
 
 		if (r.core.takeovers)
-			say("member %u took the other one for dead, %llu times: these figures are "
+			say("member %u took another one for dead, %llu times: these figures are "
 			    "not to be trusted",
 				id, (unsigned long long)r.core.takeovers);
 	}
@@ -222,7 +249,7 @@ static void judge(const struct cluster *c)
 void cluster_stop(struct cluster *c)
 {
 	judge(c);
-	for (unsigned int id = 0; id < MEMBERS; id++) {
+	for (unsigned int id = 0; id < c->n; id++) {
 		int status = 0;
 
 		atomic_store(&c->members[id].shared->order, ORDER_STOP);
@@ -232,6 +259,8 @@ void cluster_stop(struct cluster *c)
 			die("member %u ended with status %d", id, status);
 		munmap(c->members[id].shared, sizeof(*c->members[id].shared));
 	}
+	if (c->churn)
+		munmap(c->churn, sizeof(*c->churn));
 	clean_up();
 	signal(SIGINT, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);

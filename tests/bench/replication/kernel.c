@@ -18,15 +18,26 @@
 static uint8_t template[RECORD_BODY_MAX];
 static int template_len;
 static uint32_t gather; /* SPREAD's inverse */
+static uint32_t children = UINT32_MAX; /* pairs with the same remainder are of one Child SA */
 
 static uint32_t cluster_address(void)
 {
 	return htonl(0xc0000201); /* 192.0.2.1 */
 }
 
+static uint32_t child(uint32_t number)
+{
+	return number / 2 % children;
+}
+
 static uint32_t peer_address(uint32_t number)
 {
-	return htonl(0x0a000000 + number / 2 / CHILDREN_OF_PEER);
+	return htonl(0x0a000000 + child(number) / CHILDREN_OF_PEER);
+}
+
+uint32_t kernel_number(const struct record_key *key)
+{
+	return ntohl(key->spi) * gather - 1;
 }
 
 void kernel_sa(uint32_t number, struct record_key *ret_key, struct record_facts *ret_facts)
@@ -40,7 +51,7 @@ void kernel_sa(uint32_t number, struct record_key *ret_key, struct record_facts 
 		.spi = htonl((number + 1) * SPREAD)};
 	memcpy(ret_key->addr, &daddr, sizeof(daddr));
 	*ret_facts = (struct record_facts){.birth = hash_mix(number + 1),
-		.pair = hash_mix(number / 2 + 1) ^ 1,
+		.pair = hash_mix(child(number) + 1) ^ 1,
 		.direction = out ? ESPALIER_OUT : ESPALIER_IN,
 		.esn = true};
 }
@@ -83,7 +94,40 @@ static void put_sa(struct nlmsghdr *h)
 	mnl_attr_put(h, XFRMA_REPLAY_ESN_VAL, sizeof(replay), &replay);
 }
 
-void kernel_init(void)
+static void put_key(uint32_t number, struct nlattr *a)
+{
+	while (mnl_attr_get_type(a) != XFRMA_ALG_AEAD)
+		a = mnl_attr_next(a);
+	for (unsigned int i = 0; i < KEY_BYTES; i += sizeof(uint32_t)) {
+		uint32_t word = (uint32_t)hash_mix((uint64_t)number << 8 | i);
+
+		memcpy((uint8_t *)mnl_attr_get_payload(a) + sizeof(struct xfrm_algo_aead) + i,
+			&word, sizeof(word));
+	}
+}
+
+size_t kernel_message(uint32_t number, uint32_t sequence, void *buf)
+{
+	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
+	struct record_facts facts;
+	struct xfrm_usersa_info *sa;
+	struct record_key key;
+
+	kernel_sa(number, &key, &facts);
+	h->nlmsg_type = XFRM_MSG_NEWSA;
+	h->nlmsg_flags = NLM_F_MULTI;
+	h->nlmsg_seq = sequence;
+	put_sa(h);
+	sa = mnl_nlmsg_get_payload(h);
+	sa->id.spi = key.spi;
+	memcpy(&sa->id.daddr, key.addr, sizeof(sa->id.daddr));
+	sa->saddr.a4 = number % 2 ? cluster_address() : peer_address(number);
+	sa->reqid = child(number) + 1;
+	put_key(number, mnl_nlmsg_get_payload_offset(h, sizeof(*sa)));
+	return h->nlmsg_len;
+}
+
+void kernel_init(uint32_t n)
 {
 	_Alignas(8) char buf[1024];
 	struct nlmsghdr *h = mnl_nlmsg_put_header(buf);
@@ -96,6 +140,7 @@ void kernel_init(void)
 	template_len = xfrm_body_encode(&body, NOW, template, sizeof(template));
 	if (template_len < 0)
 		die("the XFRM adapter does not encode the SA");
+	children = n;
 	gather = SPREAD;
 	for (unsigned int i = 0; i < 5; i++)
 		gather *= 2 - SPREAD * gather; /* Newton, modulo 2^32 */
@@ -104,11 +149,10 @@ void kernel_init(void)
 /* What differs between SAs: addresses, SPI, reqid, age, key. */
 int kernel_body(const struct record_key *key, void *buf, size_t size)
 {
-	uint32_t number = ntohl(key->spi) * gather - 1;
+	uint32_t number = kernel_number(key);
 	uint32_t source = number % 2 ? cluster_address() : peer_address(number);
 	struct xfrm_usersa_info sa;
 	uint8_t *at = (uint8_t *)buf + NLMSG_ALIGN(sizeof(sa));
-	struct nlattr *a = (void *)at;
 
 	if (size < (size_t)template_len)
 		return -EMSGSIZE;
@@ -117,16 +161,9 @@ int kernel_body(const struct record_key *key, void *buf, size_t size)
 	sa.id.spi = key->spi;
 	memcpy(&sa.id.daddr, key->addr, sizeof(sa.id.daddr));
 	sa.saddr.a4 = source;
-	sa.reqid = number / 2 + 1;
+	sa.reqid = child(number) + 1;
 	sa.curlft.add_time = hash_mix(number / 2) % LIFETIME_S; /* in a body: its age */
 	memcpy(buf, &sa, sizeof(sa));
-	while (mnl_attr_get_type(a) != XFRMA_ALG_AEAD)
-		a = mnl_attr_next(a);
-	for (unsigned int i = 0; i < KEY_BYTES; i += sizeof(uint32_t)) {
-		uint32_t word = (uint32_t)hash_mix((uint64_t)number << 8 | i);
-
-		memcpy((uint8_t *)mnl_attr_get_payload(a) + sizeof(struct xfrm_algo_aead) + i,
-			&word, sizeof(word));
-	}
+	put_key(number, (void *)at);
 	return template_len;
 }

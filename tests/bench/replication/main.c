@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * replication [--json] [--sas N] - a million SAs over two members on this machine: how long it
- * takes, what travels, what memory and CPU it costs. Needs root.
+ * replication [--json] [--sas N] [--only PART] - a million SAs over two members on this machine:
+ * how long it takes, what travels, what memory and CPU it costs; and a million rekeys over three.
+ * Needs root.
  *
  * Each member is a process in a network namespace of its own, with the real core, sync channel
  * (DTLS over AF_XDP or UDP) and journal, run as the agent runs them. Only their kernels' SAs are
@@ -10,6 +11,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "replication.h"
 
@@ -234,31 +236,65 @@ static void measure_carriers(uint32_t sas)
 		"the one over the other");
 }
 
+static void measure_fifth(uint32_t sas)
+{
+	measure_carriers(sas / 5 & ~1U);
+}
+
+static const struct {
+	const char *name;
+	void (*measure)(uint32_t sas);
+} parts[] = {
+	{"snapshot", measure_large},
+	{"carriers", measure_fifth},
+	{"readout", readout_measure},
+	{"audit", audit_measure},
+	{"churn", churn_measure},
+};
+
+static void measure(const char *only, uint32_t sas)
+{
+	unsigned int n = 0;
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		if (only && strcmp(only, parts[i].name) != 0)
+			continue;
+		parts[i].measure(sas);
+		n++;
+	}
+	if (n == 0)
+		die("there is no part \"%s\"", only);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"json", no_argument, NULL, 'j'},
 		{"sas", required_argument, NULL, 'n'},
+		{"only", required_argument, NULL, 'o'},
 		{0},
 	};
 	unsigned long sas = 1000000;
+	const char *only = NULL;
 	bool json = false;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'j')
 			json = true;
+		else if (option == 'o')
+			only = optarg;
 		else if (option == 'n')
 			sas = strtoul(optarg, NULL, 10);
 		else
 			sas = 0;
 	}
 	if (sas < 10 * LOST || sas > 4000000 || optind < argc)
-		die("usage: replication [--json] [--sas N], N from %u to 4000000", 10 * LOST);
+		die("usage: replication [--json] [--sas N] [--only PART], N from %u to 4000000, "
+		    "PART snapshot, carriers, readout, audit, churn",
+			10 * LOST);
 	figures_begin(json);
-	measure_large((uint32_t)sas & ~1U);
-	measure_carriers((uint32_t)(sas / 5) & ~1U);
-	readout_measure((uint32_t)sas & ~1U);
+	measure(only, (uint32_t)sas & ~1U);
 	figures_end();
 	return EXIT_SUCCESS;
 }

@@ -21,14 +21,16 @@
 
 #define SPARE 16 /* slots above the SAs that are needed */
 #define MEMORY_EVERY_US 100000
+#define TOMBSTONE_US 600000000ULL /* as the agent has it */
 
-enum source { TIMER, CHANNEL, JOURNAL, SOURCES };
+enum source { TIMER, CHANNEL, JOURNAL, CHURN, SOURCES };
 
 struct end {
 	const struct setup *setup;
 	struct shared *shared;
-	uint8_t other;
+	uint8_t other; /* the one that is looked at */
 	struct member *member;
+	struct churn *churn; /* NULL: there is none */
 	struct channel *channel;
 	struct journal *journal;
 	struct sync_bpf *program;
@@ -43,6 +45,11 @@ struct end {
 	struct report report;
 	bool stop;
 };
+
+static uint32_t room(const struct setup *setup)
+{
+	return setup->sas + setup->more + SPARE;
+}
 
 static uint64_t now_us(void)
 {
@@ -78,8 +85,11 @@ static void op_install(void *ctx, struct record_install *list, unsigned int n)
 {
 	struct end *e = ctx;
 
-	for (unsigned int i = 0; i < n; i++)
+	for (unsigned int i = 0; i < n; i++) {
 		list[i].result = 0;
+		if (e->churn)
+			churn_installed(e->churn, list[i].key);
+	}
 	e->report.installed += n;
 }
 
@@ -117,7 +127,10 @@ static void op_expire(void *ctx, const struct record_key *key)
 
 static void op_guard(void *ctx, const struct record_key *key, const struct espalier_sa *sa)
 {
-	(void)ctx, (void)key, (void)sa;
+	struct end *e = ctx;
+
+	if (e->churn)
+		churn_guarded(e->churn, key, sa);
 }
 
 static void op_selector(
@@ -271,6 +284,9 @@ static void obey(struct end *e)
 	case ORDER_MOVE:
 		e->move = e->shared->argument;
 		break;
+	case ORDER_CHURN:
+		churn_begin(e->churn, e->shared->argument);
+		break;
 	case ORDER_STOP:
 		e->stop = true;
 		break;
@@ -315,12 +331,18 @@ static void watch_progress(struct end *e)
 
 static void publish(struct end *e, uint64_t now)
 {
-	struct member_other other;
+	e->report.synced = true;
+	e->report.queued = 0;
+	for (uint8_t id = 0; id < e->setup->members; id++) {
+		struct member_other other;
 
-	member_other(e->member, e->other, &other);
+		if (id == e->setup->id)
+			continue;
+		member_other(e->member, id, &other);
+		e->report.synced &= other.synced;
+		e->report.queued += other.queued;
+	}
 	e->report.started = member_flags(e->member) & WIRE_STARTED;
-	e->report.synced = other.synced;
-	e->report.queued = other.queued;
 	e->report.barred = member_fenced(e->member);
 	e->report.core = *member_counters(e->member);
 	e->report.ns = clock_ns(CLOCK_MONOTONIC);
@@ -352,6 +374,16 @@ static void tick(struct end *e)
 	}
 	obey(e);
 	publish(e, now);
+}
+
+/* What the kernel tells of SAs that were made and deleted. */
+static bool rekey(struct end *e)
+{
+	int more = 0;
+	bool busy = e->churn && churn_turn(e->churn, e->member, &more);
+
+	e->report.installed += (uint32_t)more;
+	return busy;
 }
 
 static int wait_ms(const struct end *e, bool busy)
@@ -394,7 +426,8 @@ static void loop(struct end *e)
 				on_journal(e);
 		}
 		channel_process(e->channel, now_us());
-		busy = member_work(e->member, now_us());
+		busy = rekey(e);
+		busy |= member_work(e->member, now_us());
 		member_flush(e->member, now_us());
 		journal_commit(e->journal);
 		channel_process(e->channel, now_us());
@@ -425,6 +458,8 @@ static void open_loop(struct end *e)
 	watch(e, e->timer, TIMER);
 	watch(e, channel_fd(e->channel), CHANNEL);
 	watch(e, journal_fd(e->journal), JOURNAL);
+	if (e->churn)
+		watch(e, churn_fd(e->churn), CHURN);
 }
 
 static void open_channel(struct end *e)
@@ -441,7 +476,7 @@ static void open_channel(struct end *e)
 	};
 	char err[256];
 
-	for (uint8_t id = 0; id < MEMBERS; id++)
+	for (uint8_t id = 0; id < e->setup->members; id++)
 		config.addresses[id] = sync_address(id);
 	if (channel_open(&config, on_datagram, e, &e->channel, err, sizeof(err)) < 0)
 		die("%s", err);
@@ -460,7 +495,7 @@ static void open_journal(struct end *e)
 		.path = path,
 		.self = e->setup->id,
 		.block_bits = BLOCK_BITS,
-		.modulus = block_modulus(MEMBERS - 1),
+		.modulus = block_modulus(e->setup->members - 1),
 	};
 
 	snprintf(path, sizeof(path), "%s/journal-%u", e->setup->folder, e->setup->id);
@@ -475,7 +510,7 @@ static void open_member(struct end *e)
 {
 	const struct member_config config = {
 		.self = e->setup->id,
-		.members = (1U << MEMBERS) - 1,
+		.members = (uint16_t)((1U << e->setup->members) - 1),
 		.mode = VIEW_HOT_STANDBY,
 		.hash = ESPALIER_HASH_PREFIX,
 		.block_bits = BLOCK_BITS,
@@ -483,9 +518,9 @@ static void open_member(struct end *e)
 		.dead = DEAD,
 		.repair_us = REPAIR_US,
 		.start_us = 1200000 + 4ULL * HEARTBEAT_US * DEAD,
-		.tombstone_us = 3600000000,
-		.capacity = e->setup->sas + SPARE,
-		.idle = (e->setup->sas + SPARE) / 2,
+		.tombstone_us = TOMBSTONE_US,
+		.capacity = room(e->setup),
+		.idle = table_slots(room(e->setup)) - room(e->setup),
 		.journal = journal_id(e->journal),
 		.life = e->setup->life,
 	};
@@ -526,16 +561,20 @@ void member_run(const struct setup *setup, struct shared *shared)
 	atomic_store(&shared->ready, true);
 	while (!atomic_load(&shared->go))
 		usleep(1000);
-	if (setup->link_to)
-		sync_link(setup->link_to);
+	if (setup->links == 1)
+		sync_link(setup->link_to[0]);
+	else if (setup->links)
+		sync_bridge(setup->link_to, setup->links);
 	sync_up(setup->id);
-	kernel_init();
+	kernel_init(setup->churn ? setup->sas / 2 : UINT32_MAX);
 	memory(&e.rss, &peak);
 	hurry();
-	e.program = sync_load(setup->id, setup->sas + SPARE, setup->af_xdp, &e.counters);
-	e.positions = calloc(setup->sas + SPARE, sizeof(*e.positions));
+	e.program = sync_load(setup->id, table_slots(room(setup)), setup->af_xdp, &e.counters);
+	e.positions = calloc(table_slots(room(setup)), sizeof(*e.positions));
 	if (!e.positions)
 		die("no memory");
+	if (setup->churn)
+		e.churn = churn_new(setup->churn, setup->id, setup->sas / 2);
 	open_journal(&e);
 	open_channel(&e);
 	open_member(&e);

@@ -44,6 +44,18 @@ void sync_link(pid_t other)
 	shell("ip link add sync type veth peer name sync netns %d", other);
 }
 
+/* All ends are on a bridge in this network namespace. */
+void sync_bridge(const pid_t *others, unsigned int n)
+{
+	shell("ip link add lan type bridge && ip link set lan up");
+	shell("ip link add sync type veth peer name port");
+	shell("ip link set port master lan up");
+	for (unsigned int i = 0; i < n; i++) {
+		shell("ip link add port%u type veth peer name sync netns %d", i, others[i]);
+		shell("ip link set port%u master lan up", i);
+	}
+}
+
 void sync_up(uint8_t id)
 {
 	char address[INET_ADDRSTRLEN];
