@@ -309,7 +309,7 @@ static bool is_pinned_elsewhere(const struct member *m, const struct record *r)
 {
 	unsigned int id = r->pinned - 1U;
 
-	return r->pinned && id != m->config.self && m->others[id].alive &&
+	return id < ESPALIER_MEMBERS && id != m->config.self && m->others[id].alive &&
 	       m->others[id].heartbeat.view.live >> id & 1 && may_emit(m, r, id);
 }
 

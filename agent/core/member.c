@@ -236,12 +236,6 @@ static bool are_together(const struct member *m)
 	return true;
 }
 
-/*
- * Dead records, and journal entries that nobody spoke of, are forgotten after a while, but not as
- * long as a member is away, or has not been told: it could bring the SA back, and we would not know
- * any more which blocks of it we entered. What our kernel lacks and nobody has sent us for as long
- * has ended, and we were not told.
- */
 static void reap_past(struct member *m)
 {
 	uint64_t before_us = m->now_us - m->config.tombstone_us;
@@ -252,6 +246,12 @@ static void reap_past(struct member *m)
 	}
 }
 
+/*
+ * Dead records, and journal entries that nobody spoke of, are forgotten after a while, but not as
+ * long as a member is away, or has not been told: it could bring the SA back, and we would not know
+ * any more which blocks of it we entered. What our kernel lacks and nobody has sent us for as long
+ * has ended, and we were not told.
+ */
 static void reap(struct member *m)
 {
 	uint64_t together_us = m->together_us;
