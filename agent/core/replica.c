@@ -44,11 +44,22 @@ static void apply_sa(
 	}
 }
 
-/* No block that there is not, and nobody in another's blocks. */
+static bool has_numbers(const struct record *heard)
+{
+	uint64_t any = heard->top | heard->seq;
+
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		any |= heard->upto[id];
+	return any;
+}
+
+/* No block that there is not, and nobody in another's blocks; a policy has no numbers. */
 static bool is_in_bounds(const struct member *m, const struct record *heard, bool esn)
 {
 	uint64_t count = block_count(&m->rule, esn);
 
+	if (heard->key.kind == RECORD_POLICY)
+		return !has_numbers(heard);
 	if (heard->top > count || block_of(&m->rule, heard->seq) >= count)
 		return false;
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
@@ -60,7 +71,7 @@ static bool is_in_bounds(const struct member *m, const struct record *heard, boo
 
 static bool check_bounds(struct member *m, uint8_t from, const struct record *heard, bool esn)
 {
-	if (heard->key.kind != RECORD_SA || is_in_bounds(m, heard, esn))
+	if (is_in_bounds(m, heard, esn))
 		return true;
 	m->counters.out_of_bounds++;
 	member_notice(m, NOTICE_OUT_OF_BOUNDS, &heard->key, from);

@@ -173,6 +173,23 @@ static void test_made_on_two(void **state)
 	assert_int_equal(gateways[0].notices[NOTICE_MADE_HERE], 0);
 }
 
+/* As if our journal were an old one. */
+static void test_numbers_of_a_policy(void **state)
+{
+	struct record_key key = policy_key();
+	struct record *r;
+
+	(void)state;
+	make(1, BLOCK);
+	r = table_find(&gateways[1].m->table, &key);
+	r->upto[0] = 5;
+	r->journals[0] = gateways[0].journal;
+	outbox_mark(gateways[1].m, r);
+	run(20);
+	assert_int_equal(gateways[0].journals_old, 0);
+	assert_true(member_counters(gateways[0].m)->out_of_bounds > 0);
+}
+
 /* A member that finds it in its kernel at its start has not made it. */
 static void test_maker_is_remembered(void **state)
 {
@@ -267,6 +284,7 @@ int main(void)
 		TEST(test_tunnel_becomes_a_trap),
 		TEST(test_a_copy_comes_back),
 		TEST(test_flush),
+		TEST(test_numbers_of_a_policy),
 		TEST(test_made_on_two),
 		TEST(test_maker_is_remembered),
 		TEST(test_all_start_again),
