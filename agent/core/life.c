@@ -87,11 +87,14 @@ static bool outlives_its_record(struct member *m, struct record *r)
 		.birth = r->facts.birth,
 		.upto = r->upto[m->config.self],
 		.top = top_of(r),
+		.version = r->version,
 		.journal = r->journals[m->config.self],
 		.moves = r->moves,
 		.died_s = (uint32_t)(r->died_us / 1000000),
-		.life = (uint8_t)r->life,
-		.origin = (uint8_t)(r->origin == RECORD_HERE ? RECORD_OTHERS : r->origin),
+		.life = (uint8_t)(r->life & 3),
+		.origin = (uint8_t)((r->origin == RECORD_HERE ? RECORD_OTHERS : r->origin) & 3),
+		.direction = r->facts.direction & 3,
+		.author = r->author,
 		.creator = r->creator,
 	};
 
@@ -158,10 +161,13 @@ static void refuse(struct member *m, const struct record_key *key)
 
 static void recall(struct member *m, struct record *r, const struct past *past)
 {
+	r->facts.direction = past->direction;
 	r->upto[m->config.self] = past->upto;
 	r->journals[m->config.self] = past->journal;
 	r->journaled = past->upto > 0;
 	r->top = past->top;
+	r->version = past->version;
+	r->author = past->author;
 	r->moves = past->moves;
 	r->died_us = past->died_s * 1000000ULL;
 	r->life = past->life;

@@ -3,7 +3,8 @@
  * past.h - what must not be forgotten of SAs that have no record: the dead for which the table has
  * no room, and what the journal says of SAs that nobody has told of.
  *
- * It is what keeps an SA from coming back, or its numbers from coming twice: no more.
+ * It is what keeps an SA from coming back, or its numbers from coming twice, and what others must
+ * be told for that: no more.
  */
 #ifndef PAST_H
 #define PAST_H
@@ -16,12 +17,13 @@ struct past {
 	uint64_t birth;
 	uint64_t upto; /* as in struct record: of this member, ... */
 	uint64_t top; /* ... of all */
+	uint64_t version;
 	uint32_t journal; /* ours, as the record named it */
 	uint32_t moves;
 	uint32_t died_s;
-	uint8_t life; /* enum record_life; 0 with `used` unset: an empty place */
-	uint8_t origin, creator;
-	bool used;
+	uint8_t life : 2, origin : 2, direction : 2;
+	uint8_t author, creator;
+	bool used; /* else an empty place */
 };
 
 /* Open addressing, linear probing. */

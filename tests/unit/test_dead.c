@@ -123,6 +123,32 @@ static void test_three_quarters(void **state)
 	assert_crowded(2, 1);
 }
 
+/* It hears of the end of an SA that it has never had in that form. */
+static void test_who_was_away_missed_a_move(void **state)
+{
+	struct sa *sa = &gateways[0].sas[0];
+	const struct record_key there = sa_key_at(0, 1);
+
+	(void)state;
+	kill_agent(2);
+	run(200);
+	end(0, 0);
+	sa->present = true;
+	sa->place = 1;
+	tell_kernel(&gateways[0], 0);
+	run(100);
+	assert_int_equal(gateways[1].sas[0].place, 1);
+	sa->present = false;
+	member_removed(gateways[0].m, &there);
+	run(100);
+	live_and_die(1, 60);
+	assert_null(table_keyed(&gateways[0].m->table, &there));
+	start(2);
+	run(500);
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		assert_false(gateways[id].sas[0].present);
+}
+
 static void test_who_was_away_brings_none_back(void **state)
 {
 	(void)state;
@@ -278,6 +304,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		IN_CLUSTER(test_room_for_the_living),
 		IN_CLUSTER(test_three_quarters),
+		IN_CLUSTER(test_who_was_away_missed_a_move),
 		IN_CLUSTER(test_who_was_away_brings_none_back),
 		IN_CLUSTER(test_made_again),
 		IN_CLUSTER(test_forgotten_when_all_know),
