@@ -137,8 +137,7 @@ static struct record *mate(const struct member *m, const struct record *r, bool 
 		o = table_pair_next(&m->table, o)) {
 		unsigned int like;
 
-		if (o->key.kind != RECORD_SA || o->life != RECORD_ALIVE ||
-			o->facts.direction != direction)
+		if (o->key.kind != RECORD_SA || o->leaving || o->facts.direction != direction)
 			continue;
 		like = likeness(m, o, r);
 		if (!best || like > most) {

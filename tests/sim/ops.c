@@ -406,7 +406,8 @@ static void op_notice(
 	world_say(c->world, "member %u: notice %u about %u", c->id, notice, who);
 	if (notice == NOTICE_DOUBLED)
 		judge_doubled(c->world, who);
-	if (!faults_doubtful(c->world))
+	/* Two Child SAs of a pair are made at one time here. */
+	if (!faults_doubtful(c->world) && notice != NOTICE_UNSURE)
 		world_fail(c->world, "member %u refuses what is right: notice %u about %u", c->id,
 			notice, who);
 }

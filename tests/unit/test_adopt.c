@@ -137,7 +137,7 @@ static void test_adopted_and_restarted(void **state)
 	own_all(0);
 	gateways[0].disk_stuck = true;
 	start(0);
-	assert_int_equal(emit(0, 1, 20), 20);
+	assert_int_equal(emit(0, 1, 300), 300);
 	kill_agent(0);
 	gateways[0].disk_stuck = false;
 	first_day = false;

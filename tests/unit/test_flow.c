@@ -393,6 +393,25 @@ static void test_one_by_one(void **state)
 	assert_int_equal(gateways[0].notices[NOTICE_UNSURE], 0);
 }
 
+/* What is ending belongs to nothing new. */
+static void test_rekeyed_at_once(void **state)
+{
+	(void)state;
+	pair_sas = 8;
+	create_at(0, 1000);
+	create_at(1, 1000);
+	run(100);
+	end(0, 1);
+	run(30);
+	end(0, 0);
+	run(30);
+	create_at(2, 1000);
+	create_at(3, 1000);
+	run(100);
+	goes_with(3, 2);
+	assert_int_equal(gateways[0].notices[NOTICE_UNSURE], 0);
+}
+
 /* As the kernel tells them when the agent starts, or two IKE SAs at one time. */
 static void test_by_time(void **state)
 {
@@ -646,6 +665,7 @@ int main(void)
 		IN_CLUSTER(test_stray),
 		IN_CLUSTER(test_key_again),
 		IN_CLUSTER(test_one_by_one),
+		IN_CLUSTER(test_rekeyed_at_once),
 		IN_CLUSTER(test_by_time),
 		IN_CLUSTER(test_by_time_outbound_first),
 		IN_CLUSTER(test_unsure),
