@@ -94,6 +94,7 @@ static bool outlives_its_record(struct member *m, struct record *r)
 		.life = (uint8_t)(r->life & 3),
 		.origin = (uint8_t)((r->origin == RECORD_HERE ? RECORD_OTHERS : r->origin) & 3),
 		.direction = r->facts.direction & 3,
+		.esn = r->facts.esn,
 		.author = r->author,
 		.creator = r->creator,
 	};
@@ -162,6 +163,7 @@ static void refuse(struct member *m, const struct record_key *key)
 static void recall(struct member *m, struct record *r, const struct past *past)
 {
 	r->facts.direction = past->direction;
+	r->facts.esn = past->esn;
 	r->upto[m->config.self] = past->upto;
 	r->journals[m->config.self] = past->journal;
 	r->journaled = past->upto > 0;

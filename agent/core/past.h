@@ -21,7 +21,7 @@ struct past {
 	uint32_t journal; /* ours, as the record named it */
 	uint32_t moves;
 	uint32_t died_s;
-	uint8_t life : 2, origin : 2, direction : 2;
+	uint8_t life : 2, origin : 2, direction : 2, esn : 1;
 	uint8_t author, creator;
 	bool used; /* else an empty place */
 };

@@ -123,10 +123,24 @@ static void test_three_quarters(void **state)
 	assert_crowded(2, 1);
 }
 
+static const struct record *find_dead(unsigned int id, uint64_t birth)
+{
+	const struct table *t = &gateways[id].m->table;
+
+	for (uint32_t slot = 0; slot < t->high; slot++) {
+		const struct record *r = table_at(t, slot);
+
+		if (r && r->life == RECORD_DEAD && r->facts.birth == birth)
+			return r;
+	}
+	return NULL;
+}
+
 /* It hears of the end of an SA that it has never had in that form. */
 static void test_who_was_away_missed_a_move(void **state)
 {
 	struct sa *sa = &gateways[0].sas[0];
+	const struct record *told;
 	const struct record_key there = sa_key_at(0, 1);
 
 	(void)state;
@@ -147,6 +161,9 @@ static void test_who_was_away_missed_a_move(void **state)
 	run(500);
 	for (unsigned int id = 0; id < MEMBERS; id++)
 		assert_false(gateways[id].sas[0].present);
+	/* How many blocks it has hangs on that. */
+	told = find_dead(2, 1);
+	assert_true(told && told->facts.esn);
 }
 
 static void test_who_was_away_brings_none_back(void **state)
