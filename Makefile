@@ -3,7 +3,7 @@
 #   make            espalierd, espalierctl and the BPF programs, in build/
 #   make demo       a cluster with real ESP, a member killed (README)
 #   make test       all tests and linters; make unit sim sanitize fuzz model load bpf netns vm debian13: one kind
-#   make fuzz       each fuzz target for FUZZ_SECONDS (60)
+#   make fuzz       each fuzz target for about a minute, or FUZZ_SECONDS
 #   make check      formatters and linters
 #   make install    DESTDIR= PREFIX=/usr
 #

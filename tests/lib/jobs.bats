@@ -98,14 +98,24 @@ counts() { [ "$(tail -n 1 "$LOGS/said")" = "$*" ]; }
 	[ "$(cat "$LOGS/saw-narrow" "$LOGS/saw-other" | sort -n | tail -n 1)" = 2 ]
 }
 
-@test "jobs of width 0 take what others leave, one at a time, and all when there are no others" {
-	[ "$(scheduler 'job_add machine 1 peek machine 2
-		job_add idle 0 eval "class idle; peek idle 2"; job_add next 0 eval "until [ -e $LOGS/met ]; do sleep 0.1; done; [ ! -e $LOGS/running-idle ]"
-		jobs_run 1 ended; job_add alone 0 class alone; jobs_run 1 ended' | sort | xargs)" = \
+@test "patient jobs take what others leave, one at a time, and all when there are no others" {
+	[ "$(scheduler 'job_add idle patient eval "class idle; peek idle 2"
+		job_add next patient eval "until [ -e $LOGS/met ]; do sleep 0.1; done; [ ! -e $LOGS/running-idle ]"
+		job_add machine 1 peek machine 2
+		jobs_run 1 ended; job_add alone patient class alone; jobs_run 1 ended' | sort | xargs)" = \
 		"alone:0 idle:0 machine:0 next:0" ]
 	[ -e "$LOGS/met" ]
 	[ "$(cat "$LOGS/class-idle")" = SCHED_IDLE ]
 	[ "$(cat "$LOGS/class-alone")" = SCHED_OTHER ]
+}
+
+@test "a light job runs beside the others, one at a time" {
+	[ "$(scheduler 'job_add machine 9 peek machine 3; job_add idle patient peek idle 3
+		job_add light light eval "class light; peek light 3"
+		job_add next light eval "[ -e $LOGS/saw-light ]"
+		jobs_run 1 ended' | sort | xargs)" = "idle:0 light:0 machine:0 next:0" ]
+	[ -e "$LOGS/met" ]
+	[ "$(cat "$LOGS/class-light")" = SCHED_OTHER ]
 }
 
 @test "no two jobs have one name, unless the first has ended" {

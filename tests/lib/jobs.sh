@@ -5,8 +5,9 @@
 #
 # A job has a name, a width and a command. Of the jobs that were added, each starts as soon as the
 # widths of those that run leave room for it, in the order in which they were added. A job that is
-# wider than all the room there is runs alone. Jobs of width 0 run beside the others, one at a time,
-# on the CPU time that those leave (SCHED_IDLE).
+# wider than all the room there is runs alone. Two widths are words, for jobs that run beside the
+# others, one of each at a time: "light", which needs little, and "patient", which takes the CPU time
+# that the others leave (SCHED_IDLE).
 
 job_names=()
 declare -gA job_width=() job_command=()
@@ -33,7 +34,7 @@ job_start()
 {
 	local idle=
 
-	[ "${job_width[$1]}" != 0 ] || [ "$(jobs_width)" = 0 ] || idle=1
+	[ "${job_width[$1]}" != patient ] || ! jobs_have_other || idle=1
 	set -m
 	(
 		set +m
@@ -45,12 +46,26 @@ job_start()
 	jobs_started[$!]=$EPOCHSECONDS
 }
 
+# Some of those that run or wait are not patient.
+jobs_have_other()
+{
+	local name
+
+	for name in "${job_names[@]}" "${jobs_running[@]}"; do
+		[ "${job_width[$name]}" = patient ] || return 0
+	done
+	return 1
+}
+
 jobs_width()
 {
-	local pid width=0
+	local name width=0
 
-	for pid in "${!jobs_running[@]}"; do
-		width=$((width + job_width[${jobs_running[$pid]}]))
+	for name in "${jobs_running[@]}"; do
+		case ${job_width[$name]} in
+		light | patient) ;;
+		*) width=$((width + job_width[$name])) ;;
+		esac
 	done
 	echo $width
 }
@@ -60,14 +75,17 @@ job_fits()
 {
 	local width=${job_width[$1]} used name
 
-	if [ "$width" = 0 ]; then
+	case $width in
+	light | patient)
 		for name in "${jobs_running[@]}"; do
-			[ "${job_width[$name]}" != 0 ] || return 1
+			[ "${job_width[$name]}" != "$width" ] || return 1
 		done
-		return 0
-	fi
-	used=$(jobs_width)
-	[ "$used" = 0 ] || [ $((used + width)) -le "$2" ]
+		;;
+	*)
+		used=$(jobs_width)
+		[ "$used" = 0 ] || [ $((used + width)) -le "$2" ]
+		;;
+	esac
 }
 
 # Starts what there is room for.

@@ -10,7 +10,7 @@ setup_file()
 
 setup()
 {
-	export TOPOLOGY_PREFIX=espalier-cluster
+	export TOPOLOGY_PREFIX=${TOPOLOGY_PREFIX:-espalier-cluster}
 	source tests/lib/topology.sh
 	PATH=$PWD/build:$PWD/build/tests:$PATH
 }

@@ -10,7 +10,7 @@ setup_file()
 
 setup()
 {
-	export TOPOLOGY_PREFIX=espalier-ike
+	export TOPOLOGY_PREFIX=${TOPOLOGY_PREFIX:-espalier-ike}
 	source tests/lib/topology.sh
 	PATH=$PWD/build:$PWD/build/tests:$PATH
 }

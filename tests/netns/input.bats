@@ -7,7 +7,7 @@
 setup()
 {
 	cd "$BATS_TEST_DIRNAME/../.." || return
-	export TOPOLOGY_PREFIX=espalier-input
+	export TOPOLOGY_PREFIX=${TOPOLOGY_PREFIX:-espalier-input}
 	source tests/lib/topology.sh
 	PATH=$PWD/build:$PATH
 	topology_up 1

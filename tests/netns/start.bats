@@ -8,7 +8,7 @@ load common
 
 setup()
 {
-	export TOPOLOGY_PREFIX=espalier-start
+	export TOPOLOGY_PREFIX=${TOPOLOGY_PREFIX:-espalier-start}
 	source tests/lib/topology.sh
 	PATH=$PWD/build:$PWD/build/tests:$PATH
 	topology_up 1
