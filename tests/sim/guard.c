@@ -16,13 +16,12 @@ static const struct espalier_sa *guard_entry(
 	const struct record_key key = machine_key(&w->children[child], machine->sas[child].place);
 
 	for (unsigned int i = 0; i < w->n_children; i++) {
+		const struct child *c = &w->children[i];
 		const struct kernel_sa *sa = &machine->sas[i];
-		struct record_key at = machine_key(&w->children[i], sa->guard_place);
 
-		if (sa->guarded && same_key(&at, &key))
+		if (sa->guarded && is_key(c, sa->guard_place, &key))
 			return &sa->guard;
-		at = machine_key(&w->children[i], sa->left_place);
-		if (sa->left && same_key(&at, &key))
+		if (sa->left && is_key(c, sa->left_place, &key))
 			return &sa->left_guard;
 	}
 	return NULL;

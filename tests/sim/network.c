@@ -23,25 +23,27 @@ static uint32_t association(const struct world *w, unsigned int a, unsigned int 
 
 static void fly(struct world *w, unsigned int from, unsigned int to, const void *bytes, size_t len)
 {
-	struct datagram *d = malloc(sizeof(*d));
+	struct datagram *d = malloc(sizeof(*d) + len);
 
 	if (w->n_flying == w->flying_size) {
 		w->flying_size = w->flying_size ? 2 * w->flying_size : 256;
-		w->flying = realloc(w->flying, w->flying_size * sizeof(struct datagram *));
+		w->flying = realloc(w->flying, w->flying_size * sizeof(*w->flying));
 	}
 	if (!d || !w->flying)
 		abort();
 	*d = (struct datagram){
-		.due_us = w->now_us + 100 + world_random(w, w->delay_us),
 		.from = (uint8_t)from,
-		.to = (uint8_t)to,
 		.association = association(w, from, to),
 		.from_boot = w->machines[from].boots,
 		.to_boot = w->machines[to].boots,
 		.len = (uint16_t)len,
 	};
 	memcpy(d->bytes, bytes, len);
-	w->flying[w->n_flying++] = d;
+	w->flying[w->n_flying++] = (struct flying){
+		.due_us = w->now_us + 100 + world_random(w, w->delay_us),
+		.to = (uint8_t)to,
+		.datagram = d,
+	};
 }
 
 static void lost(struct world *w, unsigned int from, unsigned int to, const void *bytes, size_t len)
@@ -75,12 +77,12 @@ void network_send(
 		fly(w, from, to, bytes, len);
 }
 
-static void arrive(struct world *w, const struct datagram *d)
+static void arrive(struct world *w, unsigned int id, const struct datagram *d)
 {
-	struct machine *to = &w->machines[d->to];
+	struct machine *to = &w->machines[id];
 
-	if (w->cut[d->from][d->to] || !to->up || !to->agent || d->to_boot != to->boots ||
-		d->association != association(w, d->from, d->to))
+	if (w->cut[d->from][id] || !to->up || !to->agent || d->to_boot != to->boots ||
+		d->association != association(w, d->from, id))
 		return;
 	/* What was sent before a restart is authentic until the next handshake is through. */
 	if (d->from_boot < to->heard_boots[d->from])
@@ -140,14 +142,14 @@ void network_run(struct world *w)
 	if (w->now_us % CLAIMS_EVERY_US == 0)
 		make_claims(w);
 	for (uint32_t i = 0; i < n; i++) {
-		struct datagram *d = w->flying[i];
+		const struct flying f = w->flying[i];
 
-		if (d->due_us > w->now_us || w->machines[d->to].frozen) {
-			w->flying[kept++] = d;
+		if (f.due_us > w->now_us || w->machines[f.to].frozen) {
+			w->flying[kept++] = f;
 			continue;
 		}
-		arrive(w, d);
-		free(d);
+		arrive(w, f.to, f.datagram);
+		free(f.datagram);
 	}
 	/* What was sent meanwhile stands behind. */
 	for (uint32_t i = n; i < w->n_flying; i++)
@@ -158,6 +160,6 @@ void network_run(struct world *w)
 void network_free(struct world *w)
 {
 	for (uint32_t i = 0; i < w->n_flying; i++)
-		free(w->flying[i]);
+		free(w->flying[i].datagram);
 	free(w->flying);
 }

@@ -7,25 +7,6 @@
 
 #include "world.h"
 
-/* The peer of an inbound SA may be anywhere: that is not part of its key. */
-struct record_key machine_key(const struct child *child, uint8_t place)
-{
-	struct record_key key = child->key;
-
-	key.addr[1] = child->facts.direction == ESPALIER_OUT ? place : 0;
-	return key;
-}
-
-static bool is_key(const struct child *child, uint8_t place, const struct record_key *key)
-{
-	struct record_key own;
-
-	if (child->key.spi != key->spi)
-		return false;
-	own = machine_key(child, place);
-	return same_key(&own, key);
-}
-
 static int child_by_key(const struct world *w, const struct record_key *key, uint64_t birth)
 {
 	for (unsigned int i = 0; i < w->n_children; i++)

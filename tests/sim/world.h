@@ -165,12 +165,17 @@ struct machine {
 };
 
 struct datagram {
-	uint64_t due_us;
-	uint8_t from, to; /* machines */
+	uint8_t from; /* machine */
 	uint32_t association; /* with a member that has a clone */
 	uint32_t from_boot, to_boot;
 	uint16_t len;
-	uint8_t bytes[WIRE_MAX];
+	uint8_t bytes[];
+};
+
+struct flying {
+	uint64_t due_us;
+	uint8_t to; /* machine */
+	struct datagram *datagram;
 };
 
 /* Why a number may come twice: because nothing can stop it (README: what could make a number come
@@ -209,7 +214,7 @@ struct world {
 		uint32_t number;
 		uint64_t next_us; /* when the other one's handshake comes */
 	} associations[ESPALIER_MEMBERS];
-	struct datagram **flying;
+	struct flying *flying;
 	uint32_t n_flying, flying_size;
 
 	bool claims_pass; /* where datagrams do not */
@@ -259,8 +264,25 @@ struct machine_context {
 extern const struct member_ops machine_ops;
 /* What the kernel tells of an SA; returns its length. */
 size_t machine_body(const struct child *child, unsigned int index, uint8_t *body);
-/* The key of an SA whose peer is there. */
-struct record_key machine_key(const struct child *child, uint8_t place);
+/* The key of an SA whose peer is there. The peer of an inbound one may be anywhere. */
+static inline struct record_key machine_key(const struct child *child, uint8_t place)
+{
+	struct record_key key = child->key;
+
+	key.addr[1] = child->facts.direction == ESPALIER_OUT ? place : 0;
+	return key;
+}
+
+static inline bool is_key(const struct child *child, uint8_t place, const struct record_key *key)
+{
+	struct record_key own;
+
+	if (child->key.spi != key->spi)
+		return false;
+	own = machine_key(child, place);
+	return same_key(&own, key);
+}
+
 /* The one of this key that is in the kernel, or -1. */
 int machine_child(
 	const struct world *w, const struct machine *machine, const struct record_key *key);
