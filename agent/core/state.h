@@ -41,11 +41,11 @@ struct asking {
 
 /* The other side: it asked for what differs from its digests. */
 struct serving {
-	uint64_t digests[TABLE_RANGES];
 	uint32_t number;
 	bool walking; /* through our table, for what it has nothing of */
 	bool narrowing; /* it has yet to say what it has in the leaves that differ */
 	uint32_t cursor;
+	uint64_t digests[TABLE_RANGES];
 };
 
 struct other {
@@ -58,10 +58,10 @@ struct other {
 	bool told; /* this life of it has told us its MACs */
 	bool hears_us; /* it has heard what we said after our start or our last long sleep */
 	bool knows_us; /* and has said that it knows our MACs */
-	struct stream stream;
 	struct queue queue;
 	struct asking asking;
 	struct serving serving;
+	struct stream stream;
 };
 
 /*

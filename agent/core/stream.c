@@ -107,15 +107,21 @@ bool stream_next(struct stream *s, uint64_t now_us, uint32_t *ret_seq, const uin
 
 void stream_header(struct stream *s, struct wire_header *h)
 {
+	unsigned int left = s->early_count;
+
 	h->stream = s->id;
 	h->ack_stream = s->heard_id;
 	h->ack = s->heard;
 	h->sack = 0;
-	for (unsigned int i = 0; s->early_count && i + 2 <= STREAM_WINDOW; i++)
-		if (s->early[(s->heard + 2 + i) % STREAM_WINDOW].bytes)
-			h->sack |= 1ULL << i;
-	if (s->early[(s->heard + 1) % STREAM_WINDOW].bytes)
+	if (left && s->early[(s->heard + 1) % STREAM_WINDOW].bytes) {
 		h->sack |= WIRE_SACK_NEXT;
+		left--;
+	}
+	for (unsigned int i = 0; left && i + 2 <= STREAM_WINDOW; i++)
+		if (s->early[(s->heard + 2 + i) % STREAM_WINDOW].bytes) {
+			h->sack |= 1ULL << i;
+			left--;
+		}
 	s->ack_due = false;
 }
 
@@ -161,7 +167,8 @@ static void acknowledged(struct stream *s, const struct wire_header *h)
 		drop(segment);
 	}
 	s->behind = has_forgotten(s, h) ? s->behind + 1 : 0;
-	resend_before(s, latest_us);
+	if (latest_us)
+		resend_before(s, latest_us);
 }
 
 /* A stream's id: the upper half is drawn by each life of an agent, the lower half counts. */

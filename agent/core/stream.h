@@ -24,18 +24,18 @@ struct stream {
 	/* Sending: segments acked + 1 .. next - 1 are under way, at index seq % STREAM_WINDOW. */
 	uint64_t id;
 	uint32_t next, acked;
-	struct segment sending[STREAM_WINDOW];
 	uint64_t resend_us; /* first wait */
 	uint64_t resent; /* counter */
 	unsigned int behind; /* headers in a row that acknowledge less than some before did */
 
-	/* Receiving: the other's stream, what has arrived in order, what has arrived early. */
+	/* Receiving: the other's stream, what has arrived in order, how much has arrived early. */
 	uint64_t heard_id;
 	uint32_t earlier_life; /* the other's, before that one; 0: none */
 	uint32_t heard;
-	struct segment early[STREAM_WINDOW];
 	unsigned int early_count;
 	bool ack_due;
+
+	struct segment sending[STREAM_WINDOW], early[STREAM_WINDOW];
 };
 
 /* id: not 0, and greater than the last one of the same life. */
