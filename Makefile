@@ -143,11 +143,18 @@ $(UNIT) $(BPF_TESTS) $(LINKED_TOOLS) $(REPLICATION):
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
-# The simulator sees the core and nothing else.
-$(B)/tests/sim: $(call objects,$(wildcard tests/sim/*.c)) $(CORE)
+# The simulator sees the core and nothing else. It is optimized as a whole: its worlds are many.
+SIM := $(patsubst %.c,$(B)/sim/%.o,$(wildcard tests/sim/*.c agent/core/*.c))
+SIM_CFLAGS := $(CFLAGS) $(if $(SANITIZE),,-flto=auto)
+$(SIM): $(B)/sim/%.o: %.c
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(SIM_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/tests/sim: $(SIM)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+	$(Q)$(CC) $(SIM_CFLAGS) $(LDFLAGS) -o $@ $^
 
 $(TOOLS): $(B)/tests/%: $(B)/obj/tests/tools/%.o
 	$(call say,LINK,$@)
