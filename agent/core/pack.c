@@ -3,11 +3,29 @@
 
 #define ZEROS 0x80U /* in the control byte */
 
+#define SEVENS 0x7f7f7f7f7f7f7f7fULL
+
+static size_t at_most(const uint8_t *at, const uint8_t *end)
+{
+	return end - at < PACK_LITERALS ? (size_t)(end - at) : PACK_LITERALS;
+}
+
+/* Eight bytes, the first one lowest. */
+static uint64_t word_at(const uint8_t *at)
+{
+	uint64_t word;
+
+	memcpy(&word, at, sizeof(word));
+	return le64toh(word);
+}
+
 static size_t zeros_at(const uint8_t *at, const uint8_t *end)
 {
-	size_t n = 0;
+	size_t n = 0, most = at_most(at, end);
 
-	while (at + n < end && n < PACK_LITERALS && at[n] == 0)
+	while (n + 8 <= most && word_at(at + n) == 0)
+		n += 8;
+	while (n < most && at[n] == 0)
 		n++;
 	return n;
 }
@@ -15,10 +33,18 @@ static size_t zeros_at(const uint8_t *at, const uint8_t *end)
 /* A single zero is cheaper among the bytes around it. */
 static size_t literals_at(const uint8_t *at, const uint8_t *end)
 {
-	size_t n = 0;
+	size_t n = 0, most = at_most(at, end);
 
-	while (at + n < end && n < PACK_LITERALS &&
-		(at[n] != 0 || at + n + 1 == end || at[n + 1] != 0))
+	for (; n + 8 <= most; n += 7) {
+		uint64_t word = word_at(at + n);
+		/* The upper bit of each byte that is zero. */
+		uint64_t zeros = ~(((word & SEVENS) + SEVENS) | word | SEVENS);
+		uint64_t two = zeros & zeros >> 8;
+
+		if (two)
+			return n + (unsigned int)__builtin_ctzll(two) / 8;
+	}
+	while (n < most && (at[n] != 0 || at + n + 1 == end || at[n + 1] != 0))
 		n++;
 	return n;
 }

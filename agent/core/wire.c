@@ -126,28 +126,16 @@ static void get_key(struct reader *r, struct record_key *key)
 }
 
 /* A value for each member, of which most are 0: a bit a member, then those that are not. */
-static void put_sparse(struct writer *w, uint64_t (*get)(const struct record *, unsigned int),
-	const struct record *r, unsigned int width)
+static void put_sparse(
+	struct writer *w, const uint64_t values[ESPALIER_MEMBERS], unsigned int width)
 {
 	uint16_t set = 0;
 
 	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
-		if (get(r, i))
-			set |= (uint16_t)(1U << i);
+		set |= (uint16_t)((values[i] != 0) << i);
 	write_uint(w, set, 2);
-	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
-		if (set >> i & 1)
-			write_uint(w, get(r, i), width);
-}
-
-static uint64_t get_upto(const struct record *r, unsigned int member)
-{
-	return r->upto[member];
-}
-
-static uint64_t get_journal(const struct record *r, unsigned int member)
-{
-	return r->journals[member];
+	for (; set; set &= (uint16_t)(set - 1))
+		write_uint(w, values[__builtin_ctz(set)], width);
 }
 
 static void put_usage(struct writer *w, const struct record_usage *used)
@@ -164,11 +152,15 @@ static void get_usage(struct reader *r, struct record_usage *ret)
 
 static void put_state(struct writer *w, const struct record *r)
 {
+	uint64_t journals[ESPALIER_MEMBERS];
+
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++)
+		journals[i] = r->journals[i];
 	write_uint(w, r->top, 8);
 	write_uint(w, r->seq, 8);
 	put_usage(w, &r->used);
-	put_sparse(w, get_upto, r, 8);
-	put_sparse(w, get_journal, r, 4);
+	put_sparse(w, r->upto, 8);
+	put_sparse(w, journals, 4);
 }
 
 static void get_state(struct reader *r, struct record *ret)
