@@ -107,8 +107,7 @@ static void flip(struct member *m, const struct view *view)
 	m->view = *view;
 	if (!changed)
 		return;
-	for (unsigned int bucket = 0; bucket < ESPALIER_BUCKETS; bucket++)
-		m->owner[bucket] = view_owner(view->live, m->config.mode, (uint16_t)bucket);
+	view_owners(view->live, m->config.mode, m->owner);
 	m->flipped_us = m->now_us;
 	m->ops->publish(m->ctx, &m->view, view_lowest(view->live), m->owner);
 	if (gone & (uint16_t)~member_bit(m->config.self))

@@ -27,6 +27,27 @@ uint8_t view_owner(uint16_t live, enum view_mode mode, uint16_t bucket)
 	return owner;
 }
 
+/* What view_owner() hashes is the sum of bucket and id: each sum is hashed once. */
+void view_owners(uint16_t live, enum view_mode mode, uint8_t ret[ESPALIER_BUCKETS])
+{
+	uint64_t weights[ESPALIER_BUCKETS + ESPALIER_MEMBERS];
+
+	if (mode == VIEW_HOT_STANDBY || !live) {
+		memset(ret, view_lowest(live), ESPALIER_BUCKETS);
+		return;
+	}
+	for (unsigned int sum = 0; sum < ESPALIER_BUCKETS + ESPALIER_MEMBERS; sum++)
+		weights[sum] = hash_add(sum, 0);
+	for (unsigned int bucket = 0; bucket < ESPALIER_BUCKETS; bucket++) {
+		uint8_t owner = view_lowest(live);
+
+		for (uint16_t set = live; set; set &= (uint16_t)(set - 1))
+			if (weights[bucket + view_lowest(set)] > weights[bucket + owner])
+				owner = view_lowest(set);
+		ret[bucket] = owner;
+	}
+}
+
 uint16_t view_ike_bucket(uint16_t members, uint8_t id)
 {
 	uint16_t bucket = VIEW_IKE_FIRST;

@@ -29,6 +29,7 @@ uint8_t view_lowest(uint16_t members);
 
 /* The owner of a bucket, or ESPALIER_NOBODY in an empty view. */
 uint8_t view_owner(uint16_t live, enum view_mode mode, uint16_t bucket);
+void view_owners(uint16_t live, enum view_mode mode, uint8_t ret[ESPALIER_BUCKETS]); /* of all */
 
 #define VIEW_IKE_FIRST 0xc00 /* of SPIs from 0xc0000000 on, where IKE daemons draw them anyway */
 
