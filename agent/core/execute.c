@@ -148,7 +148,8 @@ bool member_work(struct member *m, uint64_t now_us)
 			sequence_move(m, b.records[i], &b.work[i]);
 		work_free(&b.work[i]);
 	}
-	replica_worked(m);
+	if (b.n)
+		replica_worked(m);
 	release(m);
 	return m->work_released > 0;
 }

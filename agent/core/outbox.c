@@ -240,7 +240,7 @@ static void put_datagram(
 	wire_put_header(&w, h);
 	write_bytes(&w, payload, len);
 	m->ops->send(m->ctx, to, datagram, (size_t)(w.at - datagram));
-	explicit_bzero(datagram, sizeof(datagram));
+	explicit_bzero(datagram, (size_t)(w.at - datagram));
 }
 
 void outbox_send(struct member *m, uint8_t to, const uint8_t *payload, size_t len)

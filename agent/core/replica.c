@@ -312,16 +312,17 @@ void replica_take(struct member *m, uint8_t from)
 
 void replica_worked(struct member *m)
 {
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
-		if (member_is_other(m, id)) {
-			replica_take(m, (uint8_t)id);
-			compare_worked(m, (uint8_t)id);
-		}
+	for (uint16_t set = member_others(m); set; set &= (uint16_t)(set - 1)) {
+		replica_take(m, view_lowest(set));
+		compare_worked(m, view_lowest(set));
+	}
 }
 
 void replica_flush(struct member *m)
 {
-	for (uint8_t id = 0; id < ESPALIER_MEMBERS; id++) {
+	for (uint16_t set = member_others(m); set; set &= (uint16_t)(set - 1)) {
+		uint8_t id = view_lowest(set);
+
 		if (!m->others[id].alive)
 			continue;
 		compare_go_on(m, id);

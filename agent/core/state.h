@@ -158,6 +158,12 @@ static inline uint16_t member_bit(unsigned int id)
 	return (uint16_t)(1U << id);
 }
 
+/* All other members, a bit each. */
+static inline uint16_t member_others(const struct member *m)
+{
+	return m->config.members & (uint16_t)~member_bit(m->config.self);
+}
+
 static inline bool member_is_other(const struct member *m, unsigned int id)
 {
 	return id < ESPALIER_MEMBERS && id != m->config.self && (m->config.members >> id & 1);

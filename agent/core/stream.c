@@ -214,8 +214,10 @@ void stream_arrived(struct stream *s, uint32_t seq, const void *payload, size_t 
 
 const uint8_t *stream_take(struct stream *s, size_t *ret_len)
 {
-	struct segment *segment = &s->early[(s->heard + 1) % STREAM_WINDOW];
+	const struct segment *segment = &s->early[(s->heard + 1) % STREAM_WINDOW];
 
+	if (!s->early_count)
+		return NULL;
 	*ret_len = segment->len;
 	return segment->bytes;
 }

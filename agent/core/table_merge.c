@@ -137,6 +137,7 @@ int table_merge(struct table *t, struct record *r, const struct record *heard)
 
 	if (r->key.kind == RECORD_SA)
 		merged |= merge_origin(r, heard) | merge_state(r, heard);
-	table_changed(t, r);
+	if (merged & (TABLE_CONTENT | TABLE_STATE))
+		table_changed(t, r);
 	return merged;
 }
