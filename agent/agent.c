@@ -32,11 +32,13 @@ uint64_t agent_cpu_us(void)
 
 const char *agent_name(const struct record_key *key)
 {
-	static char name[64];
+	static char name[96];
+	char to[INET6_ADDRSTRLEN];
 
 	if (key->kind == RECORD_POLICY)
 		return "a policy";
-	snprintf(name, sizeof(name), "the SA with SPI 0x%08x", ntohl(key->spi));
+	inet_ntop(key->family, key->addr, to, sizeof(to));
+	snprintf(name, sizeof(name), "the SA with SPI 0x%08x to %s", ntohl(key->spi), to);
 	return name;
 }
 

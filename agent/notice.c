@@ -28,23 +28,18 @@ static void notice_room(
 	const struct member_room *room, enum member_notice what, const struct record_key *key)
 {
 	const char *name = key ? agent_name(key) : "";
-	char to[INET6_ADDRSTRLEN + 4] = "";
 
-	if (key && key->kind == RECORD_SA) {
-		strcpy(to, " to ");
-		inet_ntop(key->family, key->addr, to + 4, INET6_ADDRSTRLEN);
-	}
 	if (what == NOTICE_FULL)
-		agent_say("%s%s is refused: %u SAs and policies live, as many as MaxSAs lets. This "
+		agent_say("%s is refused: %u SAs and policies live, as many as MaxSAs lets. This "
 			  "member neither shares it nor can take it over; raise MaxSAs (others are "
 			  "counted by records_refused in espalierctl status)",
-			name, to, room->living);
+			name, room->living);
 	else if (what == NOTICE_FULL_OF_DEAD)
-		agent_say("%s%s is refused: %u that ended cannot be forgotten, since not all "
+		agent_say("%s is refused: %u that ended cannot be forgotten, since not all "
 			  "members know. Start the member that is away, or take it out of the "
 			  "configuration (others are counted by records_refused in espalierctl "
 			  "status)",
-			name, to, room->dead);
+			name, room->dead);
 	else if (what == NOTICE_CROWDED)
 		agent_say(
 			"%u SAs and policies live: three quarters of MaxSAs (%u) or more, raise it",
