@@ -57,10 +57,11 @@ LINKED_TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(filter-out %.bpf.c,$(wildcar
 	tests/load/*.c tests/bench/*.c)))
 REPLICATION := $(B)/tests/bench/replication
 TOOLS := $(patsubst tests/tools/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c))
+LACK := $(B)/tests/lack.so
 TEST_BPF := $(patsubst tests/lib/%.bpf.c,$(ROOT)/tests/%.bpf.o,$(wildcard tests/lib/*.bpf.c))
 
 all: $(PROGRAMS)
-tests: all $(UNIT) $(BPF_TESTS) $(B)/tests/sim $(TOOLS) $(LINKED_TOOLS) $(REPLICATION) $(TEST_BPF)
+tests: all $(UNIT) $(BPF_TESTS) $(B)/tests/sim $(TOOLS) $(LINKED_TOOLS) $(REPLICATION) $(LACK) $(TEST_BPF)
 
 $(B)/espalierd: $(AGENT) $(LIBRARY)
 $(B)/espalierctl: $(B)/obj/agent/espalierctl.o
@@ -160,6 +161,11 @@ $(TOOLS): $(B)/tests/%: $(B)/obj/tests/tools/%.o
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+
+$(LACK): tests/lib/lack.c
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fPIE,$(CFLAGS)) -fPIC -shared -o $@ $<
 
 # What takes bytes from outside, and the fuzz targets: built by clang, with its fuzzer and sanitizers.
 FUZZED := $(wildcard agent/core/*.c agent/config*.c) agent/io/digest.c agent/io/dtls.c \
