@@ -3,12 +3,13 @@
  * espsend - sends packets of ESP's shape, for steering on kernels without ESP.
  *
  *	espsend --from ADDRESS --to ADDRESS --spi SPI[-SPI][,...] [--sequence START] [--count N]
- *		[--interval-us N] [--length BYTES] [--interface NAME --to-mac MAC]
+ *		[--interval-us N] [--length BYTES] [--interface NAME --to-mac MAC [--past-tc]]
  *
  * N rounds (by default 1); a round sends one packet for each SPI, all with the same sequence
- *number, which goes up by one a round. They go the kernel's way (routes, ARP), or with --to-mac
- *straight to that MAC address on the interface. LENGTH counts what follows the ESP header. Prints
- *how many were sent.
+ * number, which goes up by one a round. They go the kernel's way (routes, ARP), or with --to-mac
+ * straight to that MAC address on the interface, with --past-tc also past its queues and tc
+ * programs. LENGTH counts what follows the ESP header. Prints how many were sent
+ * and not dropped here.
  */
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -44,6 +45,7 @@ static struct {
 	unsigned int length;
 	const char *interface;
 	const char *to_mac;
+	int past_tc;
 	int fd;
 	struct sockaddr_ll link; /* with --to-mac */
 	uint64_t sent;
@@ -53,7 +55,7 @@ static void send_usage(void)
 {
 	tool_die(0, "usage: espsend --from ADDRESS --to ADDRESS --spi SPI[-SPI][,...] "
 		    "[--sequence START] [--count N] [--interval-us N] [--length BYTES] "
-		    "[--interface NAME --to-mac MAC]");
+		    "[--interface NAME --to-mac MAC [--past-tc]]");
 }
 
 static void send_parse_spis(char *text)
@@ -87,6 +89,7 @@ static void send_parse(int argc, char **argv)
 		{"length", required_argument, NULL, 'l'},
 		{"interface", required_argument, NULL, 'n'},
 		{"to-mac", required_argument, NULL, 'm'},
+		{"past-tc", no_argument, NULL, 'p'},
 		{0},
 	};
 	int option;
@@ -120,12 +123,15 @@ static void send_parse(int argc, char **argv)
 		case 'm':
 			esp.to_mac = optarg;
 			break;
+		case 'p':
+			esp.past_tc = 1;
+			break;
 		default:
 			send_usage();
 		}
 	}
 	if (optind != argc || !esp.from.s_addr || !esp.to.s_addr || !esp.ranges ||
-		!esp.interface != !esp.to_mac)
+		!esp.interface != !esp.to_mac || (esp.past_tc && !esp.to_mac))
 		send_usage();
 }
 
@@ -152,7 +158,9 @@ static void send_open_link(struct send_frame *frame)
 	esp.link.sll_ifindex = (int)if_nametoindex(esp.interface);
 	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", esp.interface);
 	esp.fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (esp.fd < 0 || ioctl(esp.fd, SIOCGIFHWADDR, &request))
+	if (esp.fd < 0 || ioctl(esp.fd, SIOCGIFHWADDR, &request) ||
+		setsockopt(
+			esp.fd, SOL_PACKET, PACKET_QDISC_BYPASS, &esp.past_tc, sizeof(esp.past_tc)))
 		tool_die(errno, "no packet socket on %s", esp.interface);
 	memcpy(frame->ethernet.h_source, request.ifr_hwaddr.sa_data, ETH_ALEN);
 	frame->ethernet.h_proto = htons(ETH_P_IP);
@@ -196,6 +204,8 @@ static void send_packet(struct send_frame *frame, uint32_t spi, uint32_t sequenc
 	else
 		sent = sendto(
 			esp.fd, &frame->ip, length, 0, (const struct sockaddr *)&to, sizeof(to));
+	if (sent < 0 && errno == ENOBUFS) /* a tc program has dropped it */
+		return;
 	if (sent < 0)
 		tool_die(errno, "packet %u of SPI 0x%08x cannot be sent", sequence, spi);
 	esp.sent++;
