@@ -133,7 +133,7 @@ $(B)/tests/test_xfrm_moves: LDFLAGS += -Wl,--wrap=mnl_socket_sendto,--wrap=mnl_s
 	-Wl,--wrap=recv
 $(B)/tests/test_boot: LDFLAGS += -Wl,--wrap=datapath_is_first
 $(B)/tests/test_local: LDFLAGS += -Wl,--wrap=datapath_sa_set,--wrap=datapath_sa_get \
-	-Wl,--wrap=datapath_sa_delete,--wrap=member_table
+	-Wl,--wrap=datapath_sa_delete,--wrap=member_table,--wrap=member_remembers
 $(BPF_TESTS): $(B)/tests/%: $(B)/obj/tests/bpf/%.o $(LIBRARY)
 $(LINKED_TOOLS): $(B)/tests/%: $(B)/obj/tests/%.o $(LIBRARY)
 $(REPLICATION): $(call objects,$(wildcard tests/bench/replication/*.c) agent/agent.c agent/audit.c \

@@ -136,6 +136,7 @@ struct local {
 	struct local_sa sas[LOCAL_MAX];
 	unsigned int count;
 	bool started; /* what is told now is made now, or read by an audit */
+	uint64_t started_s; /* since when, seconds of CLOCK_REALTIME */
 	bool full_said;
 };
 
@@ -279,6 +280,9 @@ void local_restore(struct agent *a, const struct record_key *key); /* the guard 
 void local_told(struct agent *a, const struct record_key *key, const struct record_facts *facts,
 	const char *why);
 void local_gone(struct agent *a, const struct record_key *key); /* it need not be one */
+extern const char local_no_room[]; /* why: the core had none */
+/* It has sent what no block holds, so it is local until it ends, though it could be copied now. */
+bool local_stays(struct agent *a, const struct record_key *key);
 /* All that the kernel has is told between these two; what is not, is gone. */
 void local_begin(struct agent *a);
 void local_end(struct agent *a);

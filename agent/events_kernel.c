@@ -52,6 +52,13 @@ static void read_record(struct agent *a, const struct xfrm_record *record)
 	read_counter(a, r, record->oseq);
 }
 
+/* No member can have it, and no earlier life of ours: it was made here, and has left no block. */
+static bool is_new(const struct agent *a, const struct xfrm_record *record)
+{
+	return a->local.started && record->made_s > a->local.started_s &&
+	       record->oseq >> a->config.block_bits == 0;
+}
+
 static void on_added(void *ctx, const struct xfrm_record *record)
 {
 	struct agent *a = ctx;
@@ -68,8 +75,13 @@ static void on_added(void *ctx, const struct xfrm_record *record)
 		read_record(a, record);
 		return;
 	}
+	if (local_stays(a, &record->key)) {
+		local_told(a, &record->key, &record->facts, local_no_room);
+		return;
+	}
 	local_gone(a, &record->key); /* it is like others now */
-	member_added(a->member, &kernel);
+	if (!member_added(a->member, &kernel) && record->key.kind == RECORD_SA && is_new(a, record))
+		local_told(a, &record->key, &record->facts, local_no_room);
 }
 
 static void on_removed(void *ctx, const struct record_key *key)

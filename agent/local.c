@@ -47,16 +47,6 @@ static void drop(struct agent *a, struct local_sa *sa)
 	*sa = a->local.sas[--a->local.count];
 }
 
-/* Others may have it, or have had it, with its keys; or an SA that lives is in its place. */
-static bool is_known(
-	const struct agent *a, const struct record_key *key, const struct record_facts *facts)
-{
-	const struct table *t = member_table(a->member);
-	const struct record *r = table_find(t, key);
-
-	return table_find_birth(t, key, facts->birth) || (r && r->life == RECORD_ALIVE);
-}
-
 /* An SA whose keys are hidden may be a copy, or anybody's, unless it was made here just now. */
 static bool is_doubtful(const struct agent *a, const struct local_sa *sa)
 {
@@ -124,7 +114,9 @@ void local_told(struct agent *a, const struct record_key *key, const struct reco
 	}
 	before = *sa;
 	sa->direction = facts->direction;
-	sa->known |= why == xfrm_keys_hidden ? is_doubtful(a, sa) : is_known(a, key, facts);
+	/* Others may have it, or have had it; or one that lives is in its place. */
+	sa->known |= why == xfrm_keys_hidden ? is_doubtful(a, sa)
+					     : member_remembers(a->member, key, facts->birth);
 	sa->why = why;
 	sa->seen = true;
 	if (sa->why != before.why || sa->known != before.known)
@@ -137,6 +129,15 @@ void local_told(struct agent *a, const struct record_key *key, const struct reco
 		agent_say("cannot tell the guard of the SA with SPI 0x%08x: the table is full, "
 			  "raise MaxSAs",
 			ntohl(key->spi));
+}
+
+const char local_no_room[] = "there was no room for it when it was made (MaxSAs)";
+
+bool local_stays(struct agent *a, const struct record_key *key)
+{
+	const struct local_sa *sa = a->local.count ? find(a, key) : NULL;
+
+	return sa && (sa->why == local_no_room || !*sa->why);
 }
 
 void local_gone(struct agent *a, const struct record_key *key)

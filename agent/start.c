@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -520,6 +521,7 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 		settle(a);
 	member_started(a->member);
 	a->local.started = true;
+	a->local.started_s = (uint64_t)time(NULL);
 	boot_say(a);
 	forget_interfaces(a);
 	forget_pins(a);

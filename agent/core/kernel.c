@@ -131,7 +131,7 @@ void member_started(struct member *m)
 
 /* Kernel events. */
 
-static void added_policy(struct member *m, const struct member_record *record)
+static bool added_policy(struct member *m, const struct member_record *record)
 {
 	struct record *r = life_begin(m, &record->key, 0);
 	bool found = m->starting && !m->config.first; /* it may be a copy */
@@ -139,15 +139,15 @@ static void added_policy(struct member *m, const struct member_record *record)
 	bool same;
 
 	if (!r)
-		return;
+		return false;
 	same = r->body_len == record->body_len && r->body_len &&
 	       memcmp(r->body, record->body, record->body_len) == 0;
 	if (!found && (same || r->life != RECORD_ALIVE || !r->installed))
 		r->made_here = true;
 	if (r->life == RECORD_ALIVE && r->installed && same)
-		return;
+		return true;
 	if (table_set_body(r, record->body, record->body_len) < 0)
-		return;
+		return false;
 	old_pair = r->facts.pair;
 	r->life = RECORD_ALIVE;
 	r->installed = true;
@@ -162,6 +162,7 @@ static void added_policy(struct member *m, const struct member_record *record)
 	outbox_mark(m, r);
 	flow_apply_pair(m, old_pair);
 	flow_apply(m, r);
+	return true;
 }
 
 /*
@@ -314,19 +315,19 @@ static void changed_sa(struct member *m, struct record *r, const struct member_r
 		flow_choose(m, r);
 }
 
-static void added_sa(struct member *m, const struct member_record *told)
+static bool added_sa(struct member *m, const struct member_record *told)
 {
 	struct member_record record = *told;
 	struct record *r = find_sa(m, &record.key, &record.facts.birth);
 	uint64_t old_pair;
 
 	if (!r)
-		return;
+		return false;
 	old_pair = r->facts.pair;
 	if (returns(r, &record)) {
 		/* We may have removed it since this was told. */
 		if (!m->starting && !kernel_has(m, &record.key))
-			return;
+			return true;
 		return_sa(m, r, &record);
 	} else if (r->life == RECORD_HINTED) {
 		if (!is_same_key(&r->key, &record.key))
@@ -344,16 +345,24 @@ static void added_sa(struct member *m, const struct member_record *told)
 	if (r->facts.pair != old_pair)
 		flow_apply_pair(m, old_pair);
 	flow_apply_pair(m, r->facts.pair);
+	return true;
 }
 
-void member_added(struct member *m, const struct member_record *record)
+bool member_added(struct member *m, const struct member_record *record)
 {
 	if (record->body_len > RECORD_BODY_MAX)
-		return;
-	if (record->key.kind == RECORD_POLICY)
-		added_policy(m, record);
-	else
-		added_sa(m, record);
+		return true;
+	if (record->key.kind == RECORD_SA)
+		return added_sa(m, record);
+	return added_policy(m, record);
+}
+
+bool member_remembers(const struct member *m, const struct record_key *key, uint64_t birth)
+{
+	const struct record *r = table_find(&m->table, key);
+
+	return (r && r->life == RECORD_ALIVE) || table_find_birth(&m->table, key, birth) ||
+	       past_has(&m->past, birth);
 }
 
 int member_adopt(struct member *m, const struct record_key *key, uint64_t oseq)

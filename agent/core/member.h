@@ -196,8 +196,8 @@ void member_started(struct member *m);
  */
 int member_adopt(struct member *m, const struct record_key *key, uint64_t oseq);
 
-/* Kernel events that are not echoes of our own ops. */
-void member_added(struct member *m, const struct member_record *record);
+/* Kernel events that are not echoes of our own ops. False: there is no room for it. */
+bool member_added(struct member *m, const struct member_record *record);
 void member_removed(struct member *m, const struct record_key *key);
 /*
  * Somebody flushed the kernel's SAs or policies, as scripts do and IKE daemons' units when they
@@ -205,6 +205,8 @@ void member_removed(struct member *m, const struct record_key *key);
  * before, is put back, from another member.
  */
 void member_flushed(struct member *m, const struct record_key *key);
+/* Is there an SA with that key or, `birth`, with these keys, or was there one? */
+bool member_remembers(const struct member *m, const struct record_key *key, uint64_t birth);
 /* The kernel lacks it, and has told nobody. */
 void member_missing(struct member *m, const struct record_key *key);
 /* ESP came for this SA, and the kernel has none. */

@@ -42,14 +42,15 @@ struct sa {
 
 static struct agent agent;
 static struct espalier_counter counters[SAS + ROOM];
-static struct sa kernel[SAS + ROOM];
+static struct sa kernel[SAS + ROOM + 1];
 static uint32_t place, last; /* of the dump: the next SA; below here was there when it began */
 static struct sa part[PART]; /* read, but not told yet */
 static uint32_t part_first, part_n;
 static uint32_t events[SAS + ROOM], n_events; /* SAs that were made, changed or deleted */
 static int events_fd;
 static uint64_t now_us, cpu_us;
-static unsigned int begun, steps, looked;
+static unsigned int begun, steps, looked, locals;
+static uint64_t made_s;
 static void (*before_count)(void), (*after_count)(void);
 
 static struct record_key key_of(uint32_t sa)
@@ -61,6 +62,7 @@ static struct record_key key_of(uint32_t sa)
 static void tell_as(uint32_t sa, const struct sa *as)
 {
 	const struct xfrm_record record = {.key = key_of(sa),
+		.made_s = made_s,
 		.facts = {.birth = sa + 1,
 			.form = as->form,
 			.pair = sa + 1,
@@ -209,7 +211,16 @@ const char *agent_name(const struct record_key *key)
 void local_told(struct agent *a, const struct record_key *key, const struct record_facts *facts,
 	const char *why)
 {
-	(void)a, (void)key, (void)facts, (void)why;
+	(void)a, (void)key, (void)facts;
+	locals += why == local_no_room;
+}
+
+const char local_no_room[] = "";
+
+bool local_stays(struct agent *a, const struct record_key *key)
+{
+	(void)a, (void)key;
+	return locals > 0;
 }
 
 void local_gone(struct agent *a, const struct record_key *key)
@@ -269,8 +280,16 @@ static int op_read(void *ctx, const struct record_key *key, void *body, size_t s
 	return kernel[sa_of(key)].there ? 1 : -ENOENT;
 }
 
-static const struct member_ops ops = {
-	.guard = op_guard, .pin = op_pin, .forget = op_forget, .read = op_read};
+static void op_notice(void *ctx, enum member_notice what, const struct record_key *key, uint8_t who)
+{
+	(void)ctx, (void)what, (void)key, (void)who;
+}
+
+static const struct member_ops ops = {.guard = op_guard,
+	.pin = op_pin,
+	.forget = op_forget,
+	.read = op_read,
+	.notice = op_notice};
 
 static int set_up(void **state)
 {
@@ -288,11 +307,12 @@ static int set_up(void **state)
 	memset(&agent, 0, sizeof(agent));
 	memset(kernel, 0, sizeof(kernel));
 	now_us = 1000000000;
-	n_events = begun = steps = looked = place = part_n = 0;
+	n_events = begun = steps = looked = locals = place = part_n = 0;
 	before_count = after_count = NULL;
 	last = SAS;
 	events_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	agent.config.audit_us = AUDIT_US;
+	agent.config.block_bits = config.block_bits;
 	agent.audit.due_us = now_us;
 	if (events_fd < 0 || member_new(&config, &ops, NULL, now_us, &agent.member) < 0)
 		return -1;
@@ -553,6 +573,30 @@ static void test_count(void **state)
 	assert_int_equal(begun, 1);
 }
 
+/* What the core has no room for is local, and is not handed to the core any more: if it was made
+ * just now, so that nobody else can have sent of it. */
+static void test_no_room(void **state)
+{
+	const uint32_t more = SAS + ROOM;
+	const struct sa sa = {true, 1};
+
+	(void)state;
+	for (uint32_t i = SAS; i < more; i++)
+		tell_as(i, &sa);
+	assert_true(is_installed(more - 1));
+	agent.local.started = true;
+	agent.local.started_s = made_s;
+	tell_as(more, &sa);
+	assert_int_equal(locals, 0);
+	made_s++;
+	tell_as(more, &sa);
+	assert_int_equal(locals, 1);
+	life_end(agent.member, table_at(&agent.member->table, 0));
+	tell_as(more, &sa);
+	assert_int_equal(locals, 2);
+	assert_null(find(more));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -565,6 +609,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_made_meanwhile, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_count, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_count_in_churn, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_no_room, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,7 @@ int __wrap_datapath_sa_get(
 	struct datapath *d, const struct espalier_sa_key *key, struct espalier_sa *ret);
 int __wrap_datapath_sa_delete(struct datapath *d, const struct espalier_sa_key *key);
 const struct table *__wrap_member_table(const struct member *m);
+bool __wrap_member_remembers(const struct member *m, const struct record_key *key, uint64_t birth);
 
 static struct agent agent;
 static struct table table;
@@ -97,6 +98,14 @@ const struct table *__wrap_member_table(const struct member *m)
 {
 	(void)m;
 	return &table;
+}
+
+bool __wrap_member_remembers(const struct member *m, const struct record_key *key, uint64_t birth)
+{
+	const struct record *r = table_find(&table, key);
+
+	(void)m;
+	return (r && r->life == RECORD_ALIVE) || table_find_birth(&table, key, birth);
 }
 
 static struct record_key key_of(uint32_t spi)
@@ -192,6 +201,28 @@ static void test_not_told_is_gone(void **state)
 	local_end(&agent);
 	assert_false(all_leave(2));
 	assert_true(all_leave(3));
+}
+
+/* One that the core had no room for has sent more than a block holds: it stays local when there is
+ * room, also for the next life of the agent. */
+static void test_no_room(void **state)
+{
+	const struct record_facts facts = {.birth = 11, .direction = ESPALIER_OUT};
+	struct record_key key = key_of(1), other = key_of(2);
+
+	(void)state;
+	assert_false(local_stays(&agent, &key));
+	local_told(&agent, &key, &facts, local_no_room);
+	assert_true(all_leave(1));
+	assert_true(local_stays(&agent, &key));
+	assert_non_null(strstr(sentence, "MaxSAs"));
+	local_gone(&agent, &key);
+	assert_false(local_stays(&agent, &key));
+	local_restore(&agent, &key);
+	assert_true(local_stays(&agent, &key));
+
+	tell(2, ESPALIER_OUT, 12);
+	assert_false(local_stays(&agent, &other));
 }
 
 /* What others may have sent must not come again. */
@@ -362,6 +393,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_comes_and_goes),
 		TEST(test_not_told_is_gone),
+		TEST(test_no_room),
 		TEST(test_known_to_the_cluster),
 		TEST(test_hidden_keys),
 		TEST(test_ah),
