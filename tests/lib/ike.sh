@@ -89,12 +89,15 @@ ike_tunnel()
 # The identity of a side: of a certificate there is one.
 ike_identity() { [ "$auth" = cert ] && echo "$1.example" || echo "$1.$name.example"; }
 
-# Starts a daemon, with its connections; it may have run before.
+# Starts a daemon, with its connections. If it has run before, what it left does not show that it is
+# ready now.
 ike_start()
 {
 	local home
 
 	home=$(ike_home "$1")
+	rm -f "$home/charon.vici" "$home/pluto/pluto.ctl"
+	[ ! -f "$home/log" ] || mv "$home/log" "$home/log.before" || return
 	# where they look for themselves; a virtual machine forgets it
 	mkdir -p /usr/lib/ipsec /usr/libexec/ipsec || return
 	# shellcheck disable=SC2046 # several words
@@ -128,6 +131,8 @@ ike_initiate() { "ike_initiate_${ike_daemon[$1]}" "$@"; }
 ike_rekey_child() { "ike_rekey_child_${ike_daemon[$1]}" "$@"; }
 ike_rekey_ike() { "ike_rekey_ike_${ike_daemon[$1]}" "$@"; }
 ike_terminate() { "ike_terminate_${ike_daemon[$1]}" "$@"; }
+# strongSwan only: the new IKE SA comes before the old one goes.
+ike_reauthenticate() { ike_swanctl "$1" --rekey --reauth --ike "$2" >/dev/null; }
 
 # ike_sas PLACE: "NAME NUMBER" of each IKE SA that is established; a new one has another number.
 ike_sas() { "ike_sas_${ike_daemon[$1]}" "$1"; }
@@ -154,6 +159,7 @@ ike_configure_strongswan()
 			load = random nonce openssl pem pkcs1 x509 pubkey constraints kdf kernel-netlink socket-default vici
 			install_routes = no
 			delete_rekeyed_delay = 1
+			make_before_break = yes
 			filelog {
 				log {
 					path = /run/log

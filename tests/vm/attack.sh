@@ -32,7 +32,6 @@ set_up()
 	verdict "the first of two members owns all, a Child SA is in both kernels"
 }
 
-all_buckets_at() { [ "$(agent_field "$1" buckets status)" = 4096 ]; }
 complete() { [ "$(agent_field "$1" missing status)" = 0 ]; }
 settled() { cluster_complete "$MEMBERS" && all_buckets_at 0 && complete 0 && complete 1; }
 says() { grep -q "$2" "$(member_state "$1")/log"; } # MEMBER SENTENCE

@@ -171,6 +171,8 @@ fault()
 
 power_on() { member_on "$1" && agent_start "$1"; }
 
+all_buckets_at() { [ "$(agent_field "$1" buckets status)" = 4096 ]; } # MEMBER
+
 # sees MEMBER OTHER STATE
 sees()
 {

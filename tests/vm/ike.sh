@@ -227,6 +227,65 @@ test_rekey_ike()
 	done
 }
 
+# The IKE SAs, and their Child SAs, are made anew before the old ones end.
+test_reauthenticate()
+{
+	local place before
+
+	for place in m0 peer; do
+		[ "${ike_daemon[$place]}" = strongswan ] || continue
+		pings_start "${TUNNELS[@]}"
+		before=$(spis 1)
+		each ike_reauthenticate $place
+		wait_until 20 renewed 0 "$before" || problem "old SAs of $place, or not all, are on member 0"
+		wait_until 20 renewed 1 "$before" || problem "old SAs of $place, or not all, are on member 1"
+		pings_stop
+		judge "reauthenticated by $place"
+	done
+}
+
+# For pluto this is the end of all that it knows.
+test_reload()
+{
+	local before
+
+	[ "${ike_daemon[m0]}" = strongswan ] || return
+	before=$(spis 1)
+	ike_load m0 || problem "the connections cannot be loaded again"
+	wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"
+	[ "$(spis 1)" = "$before" ] || problem "they are others"
+	judge "connections loaded again: nothing changes"
+}
+
+# The other member takes over, and gives back what it took; the IKE SAs are where they were.
+test_restart_agent()
+{
+	local before
+
+	pings_start "${TUNNELS[@]}"
+	before=$(spis 1)
+	member_kill 0
+	agent_start 0
+	wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"
+	wait_until 20 all_buckets_at 0 || problem "member 0 did not get its buckets back"
+	each ike_rekey_child peer
+	wait_until 20 renewed 1 "$before" || problem "old SAs, or not all, are on member 1"
+	wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"
+	pings_stop
+	judge "espalierd killed and started again, then Child SAs rekeyed"
+}
+
+# It deletes all it has.
+test_restart_daemon()
+{
+	ike_stop m0 || problem "the IKE daemon does not stop"
+	wait_until 20 all_hold || problem "SAs are left"
+	ike_start m0 || problem "the IKE daemon does not start"
+	each ike_initiate m0
+	wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"
+	judge "the IKE daemon is stopped and started, and establishes all"
+}
+
 # Two end, the others stay; the member makes them again.
 test_delete()
 {
@@ -257,9 +316,6 @@ put_back() # SAS POLICIES-OF-TUNNELS, in the kernel
 	[ "$(spis 1 | wc -l)" = "$1" ] && [ "$(in_member 1 ip xfrm policy | grep -c 'tmpl')" -ge "$2" ]
 }
 
-# shellcheck disable=SC2317 # called by wait_until
-took_over() { [ "$(agent_field 1 buckets status)" = 4096 ]; }
-
 # As units of IKE daemons and scripts do. The daemon of that member has made none of them.
 test_flush()
 {
@@ -268,7 +324,7 @@ test_flush()
 	count_policies "${TUNNELS[@]}"
 	pings_start "${TUNNELS[@]}"
 	cut_inner 0
-	wait_until 10 took_over || problem "member 1 has not taken over"
+	wait_until 10 all_buckets_at 1 || problem "member 1 has not taken over"
 	in_member 1 ip xfrm state flush
 	in_member 1 ip xfrm policy flush
 	wait_until 20 put_back $((2 * ${#TUNNELS[@]})) "$policies" || problem "not all is put back"
@@ -287,7 +343,11 @@ ike_test()
 	test_dpd
 	test_rekey_child
 	test_rekey_ike
+	test_reauthenticate
+	test_reload
 	test_delete
+	test_restart_agent
+	test_restart_daemon
 	test_flush
 	test_takeover
 	wire_stop all || problem "packets on the wire were missed"
