@@ -21,23 +21,40 @@ static uint32_t association(const struct world *w, unsigned int a, unsigned int 
 	return w->associations[w->machines[b].member == w->machines[CLONE].member ? a : b].number;
 }
 
+static struct datagram *take_free(struct world *w)
+{
+	struct datagram *d = w->free;
+
+	if (d)
+		w->free = d->next;
+	else
+		d = malloc(sizeof(*d));
+	if (!d)
+		abort();
+	return d;
+}
+
+static void give_back(struct world *w, struct datagram *d)
+{
+	d->next = w->free;
+	w->free = d;
+}
+
 static void fly(struct world *w, unsigned int from, unsigned int to, const void *bytes, size_t len)
 {
-	struct datagram *d = malloc(sizeof(*d) + len);
+	struct datagram *d = take_free(w);
 
 	if (w->n_flying == w->flying_size) {
 		w->flying_size = w->flying_size ? 2 * w->flying_size : 256;
 		w->flying = realloc(w->flying, w->flying_size * sizeof(*w->flying));
 	}
-	if (!d || !w->flying)
+	if (!w->flying)
 		abort();
-	*d = (struct datagram){
-		.from = (uint8_t)from,
-		.association = association(w, from, to),
-		.from_boot = w->machines[from].boots,
-		.to_boot = w->machines[to].boots,
-		.len = (uint16_t)len,
-	};
+	d->from = (uint8_t)from;
+	d->association = association(w, from, to);
+	d->from_boot = w->machines[from].boots;
+	d->to_boot = w->machines[to].boots;
+	d->len = (uint16_t)len;
 	memcpy(d->bytes, bytes, len);
 	w->flying[w->n_flying++] = (struct flying){
 		.due_us = w->now_us + 100 + world_random(w, w->delay_us),
@@ -149,7 +166,7 @@ void network_run(struct world *w)
 			continue;
 		}
 		arrive(w, f.to, f.datagram);
-		free(f.datagram);
+		give_back(w, f.datagram);
 	}
 	/* What was sent meanwhile stands behind. */
 	for (uint32_t i = n; i < w->n_flying; i++)
@@ -160,6 +177,8 @@ void network_run(struct world *w)
 void network_free(struct world *w)
 {
 	for (uint32_t i = 0; i < w->n_flying; i++)
-		free(w->flying[i].datagram);
+		give_back(w, w->flying[i].datagram);
+	while (w->free)
+		free(take_free(w));
 	free(w->flying);
 }

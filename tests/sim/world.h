@@ -165,11 +165,12 @@ struct machine {
 };
 
 struct datagram {
+	struct datagram *next; /* of those that are free */
 	uint8_t from; /* machine */
 	uint32_t association; /* with a member that has a clone */
 	uint32_t from_boot, to_boot;
 	uint16_t len;
-	uint8_t bytes[];
+	uint8_t bytes[WIRE_MAX];
 };
 
 struct flying {
@@ -216,6 +217,7 @@ struct world {
 	} associations[ESPALIER_MEMBERS];
 	struct flying *flying;
 	uint32_t n_flying, flying_size;
+	struct datagram *free;
 
 	bool claims_pass; /* where datagrams do not */
 	bool faults; /* they are allowed to happen now */
