@@ -437,6 +437,5 @@ void member_datagram(
 	if (!o->alive)
 		return; /* not acknowledged: it comes again when we have heard that it agrees with
 			   us */
-	stream_arrived(&o->stream, h.seq, r.at, (size_t)(r.end - r.at));
-	replica_take(m, from);
+	replica_arrived(m, from, h.seq, &r);
 }

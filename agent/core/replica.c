@@ -289,16 +289,23 @@ static void receive_segment(struct member *m, uint8_t from, const uint8_t *paylo
 {
 	struct reader r = {.at = payload, .end = payload + len};
 	struct wire_message message;
+	bool keys = false;
 	int n;
 
-	while ((n = wire_get(&r, &message)) > 0)
+	while ((n = wire_get(&r, &message)) != 0) {
+		keys |= message.kind == WIRE_RECORD;
+		if (n < 0)
+			break;
 		receive(m, from, &message);
+	}
 	if (n < 0)
 		m->counters.malformed++;
-	explicit_bzero(&message, sizeof(message));
+	if (keys)
+		explicit_bzero(&message, sizeof(message));
 }
 
-void replica_take(struct member *m, uint8_t from)
+/* What has arrived in order. */
+static void take(struct member *m, uint8_t from)
 {
 	struct stream *s = &m->others[from].stream;
 	const uint8_t *payload;
@@ -310,10 +317,24 @@ void replica_take(struct member *m, uint8_t from)
 	}
 }
 
+void replica_arrived(struct member *m, uint8_t from, uint32_t seq, const struct reader *payload)
+{
+	struct stream *s = &m->others[from].stream;
+	size_t len = (size_t)(payload->end - payload->at);
+
+	if (stream_is_next(s, seq) && !work_busy(m)) {
+		receive_segment(m, from, payload->at, len);
+		stream_taken(s);
+	} else {
+		stream_arrived(s, seq, payload->at, len);
+	}
+	take(m, from);
+}
+
 void replica_worked(struct member *m)
 {
 	for (uint16_t set = member_others(m); set; set &= (uint16_t)(set - 1)) {
-		replica_take(m, view_lowest(set));
+		take(m, view_lowest(set));
 		compare_worked(m, view_lowest(set));
 	}
 }

@@ -209,7 +209,7 @@ void miss_installed(struct member *m, const struct record_key *key);
 void miss_tick(struct member *m);
 
 /* replica.c */
-void replica_take(struct member *m, uint8_t from); /* what has arrived in order */
+void replica_arrived(struct member *m, uint8_t from, uint32_t seq, const struct reader *payload);
 void replica_worked(struct member *m); /* some work has been done: what waited for that? */
 void replica_flush(struct member *m); /* sends to all what is due */
 

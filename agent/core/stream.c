@@ -72,20 +72,30 @@ int stream_push(struct stream *s, const void *payload, size_t len)
 	if (!stream_room(s))
 		return -ENOBUFS;
 	r = keep(&s->sending[s->next % STREAM_WINDOW], payload, len);
-	if (r == 0)
-		s->next++;
-	return r;
+	if (r < 0)
+		return r;
+	s->next++;
+	s->due_us = 0;
+	return 0;
 }
 
 bool stream_next(struct stream *s, uint64_t now_us, uint32_t *ret_seq, const uint8_t **ret_payload,
 	size_t *ret_len)
 {
+	uint64_t due_us = UINT64_MAX;
+
+	if (now_us < s->due_us)
+		return false;
 	for (uint32_t seq = s->acked + 1; seq != s->next; seq++) {
 		struct segment *segment = &s->sending[seq % STREAM_WINDOW];
+		uint64_t again_us = segment->sent_us + segment->resend_us;
 
-		if (!segment->bytes ||
-			(segment->sent_us && now_us < segment->sent_us + segment->resend_us))
+		if (!segment->bytes)
 			continue;
+		if (segment->sent_us && now_us < again_us) {
+			due_us = again_us < due_us ? again_us : due_us;
+			continue;
+		}
 		if (segment->sent_us) {
 			s->resent++;
 			segment->resend_us *= 2;
@@ -102,6 +112,7 @@ bool stream_next(struct stream *s, uint64_t now_us, uint32_t *ret_seq, const uin
 		*ret_len = segment->len;
 		return true;
 	}
+	s->due_us = due_us;
 	return false;
 }
 
@@ -129,6 +140,7 @@ void stream_header(struct stream *s, struct wire_header *h)
  * not wait any longer, since all that follows waits for it. */
 static void resend_before(struct stream *s, uint64_t sent_us)
 {
+	s->due_us = 0;
 	for (uint32_t seq = s->acked + 1; seq != s->next; seq++) {
 		struct segment *segment = &s->sending[seq % STREAM_WINDOW];
 
@@ -201,6 +213,11 @@ enum stream_heard stream_hear(struct stream *s, const struct wire_header *h)
 	return heard;
 }
 
+bool stream_is_next(const struct stream *s, uint32_t seq)
+{
+	return seq == s->heard + 1 && !s->early[seq % STREAM_WINDOW].bytes;
+}
+
 void stream_arrived(struct stream *s, uint32_t seq, const void *payload, size_t len)
 {
 	struct segment *segment = &s->early[seq % STREAM_WINDOW];
@@ -224,8 +241,9 @@ const uint8_t *stream_take(struct stream *s, size_t *ret_len)
 
 void stream_taken(struct stream *s)
 {
-	s->heard++;
-	s->early_count--;
+	struct segment *segment = &s->early[++s->heard % STREAM_WINDOW];
+
+	s->early_count -= segment->bytes != NULL;
 	s->ack_due = true;
-	drop(&s->early[s->heard % STREAM_WINDOW]);
+	drop(segment);
 }

@@ -26,6 +26,7 @@ struct stream {
 	uint32_t next, acked;
 	uint64_t resend_us; /* first wait */
 	uint64_t resent; /* counter */
+	uint64_t due_us; /* nothing is to be sent, or sent again, before */
 	unsigned int behind; /* headers in a row that acknowledge less than some before did */
 
 	/* Receiving: the other's stream, what has arrived in order, how much has arrived early. */
@@ -73,6 +74,9 @@ enum stream_heard {
 };
 
 enum stream_heard stream_hear(struct stream *s, const struct wire_header *h);
+
+/* Is it the one that is to be taken next? Then it need not be kept: stream_taken(). */
+bool stream_is_next(const struct stream *s, uint32_t seq);
 
 /* A segment's payload: kept if early, dropped if known. Then take what is in order with
  * stream_take(). */
