@@ -89,6 +89,9 @@ in_namespace()
 	nsenter --net="/run/netns/$TOPOLOGY_PREFIX-$name" "$@"
 }
 
+# ip_in NAMESPACE ARGUMENT...: ip goes there by itself.
+ip_in() { ip -n "$TOPOLOGY_PREFIX-$1" "${@:2}"; }
+
 # start_in NAMESPACE COMMAND...: in the background; $! is the command's process id. File descriptor 3
 # is closed, since bats waits for everybody who has it.
 start_in()
@@ -106,53 +109,52 @@ in_router() { in_namespace router "$@"; }
 
 in_member()
 {
-	local member=$1
-	shift
-	in_namespace "m$member" env LIBXDP_BPFFS="$(member_state "$member")/bpf" "$@"
+	LIBXDP_BPFFS=/run/$TOPOLOGY_PREFIX/m$1/bpf in_namespace "m$1" "${@:2}"
 }
 
 # ip commands from stdin.
 topology_ip()
 {
-	ip -n "$TOPOLOGY_PREFIX-$1" -batch -
+	ip_in "$1" -batch -
 }
 
 # Like sleep, which would be a process: that takes 50 ms of an emulated machine's CPU.
 exec {nap_fd}<> <(:)
 nap() { read -rt "$1" -u "$nap_fd" || true; }
 
-# Runs a command until it succeeds, for so many seconds at most.
+# Runs a command until it succeeds, for so many seconds at most. Seldom, in the end: what it asks costs
+# an emulated machine more than what it waits for.
 wait_until()
 {
-	local seconds=$1 end
+	local seconds=$1 end naps=(0.05 0.05 0.1 0.2 0.3) asked=0
 	shift
 	end=$((SECONDS + seconds + 1))
 	until "$@"; do
 		[ $SECONDS -lt $end ] || return 1
-		nap 0.05
+		nap "${naps[asked < 4 ? asked++ : 4]}"
 	done
 }
 
-# IPv6 addresses and routes, if they are wanted: at once, without asking whether others have them.
-topology_ip6()
-{
-	if [ -n "$TOPOLOGY_IPV6" ]; then sed '/^addr add/s/$/ nodad/' | topology_ip "$1"; fi
-}
+# The ip commands of these that are wanted: IPv6 addresses and routes.
+ip6_commands() { [ -z "$TOPOLOGY_IPV6" ] || printf '%s\n' "$@"; }
 
-# A namespace that routes. No IPv6 unless it is wanted: its own traffic would only be noise. With arp_announce 2
-# and arp_ignore 1 the kernel speaks for the addresses of the interface alone, not for lo's.
-topology_namespace()
+# Namespaces that route; lo is the caller's to set up. No IPv6 unless it is wanted: its own traffic would
+# only be noise. With arp_announce 2 and arp_ignore 1 the kernel speaks for the addresses of the interface
+# alone, not for lo's.
+topology_namespaces() # NAME...
 {
-	local no_ipv6=1
+	local name no_ipv6
 
-	[ -z "$TOPOLOGY_IPV6" ] || [ "$1" = switch ] || no_ipv6=0
-	ip netns add "$TOPOLOGY_PREFIX-$1" || return
-	in_namespace "$1" sysctl -q -w net.ipv6.conf.all.disable_ipv6=$no_ipv6 \
-		net.ipv6.conf.default.disable_ipv6=$no_ipv6 net.ipv4.ip_forward=1 \
-		net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.router_solicitations=0 \
-		net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
-		net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.arp_ignore=1 || return
-	ip -n "$TOPOLOGY_PREFIX-$1" link set lo up
+	printf "netns add $TOPOLOGY_PREFIX-%s\n" "$@" | ip -batch - || return
+	for name; do
+		no_ipv6=1
+		[ -z "$TOPOLOGY_IPV6" ] || [ "$name" = switch ] || no_ipv6=0
+		in_namespace "$name" sysctl -q -w net.ipv6.conf.all.disable_ipv6=$no_ipv6 \
+			net.ipv6.conf.default.disable_ipv6=$no_ipv6 net.ipv4.ip_forward=1 \
+			net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.router_solicitations=0 \
+			net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
+			net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.arp_ignore=1 || return
+	done
 }
 
 # A checksum that is left for later is lost when XDP sends a frame on.
@@ -165,60 +167,46 @@ topology_checksums()
 	done
 }
 
-topology_switch()
-{
-	local network
-
-	topology_namespace switch || return
-	for network in outer inner sync; do
-		echo "link add name $network type bridge mcast_snooping 0"
-		echo "link set $network up"
-	done | topology_ip switch
-}
-
 topology_outside()
 {
-	local p=$TOPOLOGY_PREFIX name
+	local p=$TOPOLOGY_PREFIX network
 
-	for name in peer client host; do
-		topology_namespace $name || return
-	done
-	topology_ip switch <<-END || return
-		link add name outer-peer type veth peer name outer netns $p-peer
-		link set outer-peer master outer up
-		link add name inner-host type veth peer name inner netns $p-host
-		link set inner-host master inner up
-	END
+	topology_namespaces switch peer client host || return
+	{
+		echo "link set lo up"
+		for network in outer inner sync; do
+			echo "link add name $network type bridge mcast_snooping 0"
+			echo "link set $network up"
+		done
+		echo "link add name outer-peer type veth peer name outer netns $p-peer"
+		echo "link set outer-peer master outer up"
+		echo "link add name inner-host type veth peer name inner netns $p-host"
+		echo "link set inner-host master inner up"
+	} | topology_ip switch || return
 	topology_ip peer <<-END || return
+		link set lo up
 		link add name client type veth peer name peer netns $p-client
 		addr add $PEER_OUTER/24 dev outer
 		addr add $PEER_CLIENT/24 dev client
 		link set outer up
 		link set client up
 		route add $HOST_NET via $CLUSTER_OUTER
+		$(ip6_commands "addr add $PEER_OUTER6/64 dev outer nodad" \
+			"addr add $PEER_CLIENT6/64 dev client nodad" "route add $HOST_NET6 via $CLUSTER_OUTER6")
 	END
 	topology_ip client <<-END || return
+		link set lo up
 		addr add $CLIENT/24 dev peer
 		link set peer up
 		route add default via $PEER_CLIENT
+		$(ip6_commands "addr add $CLIENT6/64 dev peer nodad" "route add default via $PEER_CLIENT6")
 	END
 	topology_ip host <<-END || return
+		link set lo up
 		addr add $HOST/24 dev inner
 		link set inner up
 		route add default via $CLUSTER_INNER
-	END
-	topology_ip6 peer <<-END || return
-		addr add $PEER_OUTER6/64 dev outer
-		addr add $PEER_CLIENT6/64 dev client
-		route add $HOST_NET6 via $CLUSTER_OUTER6
-	END
-	topology_ip6 client <<-END || return
-		addr add $CLIENT6/64 dev peer
-		route add default via $PEER_CLIENT6
-	END
-	topology_ip6 host <<-END || return
-		addr add $HOST6/64 dev inner
-		route add default via $CLUSTER_INNER6
+		$(ip6_commands "addr add $HOST6/64 dev inner nodad" "route add default via $CLUSTER_INNER6")
 	END
 	topology_checksums peer outer client && topology_checksums client peer &&
 		topology_checksums host inner
@@ -237,6 +225,9 @@ topology_ports()
 	done | topology_ip switch
 }
 
+# Whether a member shares a link with the peer, by its outer address.
+beside_peer() { [[ $(outer_address "$1") == "${PEER_OUTER%.*}".* ]]; }
+
 # Powers a member on. Its files are kept from the last time, as on a disk.
 member_on()
 {
@@ -245,26 +236,26 @@ member_on()
 	state=$(member_state "$member")
 	mkdir -p "$state/bpf" || return
 	mount -t bpf bpf "$state/bpf" || return
-	topology_namespace "m$member" && topology_ports "$member" || return
-	topology_ip "m$member" <<-END || return
-		addr add $CLUSTER_OUTER/32 dev lo
-		addr add $CLUSTER_INNER/32 dev lo
-		addr add $(outer_address "$member")/24 dev outer
-		addr add $(inner_address "$member")/24 dev inner
-		addr add $(sync_address "$member")/24 dev sync
-		link set outer up
-		link set inner up
-		link set sync up
-	END
-	# not from where the peer is behind a router
-	echo "route add $CLIENT_NET via $PEER_OUTER" | topology_ip "m$member" 2>/dev/null
-	topology_ip6 "m$member" <<-END || return
-		addr add $CLUSTER_OUTER6/128 dev lo
-		addr add $CLUSTER_INNER6/128 dev lo
-		addr add $(outer_address6 "$member")/64 dev outer
-		addr add $(inner_address6 "$member")/64 dev inner
-	END
-	echo "route add $CLIENT_NET6 via $PEER_OUTER6" | topology_ip6 "m$member" 2>/dev/null
+	topology_namespaces "m$member" && topology_ports "$member" || return
+	{
+		echo "link set lo up"
+		echo "addr add $CLUSTER_OUTER/32 dev lo"
+		echo "addr add $CLUSTER_INNER/32 dev lo"
+		echo "addr add $(outer_address "$member")/24 dev outer"
+		echo "addr add $(inner_address "$member")/24 dev inner"
+		echo "addr add $(sync_address "$member")/24 dev sync"
+		echo "link set outer up"
+		echo "link set inner up"
+		echo "link set sync up"
+		ip6_commands "addr add $CLUSTER_OUTER6/128 dev lo nodad" \
+			"addr add $CLUSTER_INNER6/128 dev lo nodad" \
+			"addr add $(outer_address6 "$member")/64 dev outer nodad" \
+			"addr add $(inner_address6 "$member")/64 dev inner nodad"
+		if beside_peer "$member"; then
+			echo "route add $CLIENT_NET via $PEER_OUTER"
+			ip6_commands "route add $CLIENT_NET6 via $PEER_OUTER6"
+		fi
+	} | topology_ip "m$member" || return
 	topology_checksums "m$member" outer inner sync
 }
 
@@ -278,24 +269,38 @@ member_off()
 	for network in sync outer inner; do
 		echo "link set $network$member down"
 	done | topology_ip switch
-	sleep 1
+	nap 1
+	topology_kill "m$member"
+	topology_unlink "m$member"
 	topology_remove "m$member"
 	umount -l "$(member_state "$member")/bpf"
 	rm -f "$(member_state "$member")/pid"
 }
 
-# Kills what runs in a namespace and removes it. Its interfaces first: a namespace lives on for a
-# while, and their far ends with it.
-topology_remove()
+# Kills what runs in a namespace.
+topology_kill() # NAME
 {
-	local name=$TOPOLOGY_PREFIX-$1 pids
+	local process
 
-	pids=$(ip netns pids "$name")
-	# shellcheck disable=SC2086 # several
-	[ -z "$pids" ] || kill -KILL $pids 2>/dev/null
-	ip -n "$name" -oneline link show type veth | awk -F '[:@ ]+' '{ print "link del " $2 }' |
-		topology_ip "$1"
-	ip netns del "$name"
+	for process in /proc/[0-9]*; do
+		[[ ! $process/ns/net -ef /run/netns/$TOPOLOGY_PREFIX-$1 ]] ||
+			kill -KILL "${process#/proc/}" 2>/dev/null || true
+	done
+}
+
+# Deletes a namespace's links: it lives on for a while when it is removed, and their far ends with it.
+topology_unlink() # NAME
+{
+	local interface
+
+	while IFS=' :@' read -r _ interface _; do
+		echo "link del $interface"
+	done < <(ip_in "$1" -oneline link show type veth) | topology_ip "$1"
+}
+
+topology_remove() # NAME...
+{
+	printf "netns del $TOPOLOGY_PREFIX-%s\n" "$@" | ip -batch -
 }
 
 # topology_router MEMBER...: these members, which topology_up has made, go behind a router.
@@ -303,7 +308,7 @@ topology_router()
 {
 	local member p=$TOPOLOGY_PREFIX
 
-	topology_namespace router || return
+	topology_namespaces router || return
 	topology_ip switch <<-END || return
 		link add name far type bridge mcast_snooping 0
 		link set far up
@@ -313,30 +318,28 @@ topology_router()
 		link set far-router master far up
 	END
 	topology_ip router <<-END || return
+		link set lo up
 		addr add $ROUTER_NEAR/24 dev near
 		addr add $ROUTER_FAR/24 dev far
 		link set near up
 		link set far up
 		route add $CLUSTER_OUTER/32 dev near
-	END
-	topology_ip6 router <<-END || return
-		addr add $ROUTER_NEAR6/64 dev near
-		addr add $ROUTER_FAR6/64 dev far
+		$(ip6_commands "addr add $ROUTER_NEAR6/64 dev near nodad" "addr add $ROUTER_FAR6/64 dev far nodad")
 	END
 	topology_checksums router near far || return
 	for member; do
-		in_switch ip link set "outer$member" master far || return
+		ip_in switch link set "outer$member" master far || return
 		topology_ip "m$member" <<-END || return
 			route add default via $ROUTER_FAR
-		END
-		topology_ip6 "m$member" <<-END || return
-			route add default via $ROUTER_FAR6
+			$(ip6_commands "route add default via $ROUTER_FAR6")
 		END
 	done
-	for ((member = 0; member < $(cat "$(topology_state)/members"); member++)); do
+	for ((member = 0; member < $(<"$(topology_state)/members"); member++)); do
 		[[ " $* " != *" $member "* ]] || continue
-		echo "route add $FAR_NET via $ROUTER_NEAR" | topology_ip "m$member" || return
-		echo "route add $FAR_NET6 via $ROUTER_NEAR6" | topology_ip6 "m$member" || return
+		topology_ip "m$member" <<-END || return
+			route add $FAR_NET via $ROUTER_NEAR
+			$(ip6_commands "route add $FAR_NET6 via $ROUTER_NEAR6")
+		END
 	done
 }
 
@@ -348,7 +351,7 @@ topology_up()
 	topology_down
 	state=$(topology_state)
 	(umask 077 && mkdir -p "$state" && openssl rand -base64 32 >"$state/key") || return
-	topology_switch && topology_outside || return
+	topology_outside || return
 	for ((member = 0; member < $1; member++)); do
 		member_on "$member" || return
 	done
@@ -357,15 +360,23 @@ topology_up()
 
 topology_down()
 {
-	local state name mounted
+	local state file name names=()
 
 	state=$(topology_state)
-	for name in $(ip netns list | awk '{ print $1 }'); do
-		[[ $name =~ ^$TOPOLOGY_PREFIX-(m[0-9]+|peer|client|host|switch|router)$ ]] &&
-			topology_remove "${BASH_REMATCH[1]}"
+	for file in "/run/netns/$TOPOLOGY_PREFIX"-*; do
+		name=${file#"/run/netns/$TOPOLOGY_PREFIX-"}
+		[[ ! $name =~ ^(m[0-9]+|peer|client|host|switch|router)$ ]] || names+=("$name")
 	done
-	for mounted in "$state"/m*/bpf; do
-		mountpoint -q "$mounted" && umount -l "$mounted"
+	for name in "${names[@]}"; do
+		topology_kill "$name"
+	done
+	for name in switch peer; do # all links have an end at one of these
+		[ ! -e "/run/netns/$TOPOLOGY_PREFIX-$name" ] || topology_unlink "$name"
+	done
+	[ ${#names[@]} = 0 ] || topology_remove "${names[@]}"
+	[ -d "$state" ] || return 0
+	for file in "$state"/m*/bpf; do
+		mountpoint -q "$file" && umount -l "$file"
 	done
 	rm -rf "$state"
 }
@@ -374,9 +385,10 @@ topology_down()
 # prints the file's name.
 member_config()
 {
-	local member=$1 state other
+	local member=$1 state other members
 
 	state=$(member_state "$member")
+	members=$(<"$(topology_state)/members")
 	{
 		printf '[Cluster]\nAddress = %s\nInnerAddress = %s\n' $CLUSTER_OUTER $CLUSTER_INNER
 		[ -z "$TOPOLOGY_IPV6" ] ||
@@ -385,7 +397,7 @@ member_config()
 		printf '[Interface]\nId = %s\nOuter = outer\nInner = inner\nSync = sync\n' "$member"
 		printf 'Journal = %s/journal\nPin = %s/bpf/espalier\nControl = %s/control\n%s\n' \
 			"$state" "$state" "$state" "${3:-}"
-		for ((other = 0; other < $(cat "$(topology_state)/members"); other++)); do
+		for ((other = 0; other < members; other++)); do
 			printf '[Member]\nId = %s\nSync = %s\n' $other "$(sync_address $other)"
 			case $TOPOLOGY_OWN in
 			4) printf 'Outer = %s\nInner = %s\n' "$(outer_address $other)" "$(inner_address $other)" ;;
@@ -409,7 +421,9 @@ member_start()
 
 member_pid()
 {
-	cat "$(member_state "$1")/pid"
+	local pid
+
+	read -r pid <"/run/$TOPOLOGY_PREFIX/m$1/pid" && echo "$pid"
 }
 
 member_runs()
@@ -444,9 +458,9 @@ member_freeze() { member_signal "$1" STOP; }
 member_thaw() { member_signal "$1" CONT; }
 
 # Cuts a member's cable at the switch, as its carrier shows, and mends it.
-cut_outer() { in_switch ip link set "outer$1" down; }
-cut_inner() { in_switch ip link set "inner$1" down; }
-cut_sync() { in_switch ip link set "sync$1" down; }
-heal_outer() { in_switch ip link set "outer$1" up; }
-heal_inner() { in_switch ip link set "inner$1" up; }
-heal_sync() { in_switch ip link set "sync$1" up; }
+cut_outer() { ip_in switch link set "outer$1" down; }
+cut_inner() { ip_in switch link set "inner$1" down; }
+cut_sync() { ip_in switch link set "sync$1" down; }
+heal_outer() { ip_in switch link set "outer$1" up; }
+heal_inner() { ip_in switch link set "inner$1" up; }
+heal_sync() { ip_in switch link set "sync$1" up; }
