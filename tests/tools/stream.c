@@ -3,8 +3,11 @@
  * stream - a UDP stream that shows an outage as its receiver sees it.
  *
  *	stream send --to ADDRESS:PORT [--from ADDRESS] [--interval-us N]
- *		[--count N] [--seconds S] [--json FILE]
- *	stream receive --bind ADDRESS:PORT [--seconds S] [--json FILE]
+ *		[--count N] [--seconds S] [--json FILE] [--namespace FILE]
+ *	stream receive --bind ADDRESS:PORT [--seconds S] [--json FILE] [--namespace FILE]
+ *
+ * It goes to a network namespace by itself, since nsenter would be one more program to load for
+ *each of many streams.
  *
  * The sender numbers its packets and ends with a few that say how many there were. The receiver
  *ends with those, after S seconds, or by SIGTERM or SIGINT, and reports what was lost, doubled or
@@ -12,7 +15,9 @@
  * last arrival counts too, since a stream that never came back is not a short outage; what was sent
  * and lost is then not known here, but in the sender's report.
  */
+#include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -24,6 +29,7 @@
 #define STREAM_ENDS 5 /* packets that say the end, in case some are lost */
 #define STREAM_END_NS (20 * TOOL_NS_PER_MS)
 #define STREAM_LINGER_NS (200 * TOOL_NS_PER_MS) /* for stragglers, after the end */
+#define STREAM_POLL_MS 100
 #define STREAM_SLOT_NS 10000 /* resolution of the median interval */
 #define STREAM_SLOTS 100000
 
@@ -74,8 +80,9 @@ struct stream_receiver {
 static void stream_usage(void)
 {
 	tool_die(0, "usage: stream send --to ADDRESS:PORT [--from ADDRESS] [--interval-us N] "
-		    "[--count N] [--seconds S] [--json FILE] | "
-		    "stream receive --bind ADDRESS:PORT [--seconds S] [--json FILE]");
+		    "[--count N] [--seconds S] [--json FILE] [--namespace FILE] | "
+		    "stream receive --bind ADDRESS:PORT [--seconds S] [--json FILE] "
+		    "[--namespace FILE]");
 }
 
 static struct sockaddr_in stream_endpoint(const char *option, char *text)
@@ -91,6 +98,15 @@ static struct sockaddr_in stream_endpoint(const char *option, char *text)
 	return endpoint;
 }
 
+static void stream_enter(const char *namespace)
+{
+	int fd = open(namespace, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		tool_die(errno, "--namespace %s cannot be entered", namespace);
+	close(fd);
+}
+
 static void stream_parse(struct stream_options *options, int argc, char **argv)
 {
 	static const struct option names[] = {
@@ -101,6 +117,7 @@ static void stream_parse(struct stream_options *options, int argc, char **argv)
 		{"count", required_argument, NULL, 'c'},
 		{"seconds", required_argument, NULL, 's'},
 		{"json", required_argument, NULL, 'j'},
+		{"namespace", required_argument, NULL, 'n'},
 		{0},
 	};
 	int option, index;
@@ -124,6 +141,9 @@ static void stream_parse(struct stream_options *options, int argc, char **argv)
 			break;
 		case 'j':
 			options->json = optarg;
+			break;
+		case 'n':
+			stream_enter(optarg);
 			break;
 		default:
 			stream_usage();
@@ -331,7 +351,7 @@ static int stream_receive(const struct stream_options *options)
 			break;
 		if (receiver.ended && now - receiver.ended >= STREAM_LINGER_NS)
 			break;
-		if (poll(&pollfd, 1, 20) > 0) {
+		if (poll(&pollfd, 1, STREAM_POLL_MS) > 0) {
 			ssize_t length = recv(pollfd.fd, &packet, sizeof(packet), MSG_TRUNC);
 
 			stream_packet(&receiver, &packet, length, tool_now());
