@@ -60,39 +60,72 @@ cluster_up()
 	wait_until 30 cluster_complete "$1"
 }
 
-agent_start() { member_start "$1" "$CLUSTER_BUILD/espalierd" "$(member_state "$1")/espalier.conf"; }
-
-# agent_ctl MEMBER COMMAND...: espalierctl's answer as JSON.
-agent_ctl()
+# agent_start MEMBER: without the socket that one has left which was killed, or it would be asked there.
+agent_start()
 {
-	local member=$1
-	shift
-	"$CLUSTER_BUILD/espalierctl" --json --socket "$(member_state "$member")/control" "$@" 2>/dev/null
+	local state=/run/$TOPOLOGY_PREFIX/m$1
+
+	[ ! -S "$state/control" ] || member_runs "$1" || rm "$state/control"
+	member_start "$1" "$CLUSTER_BUILD/espalierd" "$state/espalier.conf"
 }
 
-# json_first NAME JSON: the first value of that name in it. (jq takes 0.7 s in an emulated machine.)
+# agent_ask MEMBER COMMAND...: espalierctl's answer as JSON, in `answer`. An agent that is not ready has
+# no socket yet.
+agent_ask()
+{
+	local socket=/run/$TOPOLOGY_PREFIX/m$1/control
+
+	answer=
+	[ -S "$socket" ] &&
+		answer=$("$CLUSTER_BUILD/espalierctl" --json --socket "$socket" "${@:2}" 2>/dev/null)
+}
+
+# agent_ctl MEMBER COMMAND...: prints it.
+agent_ctl()
+{
+	local answer
+
+	agent_ask "$@" && printf '%s\n' "$answer"
+}
+
+# json_into VARIABLE NAME JSON: the first value of that name in it. (jq takes 0.7 s in an emulated
+# machine, and each $(...) 7 ms.)
+json_into()
+{
+	[[ $3 =~ \"$2\":\ ?(\"([^\"]*)|([a-z0-9.]+)) ]] &&
+		printf -v "$1" %s "${BASH_REMATCH[2]}${BASH_REMATCH[3]}"
+}
+
+# json_first NAME JSON: prints it.
 json_first()
 {
-	[[ $2 =~ \"$1\":\ ?(\"([^\"]*)|([a-z0-9.]+)) ]] && echo "${BASH_REMATCH[2]}${BASH_REMATCH[3]}"
+	local first
+
+	json_into first "$@" && echo "$first"
+}
+
+# count_into VARIABLE WORD TEXT: how often it is there.
+count_into()
+{
+	local without=${3//"$2"/}
+
+	printf -v "$1" %d $(((${#3} - ${#without}) / ${#2}))
 }
 
 # agent_field MEMBER NAME COMMAND...: the first value of that name in the answer.
 agent_field()
 {
-	local member=$1 name=$2 answer
-	shift 2
+	local answer
 
-	answer=$(agent_ctl "$member" "$@") && json_first "$name" "$answer"
+	agent_ask "$1" "${@:3}" && json_first "$2" "$answer"
 }
 
 # agent_field_of MEMBER NAME OBJECT COMMAND...: the first one after how that object begins.
 agent_field_of()
 {
-	local member=$1 name=$2 object=$3 answer
-	shift 3
+	local answer
 
-	answer=$(agent_ctl "$member" "$@") && [[ $answer == *"$object"* ]] &&
-		json_first "$name" "${answer#*"$object"}"
+	agent_ask "$1" "${@:4}" && [[ $answer == *"$3"* ]] && json_first "$2" "${answer#*"$3"}"
 }
 
 # How many packets came to that verdict.
@@ -101,25 +134,34 @@ agent_packets() # MEMBER REASON
 	agent_field_of "$1" packets "\"reason\":\"$2\"" reasons
 }
 
+# As that member has it, so many are in the view.
+members_in_view() # MEMBER N
+{
+	local answer members
+
+	agent_ask "$1" members && count_into members '"in_view":true' "$answer" && [ "$members" = "$2" ]
+}
+
 # Members 0 to MEMBERS - 1 are in the view, and all agree on that.
 cluster_complete()
 {
 	local members=$1 member
 
 	for ((member = 0; member < members; member++)); do
-		[ "$(agent_ctl "$member" members | grep -c '"in_view":true')" = "$members" ] || return
+		members_in_view "$member" "$members" || return
 	done
 }
 
 # They hold all SAs and policies of all pairs in their kernels, and none more.
 cluster_installed()
 {
-	local members=$1 member
+	local members=$1 member answer
 
 	for ((member = 0; member < members; member++)); do
-		[ "$(agent_field "$member" sas status)" = $((2 * ${#pairs[@]})) ] &&
-			[ "$(agent_field "$member" policies status)" = $((3 * ${#pairs[@]})) ] &&
-			[ "$(agent_field "$member" missing status)" = 0 ] || return
+		agent_ask "$member" status &&
+			[[ $answer =~ \"sas\":$((2 * ${#pairs[@]}))[,[:space:]] ]] &&
+			[[ $answer =~ \"policies\":$((3 * ${#pairs[@]}))[,[:space:]] ]] &&
+			[[ $answer =~ \"missing\":0[,[:space:]] ]] || return
 	done
 }
 
@@ -133,11 +175,12 @@ pair_client() { echo "10.2.0.$((32 * $1 + 5))"; }
 # An SPI whose bucket that member owns.
 spi_of()
 {
-	local member=$1 spi
+	local member=$1 spi answer owner
 
 	for ((;;)); do
-		spi=0x$(random_hex 1)
-		[ $((spi)) -gt 255 ] && [ "$(owner_of "$member" "$spi")" = "$member" ] && break
+		printf -v spi '0x%08x' "$SRANDOM"
+		((spi > 255)) && agent_ask "$member" owner "$spi" && json_into owner owner "$answer" &&
+			[ "$owner" = "$member" ] && break
 	done
 	echo "$spi"
 }
@@ -185,7 +228,7 @@ pair_add()
 	} | topology_ip "m$member" || return
 	[ -n "${pair_in[$pair]:-}" ] || {
 		pairs+=("$pair")
-		in_client ip addr add "$(pair_client "$pair")/24" dev peer
+		ip_in client addr add "$(pair_client "$pair")/24" dev peer
 	} || return
 	pair_in[$pair]=$in
 	# shellcheck disable=SC2034 # for the caller
@@ -203,7 +246,13 @@ pair_delete() # IN OUT
 
 stream_senders=() stream_receivers=()
 
-stream_file() { echo "$(topology_state)/streams/$1-$2-$3.json"; }
+stream_file() { echo "/run/$TOPOLOGY_PREFIX/streams/$1-$2-$3.json"; }
+
+# start_stream NAMESPACE send|receive OPTION...: in the background; $! is its process id.
+start_stream()
+{
+	"$CLUSTER_TOOLS/stream" "${@:2}" --namespace "/run/netns/$TOPOLOGY_PREFIX-$1" </dev/null 3>&- &
+}
 
 stream_start() # PAIR up|down
 {
@@ -213,10 +262,10 @@ stream_start() # PAIR up|down
 	up) from=client source=$(pair_client "$pair") to=host target=$HOST:$((5000 + pair)) ;;
 	down) from=host source=$HOST to=client target=$(pair_client "$pair"):$((6000 + pair)) ;;
 	esac
-	start_in "$to" "$CLUSTER_TOOLS/stream" receive --bind "$target" --seconds 600 \
+	start_stream "$to" receive --bind "$target" --seconds 600 \
 		--json "$(stream_file "$direction" "$pair" received)"
 	stream_receivers+=($!)
-	start_in "$from" "$CLUSTER_TOOLS/stream" send --from "$source" --to "$target" --seconds 600 \
+	start_stream "$from" send --from "$source" --to "$target" --seconds 600 \
 		--interval-us "$CLUSTER_INTERVAL_US" --json "$(stream_file "$direction" "$pair" sent)"
 	stream_senders+=($!)
 }
@@ -256,19 +305,20 @@ streams_stop()
 # arrived, arrived twice; how many streams had nothing arrive, had no end arrive; the longest gap, in ms.
 streams_report()
 {
-	local direction=$1 pair file sent=0 received=0 duplicates=0 silent=0 unended=0 gap=0 one
+	local direction=$1 pair files file sent=0 received=0 duplicates=0 silent=0 unended=0 gap=0 one
+	files=$(topology_state)/streams/$1
 	shift
 
 	for pair in "${@:-${pairs[@]}}"; do
-		file=$(<"$(stream_file "$direction" "$pair" sent)") || return
-		sent=$((sent + $(json_first sent "$file")))
-		file=$(<"$(stream_file "$direction" "$pair" received)") || return
-		one=$(json_first received "$file")
+		file=$(<"$files-$pair-sent.json") && json_into one sent "$file" || return
+		sent=$((sent + one))
+		file=$(<"$files-$pair-received.json") && json_into one duplicates "$file" || return
+		duplicates=$((duplicates + one))
+		json_into one complete "$file" && [ "$one" = true ] || unended=$((unended + 1))
+		json_into one received "$file" || return
 		received=$((received + one))
-		duplicates=$((duplicates + $(json_first duplicates "$file")))
 		[ "$one" != 0 ] || silent=$((silent + 1))
-		[ "$(json_first complete "$file")" = true ] || unended=$((unended + 1))
-		one=$(json_first ms "$file")
+		json_into one ms "$file" || return
 		[ "${one/./}" -le "${gap/./}" ] || gap=$one
 	done
 	echo "$sent $received $duplicates $silent $unended $gap"
@@ -282,7 +332,9 @@ CLUSTER_PEERS=${CLUSTER_PEERS:-$PEER_OUTER}
 
 declare -A wire_pid
 
-wire_file() { echo "$(topology_state)/wire-$1.json"; }
+wire_file() { echo "/run/$TOPOLOGY_PREFIX/wire-$1.json"; }
+
+wire_is_read() { [[ $(<"$1") == *watching* ]]; }
 
 # wire_start NAME [OPTION...]: of espwatch.
 wire_start()
@@ -298,7 +350,7 @@ wire_start()
 	start_in peer "$CLUSTER_TOOLS/espwatch" "${options[@]}" "$@" --json "$(wire_file "$name")" \
 		$CLUSTER_WIRES >"$said" 2>&1
 	wire_pid[$name]=$!
-	wait_until 5 grep -q watching "$said"
+	wait_until 5 wire_is_read "$said"
 }
 
 # Fails when packets were missed.

@@ -34,7 +34,7 @@ set_up()
 
 complete() { [ "$(agent_field "$1" missing status)" = 0 ]; }
 settled() { cluster_complete "$MEMBERS" && all_buckets_at 0 && complete 0 && complete 1; }
-says() { grep -q "$2" "$(member_state "$1")/log"; } # MEMBER SENTENCE
+says() { grep -q "$2" "/run/$TOPOLOGY_PREFIX/m$1/log"; } # MEMBER SENTENCE
 
 # What goes through pair 0: much from the host, and something from each member of its own, whoever
 # owns the SA.
@@ -55,7 +55,7 @@ begin()
 
 own_sender() # MEMBER
 {
-	start_in "m$1" "$CLUSTER_TOOLS/stream" send --from "$(inner_address "$1")" \
+	start_stream "m$1" send --from "$(inner_address "$1")" \
 		--to "$(pair_client 0):7001" --interval-us 100000 --json /dev/null
 	own_senders+=($!)
 	disown # no message when a member takes them with it
@@ -71,7 +71,12 @@ end()
 	streams_judge down 0
 }
 
-came() { [ "$(peer_counts | cut -d ' ' -f 1)" -ge "$1" ]; } # N
+came() # N
+{
+	local took
+
+	read -r took _ < <(peer_counts) && [ "$took" -ge "$1" ]
+}
 
 # Traffic comes to the peer, from now on.
 goes_on()
@@ -148,7 +153,7 @@ rekey() # PAIR
 # key_of DESTINATION SPI: as member 0's kernel has it.
 key_of()
 {
-	in_member 0 ip xfrm state get dst "$1" proto esp spi "$2" | grep -o '0x[0-9a-f]\{40\}'
+	ip_in m0 xfrm state get dst "$1" proto esp spi "$2" | grep -o '0x[0-9a-f]\{40\}'
 }
 
 # The states of a pair once more, with the same keys.
@@ -162,23 +167,38 @@ same_states() # PAIR
 
 shut() # MEMBER SPI WHY...: for one of these reasons
 {
-	local why
+	local answer why
 
-	[ "$(agent_field_of "$1" barred "\"spi\":\"$2\"" sa)" = true ] || return
-	why=$(agent_field_of "$1" barred_why "\"spi\":\"$2\"" sa)
-	[ -n "$why" ] && [[ " ${*:3} " == *" $why "* ]]
+	agent_ask "$1" sa && [[ $answer == *"\"spi\":\"$2\""* ]] || return
+	answer=${answer#*"\"spi\":\"$2\""}
+	json_into why barred "$answer" && [ "$why" = true ] && json_into why barred_why "$answer" &&
+		[[ " ${*:3} " == *" $why "* ]]
 }
 
 # What the peer's kernel has got for its SAs: packets that it took, packets whose number it had had.
 peer_counts()
 {
-	in_peer ip -s xfrm state list | awk -v peers=" $CLUSTER_PEERS " '
-		/^src / { ours = index(peers, " " $4 " ") }
-		ours && /\(packets\)/ && !limits { sub(/.*, /, ""); took += $1 }
-		/lifetime config/ { limits = 1 }
-		/lifetime current/ { limits = 0 }
-		ours && /replay-window .* replay .* failed/ { again += $4 }
-		END { print took + 0, again + 0 }'
+	local line ours=1 limits=0 took=0 again=0
+
+	while IFS= read -r line; do
+		case $line in
+		src\ *)
+			[[ $line =~ ' dst '([^ ]+) && " $CLUSTER_PEERS " == *" ${BASH_REMATCH[1]} "* ]]
+			ours=$?
+			;;
+		*'lifetime config'*) limits=1 ;;
+		*'lifetime current'*) limits=0 ;;
+		*'(packets)'*)
+			[[ $ours$limits != 00 || ! $line =~ ', '([0-9]+)'(packets)' ]] ||
+				took=$((took + BASH_REMATCH[1]))
+			;;
+		*replay-window*)
+			[[ $ours != 0 || ! $line =~ 'replay-window '.*' replay '([0-9]+)' failed' ]] ||
+				again=$((again + BASH_REMATCH[1]))
+			;;
+		esac
+	done < <(ip_in peer -s xfrm state list)
+	echo "$took $again"
 }
 
 # judge_all N: as many numbers have come twice since set_up. The reader of the wire must have seen

@@ -92,15 +92,20 @@ streams_judge()
 # longest_outage FILE INTERVAL: the milliseconds without an answer, to the end; the file is ping's output.
 longest_outage()
 {
-	awk -v interval="$2" '
-		/bytes from/ && match($0, /icmp_seq=[0-9]+/) {
-			number = substr($0, RSTART + 9, RLENGTH - 9) + 0
-			if (number - last > longest)
-				longest = number - last
-			last = number
-		}
-		/packets transmitted/ { if ($1 - last > longest) longest = $1 - last; sent = $1 }
-		END { print sent ? (longest - 1) * interval : "no" }' "$1"
+	local line number last=0 longest=0 sent=
+
+	while read -r line; do
+		if [[ $line =~ 'bytes from'.*icmp_seq=([0-9]+) ]]; then
+			number=${BASH_REMATCH[1]}
+		elif [[ $line =~ ^([0-9]+)' packets transmitted' ]]; then
+			number=${BASH_REMATCH[1]} sent=$number
+		else
+			continue
+		fi
+		((number - last <= longest)) || longest=$((number - last))
+		last=$number
+	done <"$1"
+	[ -n "$sent" ] && echo $(((longest - 1) * $2)) || echo no
 }
 
 # Each member sends something of its own through three pairs: whoever holds itself for the owner of
@@ -109,14 +114,15 @@ own_senders=()
 
 own_start()
 {
-	local member pair
+	local member pair from
 
-	start_in client "$CLUSTER_TOOLS/stream" receive --bind 0.0.0.0:7001 --json /dev/null
+	start_stream client receive --bind 0.0.0.0:7001 --json /dev/null
 	own_senders=($!)
 	disown # no message when a member takes them with it
 	for ((member = 0; member < ${MEMBERS:?}; member++)); do
+		from=$(inner_address "$member")
 		for pair in 0 1 2; do
-			start_in "m$member" "$CLUSTER_TOOLS/stream" send --from "$(inner_address "$member")" \
+			start_stream "m$member" send --from "$from" \
 				--to "$(pair_client $pair):7001" --interval-us 100000 --json /dev/null
 			own_senders+=($!)
 			disown
@@ -135,12 +141,12 @@ traffic_start()
 	wire_start fault || problem "the wire cannot be read"
 	streams_start
 	own_start
-	sleep 2
+	nap 2
 }
 
 traffic_stop()
 {
-	sleep 2
+	nap 2
 	own_stop
 	streams_stop
 	wire_stop fault || problem "packets on the wire were missed"
@@ -160,7 +166,7 @@ fault()
 {
 	traffic_start
 	$2 || problem "'$2' failed"
-	sleep $FAULT_SECONDS
+	nap $FAULT_SECONDS
 	$4
 	$3 || problem "'$3' failed"
 	wait_until 20 healed || problem "the cluster did not heal"

@@ -301,9 +301,9 @@ test_delete()
 test_takeover()
 {
 	pings_start "${TUNNELS[@]}"
-	sleep 2
+	nap 2
 	member_off 0
-	sleep 2
+	nap 2
 	owns 1 4096
 	holds 1 "${TUNNELS[@]}" || problem "not all SAs are on the other member"
 	pings_stop
@@ -313,7 +313,7 @@ test_takeover()
 # shellcheck disable=SC2317 # called by wait_until
 put_back() # SAS POLICIES-OF-TUNNELS, in the kernel
 {
-	[ "$(spis 1 | wc -l)" = "$1" ] && [ "$(in_member 1 ip xfrm policy | grep -c 'tmpl')" -ge "$2" ]
+	[ "$(spis 1 | wc -l)" = "$1" ] && [ "$(ip_in m1 xfrm policy | grep -c 'tmpl')" -ge "$2" ]
 }
 
 # As units of IKE daemons and scripts do. The daemon of that member has made none of them.
@@ -325,8 +325,8 @@ test_flush()
 	pings_start "${TUNNELS[@]}"
 	cut_inner 0
 	wait_until 10 all_buckets_at 1 || problem "member 1 has not taken over"
-	in_member 1 ip xfrm state flush
-	in_member 1 ip xfrm policy flush
+	ip_in m1 xfrm state flush
+	ip_in m1 xfrm policy flush
 	wait_until 20 put_back $((2 * ${#TUNNELS[@]})) "$policies" || problem "not all is put back"
 	heal_inner 0
 	wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"

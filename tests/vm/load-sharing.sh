@@ -24,13 +24,14 @@ set_up()
 
 test_status()
 {
-	local member
+	local member status
 
 	for ((member = 0; member < MEMBERS; member++)); do
-		expect "member $member, outer XDP" "$(agent_field $member outer status)" "dispatcher, native"
-		expect "member $member, inner XDP" "$(agent_field $member inner status)" "dispatcher, native"
-		expect "member $member, counters" "$(agent_field $member inbound_counters status)" fexit
-		expect "member $member, carrier" "$(agent_field $member carrier status)" "AF_XDP (copy)"
+		status=$(agent_ctl "$member" status)
+		expect "member $member, outer XDP" "$(json_first outer "$status")" "dispatcher, native"
+		expect "member $member, inner XDP" "$(json_first inner "$status")" "dispatcher, native"
+		expect "member $member, counters" "$(json_first inbound_counters "$status")" fexit
+		expect "member $member, carrier" "$(json_first carrier "$status")" "AF_XDP (copy)"
 	done
 	verdict "status: dispatcher, fexit, AF_XDP"
 }
@@ -38,15 +39,18 @@ test_status()
 # Where the peer's counter stands is where its owner says that it has come to.
 inbound_positions()
 {
-	local pair spi sent owner
+	local pair spi member owner states sent position positions=()
 
+	states=$(ip_in peer -oneline xfrm state list)
+	for ((member = 0; member < MEMBERS; member++)); do
+		positions[member]=$(agent_ctl "$member" sa)
+	done
 	for pair in "${pairs[@]}"; do
-		spi=${pair_in[$pair]}
-		owner=$(owner_of 0 "$spi")
-		sent=$(in_peer ip xfrm state get dst "$CLUSTER_OUTER" proto esp spi "$spi" |
-			sed -n 's/.*\<oseq \(0x[0-9a-f]*\).*/\1/p')
-		expect "SPI $spi, inbound position at member $owner" \
-			"$(agent_field_of "$owner" seq "\"spi\":\"$spi\"" sa)" "$((sent))"
+		spi=${pair_in[$pair]} owner=nobody sent=unread position=unknown
+		[[ ! ${states#*" spi $spi "} =~ \ oseq\ (0x[0-9a-f]+) ]] || sent=$((BASH_REMATCH[1]))
+		json_into owner owner "${positions[0]#*"\"spi\":\"$spi\""}" &&
+			json_into position seq "${positions[owner]#*"\"spi\":\"$spi\""}"
+		expect "SPI $spi, inbound position at member $owner" "$position" "$sent"
 	done
 }
 
@@ -113,7 +117,7 @@ test_lost_journal()
 	power_on 1 || problem "member 1 cannot be powered on"
 	wait_until 20 healed || problem "member 1 did not get its buckets back"
 	may_own_all 1 && problem "member 1 may own SAs that are older than its journal"
-	sleep 2
+	nap 2
 	for pair in "${pairs[@]}"; do
 		rekey "$pair"
 	done
