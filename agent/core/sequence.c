@@ -47,8 +47,9 @@ static uint64_t max(uint64_t a, uint64_t b)
 
 void sequence_reset(struct record *r)
 {
-	r->installed = r->expire_asked = false;
+	r->installed = false;
 	r->form_done = 0;
+	r->rekey_asked = 0;
 	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = 0;
 	r->refusals = 0;
 	r->refused = 0;
@@ -170,19 +171,25 @@ static void sweep_at(struct member *m, uint64_t us)
 		m->sweep_due_us = us;
 }
 
-/* Its numbers come to their end, or it is shut: who owns it, or made it, has an IKE daemon that can
- * rekey it. */
+/* An IKE daemon may have its IKE SA at the member that made or found it, and at its owner. */
+static bool may_rekey(const struct member *m, const struct record *r)
+{
+	return is_owner(m, r) || r->creator == m->config.self || r->origin == RECORD_HERE ||
+	       r->fence == FENCE_FOUND;
+}
+
+/* Once for each late block that the owner enters; once for an SA that is shut. */
 static void ask_for_rekey(struct member *m, struct record *r)
 {
-	uint64_t upto = max(r->upto[m->config.self], r->top);
+	uint64_t upto = is_owner(m, r) ? max(r->upto[m->config.self], r->top) : r->top;
 	bool late = upto && block_late(&m->rule, upto - 1, r->facts.esn);
-	bool found = r->fence == FENCE_FOUND;
-	bool shut = found || r->fence == FENCE_TWO_CREATORS || r->fence == FENCE_JOURNAL_OLD;
+	bool shut = r->fence == FENCE_FOUND || r->fence == FENCE_TWO_CREATORS ||
+		    r->fence == FENCE_JOURNAL_OLD;
 
-	if (!is_owner(m, r) && !found && !(shut && r->origin == RECORD_HERE)) {
-		r->expire_asked = false;
-	} else if ((late || shut) && !r->expire_asked) {
-		r->expire_asked = true;
+	if (!may_rekey(m, r)) {
+		r->rekey_asked = 0;
+	} else if ((late && r->rekey_asked < upto) || (shut && !r->rekey_asked)) {
+		r->rekey_asked = late ? (uint32_t)upto : 1;
 		m->ops->expire(m->ctx, &r->key);
 	}
 }
@@ -367,7 +374,6 @@ static void open_block(struct member *m, struct record *r, uint64_t block)
 static void entered(struct member *m, struct record *r, uint64_t block)
 {
 	open_block(m, r, block);
-	r->expire_asked = false; /* each block is one more that a rekey is late */
 	sequence_consider(m, r);
 }
 

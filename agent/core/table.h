@@ -101,7 +101,6 @@ struct record {
 	bool linked; /* stands in its pair's chain */
 	bool made_here; /* policy: in this life, and not by us: another member's word does not end
 			   it if it is of no pair */
-	bool expire_asked; /* XFRM_MSG_EXPIRE has been sent */
 	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
 	uint8_t pin_told; /* inbound: `pinned` as the datapath has it */
 	struct espalier_flow selector_flow;
@@ -111,6 +110,7 @@ struct record {
 	uint64_t position; /* outbound: where this member's counter is known to be */
 	uint64_t jump_us; /* do not get above another owner again before */
 	uint64_t refused_us; /* when our kernel last refused to install or to move it, */
+	uint32_t rekey_asked; /* with so many blocks used up, or 1: it is shut; 0: it was not */
 	uint8_t refusals; /* how often since it was otherwise, ... */
 	int refused; /* and the last -errno; 0: it did not */
 	bool given; /* for that its flow has been given to another member, or to none */

@@ -331,6 +331,93 @@ static void test_rekey_is_asked_for_after_a_restart(void **state)
 	assert_true(gateways[0].expires > asked);
 }
 
+/* Member 1 makes the SA while it is alone; then member 0 owns it, and uses it up to the last
+ * quarter.
+ */
+static void fail_back_and_use_up(void)
+{
+	short_numbers = true;
+	block_bits = 24;
+	start(1);
+	run(500);
+	create(1, 0, 77);
+	run(100);
+	start(0);
+	run(500);
+	assert_int_equal(guard_owner(&gateways[1], 0), 0);
+	run_to(0, (3ULL << 6) - 2 * modulus(0));
+	assert_int_equal(gateways[0].expires + gateways[1].expires, 0);
+	run_to(0, 3ULL << 6);
+	run(10);
+}
+
+/* The IKE daemon that can rekey it is there. */
+static void test_rekey_is_asked_for_on_the_creator_after_a_failback(void **state)
+{
+	unsigned int asked;
+
+	(void)state;
+	fail_back_and_use_up();
+	assert_in_range(gateways[0].expires, 1, 2);
+	assert_in_range(gateways[1].expires, 1, 2);
+	asked = gateways[1].expires;
+	run(20 * SECOND);
+	assert_int_equal(gateways[1].expires, asked);
+	run_to(0, (3ULL << 6) + 10 * modulus(0));
+	run(10);
+	assert_in_range(gateways[1].expires, asked + 9, asked + 11);
+}
+
+/* Espalierd alone was started again, not the IKE daemon. */
+static void test_rekey_is_asked_for_on_the_creator_after_a_restart(void **state)
+{
+	unsigned int asked;
+
+	(void)state;
+	fail_back_and_use_up();
+	asked = gateways[1].expires;
+	kill_agent(1);
+	start_us = 100000;
+	start(1);
+	run(500);
+	assert_in_range(gateways[1].expires, asked + 1, asked + 2);
+}
+
+/* A creator that may emit nothing of it enters no block, and asks all the same. */
+static void test_rekey_is_asked_for_on_a_creator_without_journal(void **state)
+{
+	unsigned int asked;
+
+	(void)state;
+	fail_back_and_use_up();
+	power_off(1);
+	gateways[1].journal = 200;
+	gateways[1].sas[0].journaled = 0;
+	start(1);
+	run(500);
+	assert_int_equal(member_fenced_for(gateways[1].m, FENCE_JOURNAL_LOST), 1);
+	asked = gateways[1].expires;
+	run_to(0, (3ULL << 6) + 10 * modulus(0));
+	run(10);
+	assert_in_range(gateways[1].expires, asked + 9, asked + 11);
+}
+
+static void test_no_rekey_is_asked_for_where_the_sa_is_not(void **state)
+{
+	unsigned int asked;
+
+	(void)state;
+	fail_back_and_use_up();
+	power_off(1);
+	gateways[1].refuse = UINT32_MAX;
+	asked = gateways[1].expires;
+	start(1);
+	run(500);
+	run_to(0, (3ULL << 6) + 10 * modulus(0));
+	run(10);
+	assert_int_equal(gateways[1].expires, asked);
+}
+
 static void test_end_of_the_numbers_is_named(void **state)
 {
 	(void)state;
@@ -524,6 +611,10 @@ int main(void)
 		ALONE(test_rekey_is_asked_for_at_each_late_block),
 		ALONE(test_rekey_is_asked_for_by_the_next_owner),
 		ALONE(test_rekey_is_asked_for_after_a_restart),
+		ALONE(test_rekey_is_asked_for_on_the_creator_after_a_failback),
+		ALONE(test_rekey_is_asked_for_on_the_creator_after_a_restart),
+		ALONE(test_rekey_is_asked_for_on_a_creator_without_journal),
+		ALONE(test_no_rekey_is_asked_for_where_the_sa_is_not),
 		ALONE(test_end_of_the_numbers_is_named),
 		IN_CLUSTER(test_blocks_that_there_are_not),
 		IN_CLUSTER(test_top_above_all_blocks),
