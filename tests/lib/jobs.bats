@@ -29,7 +29,7 @@ peek()
 	local try most=0 now
 
 	touch "$LOGS/running-$1"
-	for ((try = 0; try < 300; try++)); do
+	for ((try = 0; try < 1200; try++)); do
 		now=$(running)
 		[ "$now" -le "$most" ] || most=$now
 		[ "$most" -lt "$2" ] || touch "$LOGS/met"
