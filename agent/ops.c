@@ -71,12 +71,19 @@ static int op_read(void *ctx, const struct record_key *key, void *body, size_t s
 	return xfrm_read(a->xfrm, key, body, size);
 }
 
-static void op_expire(void *ctx, const struct record_key *key)
+static void op_expire(void *ctx, const struct record_key *key, enum record_fence why)
 {
+	static const char *const reasons[FENCES] = {
+		[FENCE_NONE] = "three quarters of its sequence numbers are used up",
+		[FENCE_TWO_CREATORS] = "it is shut, since it was made on two members",
+		[FENCE_JOURNAL_OLD] = "it is shut here, since our journal does not tell all of its "
+				      "blocks that we entered",
+		[FENCE_FOUND] = "it is shut, since nobody knows which of its sequence numbers went "
+				"out before this start of espalierd",
+	};
 	struct agent *a = ctx;
 
-	agent_say("asking for a rekey of %s: three quarters of its sequence numbers are used up",
-		agent_name(key));
+	agent_say("asking for a rekey of %s: %s", agent_name(key), reasons[why]);
 	(void)xfrm_expire(a->xfrm, key);
 }
 

@@ -108,7 +108,9 @@ struct member_ops {
 	void (*use)(void *ctx, const struct record_key *key, const struct record_usage *used);
 	int (*read)(void *ctx, const struct record_key *key, void *body,
 		size_t size); /* its length or -errno */
-	void (*expire)(void *ctx, const struct record_key *key); /* ask for a rekey */
+	/* Ask for a rekey: it is shut for this reason, or three quarters of its sequence numbers
+	 * are used up: FENCE_NONE. */
+	void (*expire)(void *ctx, const struct record_key *key, enum record_fence why);
 
 	/* The datapath: what the guard and the counters know of an SA; NULL: forget it. */
 	void (*guard)(void *ctx, const struct record_key *key, const struct espalier_sa *sa);

@@ -74,6 +74,11 @@ static void op_remove(void *ctx, const struct record_key *key)
 	(void)ctx, (void)key;
 }
 
+static void op_expire(void *ctx, const struct record_key *key, enum record_fence why)
+{
+	(void)ctx, (void)key, (void)why;
+}
+
 static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 {
 	(void)ctx, (void)key, (void)oseq;
@@ -167,7 +172,7 @@ static const struct member_ops ops = {
 	.move = op_move,
 	.use = op_use,
 	.read = op_read,
-	.expire = op_remove,
+	.expire = op_expire,
 	.guard = op_guard,
 	.selector = op_selector,
 	.pin = op_pin,

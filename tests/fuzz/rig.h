@@ -136,10 +136,10 @@ static int op_read(void *ctx, const struct record_key *key, void *body, size_t s
 	return (int)len;
 }
 
-static void op_expire(void *ctx, const struct record_key *key)
+static void op_expire(void *ctx, const struct record_key *key, enum record_fence why)
 {
 	(void)ctx;
-	REQUIRE(key->kind == RECORD_SA);
+	REQUIRE(key->kind == RECORD_SA && why != FENCE_JOURNAL_LOST);
 }
 
 /* Under whatever key: an SA may have moved since. */

@@ -210,13 +210,13 @@ static int op_read(void *ctx, const struct record_key *key, void *body, size_t s
 	return (int)machine_body(&c->world->children[child], (unsigned int)child, body);
 }
 
-static void op_expire(void *ctx, const struct record_key *key)
+static void op_expire(void *ctx, const struct record_key *key, enum record_fence why)
 {
 	struct machine_context *c = ctx;
 	struct machine *machine = &c->world->machines[c->id];
 	int child = machine_child(c->world, machine, key);
 
-	if (!dying(machine) && child >= 0)
+	if (!dying(machine) && child >= 0 && why == FENCE_NONE)
 		machine->sas[child].rekey_asked = true;
 }
 

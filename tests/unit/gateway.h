@@ -65,7 +65,8 @@ struct gateway {
 	int refusal;
 	unsigned int stick; /* moves that are to fail, by this error: */
 	int stuck;
-	unsigned int installs, moves, expires; /* tried, asked for */
+	unsigned int installs, moves; /* tried */
+	unsigned int expires[FENCES]; /* asked for, by reason */
 	unsigned int notices[NOTICES], journals_old;
 	bool begins_anew; /* as told that the journal is old */
 	unsigned int doubled, doubled_over; /* as told */
@@ -344,13 +345,13 @@ static inline int op_read(void *ctx, const struct record_key *key, void *body, s
 	return (int)body_len;
 }
 
-static inline void op_expire(void *ctx, const struct record_key *key)
+static inline void op_expire(void *ctx, const struct record_key *key, enum record_fence why)
 {
 	struct gateway *g = ctx;
 
 	(void)key;
 	note(ctx, 'e');
-	g->expires++;
+	g->expires[why]++;
 }
 
 /* The guard knows it and lets nothing of it out. */

@@ -166,7 +166,8 @@ static void test_found(void **state)
 	assert_int_equal(member_counters(gateways[0].m)->adopted, 0);
 	assert_int_equal(member_fenced_for(gateways[0].m, FENCE_FOUND), SAS / 2);
 	assert_true(is_shut(&gateways[0].sas[1]));
-	assert_true(gateways[0].expires > 0); /* a rekey ends it */
+	assert_int_equal(gateways[0].expires[FENCE_FOUND], SAS / 2); /* a rekey ends it */
+	assert_int_equal(gateways[0].expires[FENCE_NONE], 0);
 	for (unsigned int id = 0; id < MEMBERS; id++)
 		assert_int_equal(member_view(gateways[id].m)->live, 7);
 

@@ -84,8 +84,8 @@ static void check_two_creators(void)
 		assert_int_equal(gateways[id].notices[NOTICE_TWO_CREATORS], 1);
 		assert_int_equal(all_notices(id), 1);
 	}
-	assert_true(gateways[0].expires > 0);
-	assert_true(gateways[1].expires > 0);
+	assert_true(gateways[0].expires[FENCE_TWO_CREATORS] > 0);
+	assert_true(gateways[1].expires[FENCE_TWO_CREATORS] > 0);
 }
 
 static void test_two_creators(void **state)
@@ -451,6 +451,8 @@ static void test_lie_about_our_blocks(void **state)
 	assert_int_equal(gateways[0].journals_old, 1);
 	assert_int_equal(member_fenced_for(gateways[0].m, FENCE_JOURNAL_OLD), 2);
 	assert_int_equal(gateways[0].notices[NOTICE_JOURNAL_OLD], 2);
+	assert_int_equal(gateways[0].expires[FENCE_JOURNAL_OLD], 2);
+	assert_int_equal(gateways[0].expires[FENCE_NONE], 0);
 	assert_int_equal(member_view(gateways[0].m)->live, 7);
 }
 

@@ -299,11 +299,11 @@ static void test_rekey_is_asked_for_at_each_late_block(void **state)
 	(void)state;
 	begin_short();
 	run_to(0, 3ULL << 6 /* of 2^8 */);
-	asked = gateways[0].expires;
+	asked = gateways[0].expires[FENCE_NONE];
 	assert_in_range(asked, 1, 3);
 	run_to(0, (3ULL << 6) + 10 * modulus(0));
-	assert_in_range(gateways[0].expires, asked + 9, asked + 12);
-	assert_int_equal(gateways[1].expires, 0);
+	assert_in_range(gateways[0].expires[FENCE_NONE], asked + 9, asked + 12);
+	assert_int_equal(gateways[1].expires[FENCE_NONE], 0);
 }
 
 static void test_rekey_is_asked_for_by_the_next_owner(void **state)
@@ -311,10 +311,10 @@ static void test_rekey_is_asked_for_by_the_next_owner(void **state)
 	(void)state;
 	begin_short();
 	run_to(0, (3ULL << 6) + 2);
-	assert_int_equal(gateways[1].expires, 0);
+	assert_int_equal(gateways[1].expires[FENCE_NONE], 0);
 	power_off(0);
 	run(200);
-	assert_int_equal(gateways[1].expires, 1);
+	assert_int_equal(gateways[1].expires[FENCE_NONE], 1);
 }
 
 static void test_rekey_is_asked_for_after_a_restart(void **state)
@@ -324,11 +324,11 @@ static void test_rekey_is_asked_for_after_a_restart(void **state)
 	(void)state;
 	begin_short();
 	run_to(0, (3ULL << 6) + 2);
-	asked = gateways[0].expires;
+	asked = gateways[0].expires[FENCE_NONE];
 	kill_agent(0);
 	start(0);
 	run(500);
-	assert_true(gateways[0].expires > asked);
+	assert_true(gateways[0].expires[FENCE_NONE] > asked);
 }
 
 /* Member 1 makes the SA while it is alone; then member 0 owns it, and uses it up to the last
@@ -348,7 +348,7 @@ static void fail_back_and_use_up(void)
 	run_to(0, (3ULL << 6) - modulus(0));
 	run(10);
 	assert_true(record_of(1, 0)->upto[1] > 3ULL << 6); /* its reserve */
-	assert_int_equal(gateways[0].expires + gateways[1].expires, 0);
+	assert_int_equal(gateways[0].expires[FENCE_NONE] + gateways[1].expires[FENCE_NONE], 0);
 	run_to(0, 3ULL << 6);
 	run(10);
 }
@@ -360,14 +360,14 @@ static void test_rekey_is_asked_for_on_the_creator_after_a_failback(void **state
 
 	(void)state;
 	fail_back_and_use_up();
-	assert_in_range(gateways[0].expires, 1, 2);
-	assert_in_range(gateways[1].expires, 1, 2);
-	asked = gateways[1].expires;
+	assert_in_range(gateways[0].expires[FENCE_NONE], 1, 2);
+	assert_in_range(gateways[1].expires[FENCE_NONE], 1, 2);
+	asked = gateways[1].expires[FENCE_NONE];
 	run(20 * SECOND);
-	assert_int_equal(gateways[1].expires, asked);
+	assert_int_equal(gateways[1].expires[FENCE_NONE], asked);
 	run_to(0, (3ULL << 6) + 10 * modulus(0));
 	run(10);
-	assert_in_range(gateways[1].expires, asked + 9, asked + 11);
+	assert_in_range(gateways[1].expires[FENCE_NONE], asked + 9, asked + 11);
 }
 
 /* Espalierd alone was started again, not the IKE daemon. */
@@ -377,12 +377,12 @@ static void test_rekey_is_asked_for_on_the_creator_after_a_restart(void **state)
 
 	(void)state;
 	fail_back_and_use_up();
-	asked = gateways[1].expires;
+	asked = gateways[1].expires[FENCE_NONE];
 	kill_agent(1);
 	start_us = 100000;
 	start(1);
 	run(500);
-	assert_in_range(gateways[1].expires, asked + 1, asked + 2);
+	assert_in_range(gateways[1].expires[FENCE_NONE], asked + 1, asked + 2);
 }
 
 /* A creator that may emit nothing of it enters no block, and asks all the same. */
@@ -398,10 +398,10 @@ static void test_rekey_is_asked_for_on_a_creator_without_journal(void **state)
 	start(1);
 	run(500);
 	assert_int_equal(member_fenced_for(gateways[1].m, FENCE_JOURNAL_LOST), 1);
-	asked = gateways[1].expires;
+	asked = gateways[1].expires[FENCE_NONE];
 	run_to(0, (3ULL << 6) + 10 * modulus(0));
 	run(10);
-	assert_in_range(gateways[1].expires, asked + 9, asked + 11);
+	assert_in_range(gateways[1].expires[FENCE_NONE], asked + 9, asked + 11);
 }
 
 static void test_no_rekey_is_asked_for_where_the_sa_is_not(void **state)
@@ -412,12 +412,12 @@ static void test_no_rekey_is_asked_for_where_the_sa_is_not(void **state)
 	fail_back_and_use_up();
 	power_off(1);
 	gateways[1].refuse = UINT32_MAX;
-	asked = gateways[1].expires;
+	asked = gateways[1].expires[FENCE_NONE];
 	start(1);
 	run(500);
 	run_to(0, (3ULL << 6) + 10 * modulus(0));
 	run(10);
-	assert_int_equal(gateways[1].expires, asked);
+	assert_int_equal(gateways[1].expires[FENCE_NONE], asked);
 }
 
 static void test_end_of_the_numbers_is_named(void **state)

@@ -120,9 +120,9 @@ static int op_read(void *ctx, const struct record_key *key, void *body, size_t s
 	return kernel_body(key, body, size);
 }
 
-static void op_expire(void *ctx, const struct record_key *key)
+static void op_expire(void *ctx, const struct record_key *key, enum record_fence why)
 {
-	(void)ctx, (void)key;
+	(void)ctx, (void)key, (void)why;
 }
 
 static void op_guard(void *ctx, const struct record_key *key, const struct espalier_sa *sa)
