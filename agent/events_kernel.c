@@ -165,7 +165,7 @@ static void on_changed(void *ctx)
 #define UNFOLLOWED_EVERY_US 10000000
 
 /*
- * The peer is elsewhere. Where the SA was made an IKE daemon is told, too, and acts; where it was
+ * The peer is elsewhere. On the creator an IKE daemon is told, too, and acts; where the SA was
  * taken over there may be none.
  */
 static void on_mapping(

@@ -153,8 +153,8 @@ void hops_route(void *ctx, const struct address *prefix, unsigned int bits)
 	}
 }
 
-/* What comes from the MAC addresses that an earlier life has heard of had its hop, as before; but
- * to be sent to, a member must speak to this life. */
+/* Packets from MAC addresses of an earlier life count as forwarded; but to be sent to, a member
+ * must speak to this life. */
 static void recall(struct agent *a, unsigned int id)
 {
 	struct espalier_member m;

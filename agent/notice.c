@@ -107,7 +107,7 @@ void notice(void *ctx, enum member_notice what, const struct record_key *key, ui
 		agent_say("%s has no sequence numbers left for us: rekey it", agent_name(key));
 		break;
 	case NOTICE_DOUBLED:
-		agent_say("member %u is there twice: two machines have its id and key, is one of "
+		agent_say("member %u is there twice: two machines have its id and key. Is one of "
 			  "them a clone? It owns nothing until one has been gone for %u s",
 			who, AGENT_DOUBLED_S);
 		break;
@@ -204,7 +204,7 @@ void notice_doubled(void *ctx, uint8_t who, bool over)
 			mac[1], mac[2], mac[3], mac[4], mac[5]);
 	else
 		snprintf(by, sizeof(by), "by the word of member %u", who);
-	agent_say("another machine, %s, has our id and key, is one of us a clone? All SAs are shut "
+	agent_say("another machine, %s, has our id and key. Is one of us a clone? All SAs are shut "
 		  "on both; when one has been gone for %u s the other one begins anew, with a new "
 		  "journal (the old one is %s.old)",
 		by, AGENT_DOUBLED_S, a->config.journal_path);

@@ -437,7 +437,7 @@ static bool has_sas(const struct agent *a)
 	return false;
 }
 
-/* What is there must be known before anything is attached that stops what is not known. */
+/* SAs must be known before the guard is attached, which stops unknown ones. */
 static int attach_first(struct agent *a, char *err, size_t err_size)
 {
 	if (has_sas(a))

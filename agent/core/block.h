@@ -43,8 +43,7 @@ uint64_t block_own(const struct block_rule *rule, uint64_t bound);
  * to spare when somebody else has got above it. A standby keeps a reserve above `top` with a round
  * to spare, so that one lost announcement does not put it behind the peer's replay window; but not
  * above itself: whose view has it for the owner raises `top` to its reserve, and so on without end.
- * Either
- * leaves a block that its counter has run out of: packets that the guard drops count, too.
+ * Either leaves a block that its counter has run out of: packets that the guard drops count, too.
  *
  * Returns false if none is needed.
  */

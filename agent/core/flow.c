@@ -185,8 +185,9 @@ void flow_choose(struct member *m, struct record *r)
 }
 
 /*
- * Whose what goes to a remote selector is. Of several policies for it (those of two local networks,
- * say) that with the lowest key counts: the same one on all members, in whatever order they came.
+ * Which member owns what goes to a remote selector. Of several policies for it (those of two local
+ * networks, say) that with the lowest key counts: the same one on all members, in whatever order
+ * they came.
  */
 static void apply_remote(struct member *m, const struct espalier_selector *remote)
 {

@@ -72,7 +72,7 @@ void member_guarded(struct member *m, const struct record_key *key, const struct
 	if (!r)
 		return;
 	if (open && !is_own(m, block)) {
-		/* It was adopted in there, and not entered. */
+		/* It was adopted in that block, which was not entered. */
 		r->top = r->top > block ? r->top : block + 1;
 		block = 0;
 	}

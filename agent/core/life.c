@@ -77,9 +77,9 @@ static uint64_t top_of(const struct record *r)
 }
 
 /*
- * Its slot is wanted. What would let it come back, or its numbers come twice, is kept; who is away
- * is told of its end when he tells of it. Nobody's journal is named by it any more but ours: who
- * has lost his meanwhile may not have it.
+ * Its slot is wanted. We keep what stops it from coming back, and its numbers from repeating. Who
+ * is away is told of its end when he tells of it. Nobody's journal is named by it any more but
+ * ours: who has lost his meanwhile may not have it.
  */
 static bool outlives_its_record(struct member *m, struct record *r)
 {
@@ -199,7 +199,7 @@ struct record *life_begin(struct member *m, const struct record_key *key, uint64
 
 	if (r)
 		return r;
-	/* Not one that was, and for whose record there is no room. */
+	/* Not if it was known before and there was no room for its record. */
 	if (!table_is_full(&m->table) && !past_has(&m->past, birth) &&
 		(table_has_slot(&m->table) || make_room(m)))
 		r = table_add(&m->table, key, birth);

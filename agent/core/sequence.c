@@ -32,8 +32,8 @@ static bool is_owner(const struct member *m, const struct record *r)
 
 /*
  * Does it keep ahead of its need, as an owner does? Before this life's first view that of the life
- * before is in force: who emits then is an owner, too. A reserve above what it emits itself would
- * be one that it runs after.
+ * before is in force: who emits then is an owner, too. It would never catch up with a reserve above
+ * what it emits itself.
  */
 static bool keeps_ahead(const struct member *m, const struct record *r)
 {
@@ -114,8 +114,8 @@ static void spend(struct member *m, struct record *r)
 }
 
 /*
- * The block to be entered: that which was entered in vain, if it will do; else one with a round to
- * spare, which nobody's kernel has had. An owner whose counter has passed it goes on from there.
+ * The block to enter: the one that was entered in vain, if it still serves; else one with a round
+ * to spare, which nobody's kernel has had. An owner whose counter has passed it goes on from there.
  */
 static uint64_t next_block(const struct member *m, const struct record *r)
 {

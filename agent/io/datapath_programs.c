@@ -48,7 +48,7 @@ const char *datapath_program_link(enum datapath_program program)
 	return programs[program].link;
 }
 
-/* Where other members' IP-in-IP to the program comes to; NULL: it has none. */
+/* Where the program takes IP-in-IP from other members; NULL: nowhere. */
 static const struct address *tunnel_of(
 	const struct datapath_config *config, enum datapath_program program)
 {

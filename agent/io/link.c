@@ -220,8 +220,8 @@ static int on_message(const struct nlmsghdr *nlh, void *data)
 
 /* Reading all. */
 
-/* Takes the mark off the messages of a dump that what they are about changed meanwhile, so that the
- * dump can be read to its end. */
+/* Unmarks the dump's messages whose object changed meanwhile, so that the dump can be read to its
+ * end. */
 static bool was_interrupted(void *buf, int n)
 {
 	bool interrupted = false;

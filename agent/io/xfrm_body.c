@@ -132,7 +132,7 @@ static int refuse(const void *data, size_t len)
 
 /* What is not here (statistics, per-CPU, thresholds of async events) is local to a kernel. */
 static const struct rule sa_rules[XFRM_BODY_ATTRS] = {
-	/* The kernel tells the authentication twice; XFRMA_ALG_AUTH lacks the truncation. */
+	/* The kernel reports the authentication twice; XFRMA_ALG_AUTH lacks the truncation. */
 	[XFRMA_ALG_AUTH_TRUNC] = {sizeof(struct xfrm_algo_auth), false, check_auth, NULL},
 	[XFRMA_ALG_CRYPT] = {sizeof(struct xfrm_algo), false, check_crypt, NULL},
 	[XFRMA_ALG_AEAD] = {sizeof(struct xfrm_algo_aead), false, check_aead, NULL},

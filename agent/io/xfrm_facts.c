@@ -274,7 +274,7 @@ void xfrm_facts_sa_key(const xfrm_address_t *daddr, __be32 spi, uint8_t proto, u
 	memcpy(ret->addr, daddr, address_size(family));
 }
 
-#define LABEL_HASHED 512 /* bytes of it: more than one has */
+#define LABEL_HASHED 512 /* more bytes than any label has */
 
 void xfrm_facts_policy_key(const struct xfrm_body *b, struct record_key *ret)
 {

@@ -95,7 +95,7 @@ bool xfrm_index_drop(struct xfrm_index *index, const struct record_key *key)
 	return true;
 }
 
-/* While an index grows, what is in chain i goes to i or to one behind all that were there: none is
+/* While an index grows, entries of chain i stay, or move to a chain behind all old ones: none is
  * passed by. */
 bool xfrm_index_sweep(struct xfrm_index *index, size_t *at, size_t n)
 {
