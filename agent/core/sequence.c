@@ -189,7 +189,7 @@ static void ask_for_rekey(struct member *m, struct record *r)
 	if (!may_rekey(m, r)) {
 		r->rekey_asked = 0;
 	} else if ((late && r->rekey_asked < upto) || (shut && !r->rekey_asked)) {
-		r->rekey_asked = late ? (uint32_t)upto : 1;
+		r->rekey_asked = late ? upto : 1;
 		m->ops->expire(m->ctx, &r->key, late ? FENCE_NONE : r->fence);
 	}
 }

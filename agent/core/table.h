@@ -110,7 +110,7 @@ struct record {
 	uint64_t position; /* outbound: where this member's counter is known to be */
 	uint64_t jump_us; /* do not get above another owner again before */
 	uint64_t refused_us; /* when our kernel last refused to install or to move it, */
-	uint32_t rekey_asked; /* with so many blocks used up, or 1: it is shut; 0: it was not */
+	uint64_t rekey_asked; /* with so many blocks used up, or 1: it is shut; 0: it was not */
 	uint8_t refusals; /* how often since it was otherwise, ... */
 	int refused; /* and the last -errno; 0: it did not */
 	bool given; /* for that its flow has been given to another member, or to none */
