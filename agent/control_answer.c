@@ -175,6 +175,26 @@ static void add_guard(struct json_object *status, const struct agent *a)
 	json_object_object_add(status, "unsteered", unsteered);
 }
 
+/* Which of them are not what they are called in the configuration. */
+static void add_interfaces(struct json_object *status, const struct agent *a)
+{
+	const char *const names[DATAPATH_SIDES] = {
+		a->config.outer_interface, a->config.inner_interface, a->config.sync_interface};
+	char text[256] = "";
+	size_t len = 0;
+
+	for (unsigned int side = 0; side < DATAPATH_SIDES; side++) {
+		const struct link_state *link = &a->links[side];
+
+		if (a->ifindex[side] && (!link->here || link->renamed))
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s is %s%s",
+				len ? ", " : "", names[side],
+				link->here ? "now called " : "not there",
+				link->here ? link->name : "");
+	}
+	add_string(status, "interfaces", len ? text : "good");
+}
+
 /* Not there: this member has all that the others have. */
 static void add_progress(struct json_object *status, const struct agent *a)
 {
@@ -255,6 +275,7 @@ static struct json_object *status(const struct agent *a)
 	add_string(o, "journal", journal_error(a->journal) ? journal_error(a->journal) : "good");
 	add_counters(o, a);
 	add_progress(o, a);
+	add_interfaces(o, a);
 	add_guard(o, a);
 	json_object_object_add(o, "sync", sync_status(a));
 	json_object_object_add(o, "datapath", datapath_status(a));

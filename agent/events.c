@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 
 #include "agent.h"
+#include "io/interface.h"
 
 #define POSITIONS 8192 /* that have moved, told in one turn */
 
@@ -48,47 +49,52 @@ void events_own_macs(struct agent *a)
 		member_own_macs(a->member, &macs);
 }
 
-/* An interface was removed, and made again. */
-static void on_replaced(void *ctx, unsigned int before, unsigned int ifindex)
+static void on_replaced(void *ctx, unsigned int side, unsigned int ifindex)
 {
 	struct agent *a = ctx;
 
-	for (unsigned int side = 0; side < DATAPATH_SIDES; side++) {
-		if (a->ifindex[side] != before)
-			continue;
-		a->ifindex[side] = ifindex;
-		agent_say("interface %u has gone, and %u has its name%s", before, ifindex,
-			side == DATAPATH_SYNC ? ": the sync channel ends here, restart espalierd"
-					      : "");
-		if (side != DATAPATH_SYNC)
-			ops_listen(a, side);
-	}
+	a->ifindex[side] = ifindex;
+	if (side != DATAPATH_SYNC)
+		ops_listen(a, side);
 }
 
-static void on_state(void *ctx, const struct link_state *state)
+static void say_change(
+	unsigned int side, const struct link_state *before, const struct link_state *now)
+{
+	if (before->ifindex != now->ifindex)
+		agent_say("another interface has the name %s now, and is used in place of the "
+			  "former one%s",
+			now->name,
+			side == DATAPATH_SYNC ? ": the sync channel ends here, restart espalierd"
+					      : "");
+	else if (!now->here && before->here)
+		agent_say("interface %s has gone", now->name);
+	else if (now->renamed && strcmp(before->name, now->name) != 0)
+		agent_say("interface %s is called %s now, and is used on: give it its name back, "
+			  "or change the configuration before espalierd is started again",
+			before->name, now->name);
+	else if (strcmp(before->name, now->name) != 0)
+		agent_say("interface %s is called %s again", before->name, now->name);
+	if (now->here && before->up != now->up)
+		agent_say("interface %s is %s", now->name, now->up ? "up" : "down");
+}
+
+static void on_state(void *ctx, unsigned int side, const struct link_state *state)
 {
 	struct agent *a = ctx;
+	struct link_state before = a->links[side];
 
-	for (unsigned int side = 0; side < DATAPATH_SIDES; side++) {
-		struct link_state before = a->links[side];
-
-		if (a->ifindex[side] != state->ifindex)
-			continue;
-		a->links[side] = *state;
-		if (!a->member)
-			continue;
-		if (before.up != state->up)
-			agent_say("interface %u is %s", state->ifindex, state->up ? "up" : "down");
-		if (side == DATAPATH_SYNC ||
-			memcmp(before.mac, state->mac, sizeof(state->mac)) == 0)
-			continue;
+	a->links[side] = *state;
+	a->hops.changed = true;
+	if (!a->member)
+		return;
+	say_change(side, &before, state);
+	if (side != DATAPATH_SYNC && memcmp(before.mac, state->mac, sizeof(state->mac)) != 0) {
 		events_own_macs(a);
 		if (a->ingress)
 			ops_announce(a, side);
 	}
-	a->hops.changed = true;
-	if (a->member)
-		events_links_up(a);
+	events_links_up(a);
 }
 
 static struct espalier_selector own_selector(const struct address *address)
@@ -118,11 +124,13 @@ static void on_address(void *ctx, const struct address *address, bool here)
 static void on_xfrm(void *ctx, unsigned int ifindex, uint32_t if_id, bool here)
 {
 	struct agent *a = ctx;
+	char name[IF_NAMESIZE];
 
 	if (!here)
 		(void)datapath_interface_delete(a->datapath, ifindex);
-	else if (datapath_interface_set(a->datapath, ifindex, if_id) < 0)
-		agent_say("cannot steer by the xfrm interface %u: the table is full", ifindex);
+	else if (datapath_interface_set(a->datapath, ifindex, if_id) < 0 &&
+		 interface_name(ifindex, name) == 0)
+		agent_say("cannot steer by the xfrm interface %s: the table is full", name);
 }
 
 const struct link_handlers events_links = {

@@ -23,11 +23,14 @@ static const struct address *missing(const struct agent *a, const struct config_
 /* An interface that does not forward, or NULL. What cannot be read does not count. */
 static const char *closed(const struct agent *a, uint16_t family)
 {
-	const char *names[] = {a->config.outer_interface, a->config.inner_interface};
+	static const enum datapath_side sides[] = {DATAPATH_OUTER, DATAPATH_INNER};
 
-	for (unsigned int i = 0; i < 2; i++)
-		if (names[i][0] && link_forwards(names[i], family) == 0)
-			return names[i];
+	for (unsigned int i = 0; i < 2; i++) {
+		const char *name = a->links[sides[i]].name;
+
+		if (name[0] && link_forwards(name, family) == 0)
+			return name;
+	}
 	return NULL;
 }
 

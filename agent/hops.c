@@ -14,11 +14,6 @@
 
 static const char *const side_name[HOPS_SIDES] = {"outer", "inner"};
 
-static const char *interface_of(const struct agent *a, unsigned int side)
-{
-	return side == DATAPATH_OUTER ? a->config.outer_interface : a->config.inner_interface;
-}
-
 static const struct address *addresses_of(const struct agent *a, unsigned int side)
 {
 	return side == DATAPATH_OUTER ? a->config.member_outer : a->config.member_inner;
@@ -41,14 +36,14 @@ static void say_lack(const struct agent *a, unsigned int id, unsigned int side)
 	else if (hop->said == HOP_LACKS_INTERFACE)
 		agent_say("member %u cannot be reached on the %s side: the route from %s to %s "
 			  "leaves by another interface than %s, correct it",
-			id, side_name[side], from, to, interface_of(a, side));
+			id, side_name[side], from, to, a->links[side].name);
 	else if (hop->said == HOP_LACKS_GATEWAY)
 		agent_say("member %u cannot be reached on the %s side: the router %s to %s does "
 			  "not answer on %s, look there",
 			id, side_name[side],
 			inet_ntop(f->route.gateway.family, f->route.gateway.bytes, gateway,
 				sizeof(gateway)),
-			to, interface_of(a, side));
+			to, a->links[side].name);
 }
 
 /* Each trouble once, when it lasts, and its end. */

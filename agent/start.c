@@ -135,13 +135,8 @@ static void forget_interfaces(struct agent *a)
 
 static int start_links(struct agent *a, char *err, size_t err_size)
 {
-	unsigned int watched[DATAPATH_SIDES], n = 0;
-	int r;
+	int r = link_open(a->ifindex, DATAPATH_SIDES, &events_links, a, &a->link);
 
-	for (unsigned int side = 0; side < DATAPATH_SIDES; side++)
-		if (a->ifindex[side])
-			watched[n++] = a->ifindex[side];
-	r = link_open(watched, n, &events_links, a, &a->link);
 	if (r == 0)
 		r = route_open(hops_route, a, &a->route);
 	if (r < 0) {

@@ -122,8 +122,7 @@ static int find_interfaces(struct datapath *d, char *err, size_t err_size)
 
 	for (int side = 0; r == 0 && side < DATAPATH_SIDES; side++)
 		if (d->config.ifindex[side] || side == DATAPATH_OUTER)
-			r = find_interface(
-				&d->config, side, d->guards.side[side].name, err, err_size);
+			r = find_interface(&d->config, side, d->guards.names[side], err, err_size);
 	return r;
 }
 

@@ -81,7 +81,7 @@ int datapath_detach(const struct datapath_config *config, char *err, size_t err_
 /*
  * The guard is to be on every interface of the network namespace but the loopback one, before all
  * that others have at tc egress there; XDP on the sides' interfaces, also when they have been
- * removed and made again.
+ * removed and made again. One that is renamed stays its side's until another one has its name.
  */
 struct datapath_watched {
 	unsigned int ifindex;

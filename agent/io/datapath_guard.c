@@ -206,7 +206,7 @@ int datapath_guard_begin(struct datapath *d, char *err, size_t err_size)
 {
 	unsigned int ifindex = d->config.ifindex[DATAPATH_OUTER];
 	uint32_t ids[DATAPATH_TCX_MOST];
-	const char *name = d->guards.side[DATAPATH_OUTER].name;
+	const char *name = d->guards.names[DATAPATH_OUTER];
 	int r = datapath_tcx_query(ifindex, ids);
 	char why[200];
 
@@ -308,12 +308,26 @@ static void look_at_all(const struct looking *l)
 		look_at(l, g->all[i].ifindex); /* those that are gone */
 }
 
+/* The interface that has the side's name now; while there is none, the one that had it. 0: neither.
+ */
+static unsigned int find_side(
+	const struct datapath_guards *g, enum datapath_side side, char ret_name[static IF_NAMESIZE])
+{
+	int found = g->names[side][0] ? interface_index(g->names[side]) : 0;
+	unsigned int ifindex = found == -ENODEV ? g->side[side].ifindex
+			       : found < 0      ? 0
+						: (unsigned int)found;
+
+	return ifindex && interface_name(ifindex, ret_name) == 0 ? ifindex : 0;
+}
+
 /* It is another one of the same name. */
 static void replace_side(const struct looking *l, enum datapath_side side, unsigned int ifindex)
 {
 	struct datapath_guards *g = &l->d->guards;
 	struct datapath_watched *guarded;
 
+	(void)datapath_leave_side(l->d, side); /* it may be there still, renamed */
 	l->d->config.ifindex[side] = ifindex;
 	if (side != DATAPATH_OUTER || renew(l->d) < 0) /* the guard knows the outer one */
 		return;
@@ -326,12 +340,12 @@ static void replace_side(const struct looking *l, enum datapath_side side, unsig
 static void look_at_side(const struct looking *l, enum datapath_side side)
 {
 	struct datapath_watched *watched = &l->d->guards.side[side], now = *watched;
-	int found = watched->name[0] ? interface_index(watched->name) : 0, r;
-	unsigned int ifindex = (unsigned int)found;
+	unsigned int ifindex = find_side(&l->d->guards, side, now.name);
 	bool is_new = ifindex != watched->ifindex;
+	int r;
 
-	if (found <= 0)
-		return; /* it is not there now */
+	if (!ifindex)
+		return; /* it is not there now: its link is down, that is told */
 	if (is_new) {
 		replace_side(l, side, ifindex);
 		now.ifindex = ifindex;
@@ -352,7 +366,8 @@ void datapath_look(
 	else
 		look_at_all(&l);
 	for (int side = 0; side < DATAPATH_SIDES; side++)
-		if (!ifindex || ifindex == if_nametoindex(d->guards.side[side].name))
+		if (!ifindex || ifindex == d->guards.side[side].ifindex ||
+			ifindex == if_nametoindex(d->guards.names[side]))
 			look_at_side(&l, side);
 }
 

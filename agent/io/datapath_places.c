@@ -65,6 +65,12 @@ int datapath_look_xdp(
 	return 1;
 }
 
+int datapath_leave_side(const struct datapath *d, enum datapath_side side)
+{
+	return datapath_attach_xdp_remove(
+		datapath_program_name(side_program[side]), d->config.ifindex[side]);
+}
+
 /* A tracing program, if it is wanted. Never an error: the cluster works without; `why` says so. */
 static void attach_tracing(struct datapath *d, enum datapath_program program, bool wanted,
 	struct datapath_tracing *ret)

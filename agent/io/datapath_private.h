@@ -39,7 +39,8 @@ struct datapath_guards {
 	pthread_mutex_t lock;
 	struct datapath_watched *all; /* every interface: the guard */
 	size_t count, size;
-	struct datapath_watched side[DATAPATH_SIDES]; /* XDP; its name is "" where there is none */
+	struct datapath_watched side[DATAPATH_SIDES]; /* XDP */
+	char names[DATAPATH_SIDES][IF_NAMESIZE]; /* theirs at the start; "": there is none */
 	struct bpf_object *object; /* the guard that is attached from now on; NULL: the first one */
 	bool clsact; /* the kernel has no TCX */
 	bool begun; /* it is in the chain of the outer interface, and may be taken back */
@@ -165,6 +166,7 @@ int datapath_load_guard(struct datapath *d, struct bpf_object **ret);
  */
 int datapath_look_xdp(
 	struct datapath *d, enum datapath_side side, uint32_t *program, char *err, size_t err_size);
+int datapath_leave_side(const struct datapath *d, enum datapath_side side); /* takes it off */
 bool datapath_has_xdp(const char *program, unsigned int ifindex);
 
 int datapath_guard_remove(unsigned int ifindex);

@@ -18,6 +18,7 @@
 struct watched {
 	struct link_state state;
 	char name[IF_NAMESIZE]; /* as it was when the watching began */
+	unsigned int round; /* of reading all, that has shown it last */
 	bool told;
 };
 
@@ -36,7 +37,8 @@ struct link {
 
 static bool is_other(const struct link_state *a, const struct link_state *b)
 {
-	return a->up != b->up || a->mtu != b->mtu || memcmp(a->mac, b->mac, sizeof(a->mac)) != 0;
+	return a->here != b->here || a->up != b->up || a->mtu != b->mtu ||
+	       memcmp(a->mac, b->mac, sizeof(a->mac)) != 0 || strcmp(a->name, b->name) != 0;
 }
 
 /* A name that is watched may be another interface's by now. */
@@ -44,13 +46,12 @@ static void take_name(struct link *l, const char *name, unsigned int ifindex)
 {
 	for (unsigned int i = 0; i < l->n; i++) {
 		struct watched *w = &l->watched[i];
-		unsigned int before = w->state.ifindex;
 
-		if (strcmp(w->name, name) != 0 || before == ifindex)
+		if (strcmp(w->name, name) != 0 || w->state.ifindex == ifindex)
 			continue;
 		w->state.ifindex = ifindex;
 		w->told = false;
-		l->handlers->replaced(l->ctx, before, ifindex);
+		l->handlers->replaced(l->ctx, i, ifindex);
 	}
 }
 
@@ -59,11 +60,15 @@ static void take_state(struct link *l, const struct link_state *state)
 	for (unsigned int i = 0; i < l->n; i++) {
 		struct watched *w = &l->watched[i];
 
-		if (w->state.ifindex != state->ifindex || (w->told && !is_other(&w->state, state)))
+		if (w->state.ifindex != state->ifindex)
+			continue;
+		w->round = l->round;
+		if (w->told && !is_other(&w->state, state))
 			continue;
 		w->state = *state;
+		w->state.renamed = strcmp(w->name, state->name) != 0;
 		w->told = true;
-		l->handlers->state(l->ctx, &w->state);
+		l->handlers->state(l->ctx, i, &w->state);
 	}
 }
 
@@ -153,10 +158,10 @@ static int on_link(struct link *l, const struct nlmsghdr *nlh, bool here)
 	const unsigned int running = IFF_UP | IFF_RUNNING;
 	struct link_state state = {
 		.ifindex = (unsigned int)info->ifi_index,
+		.here = here,
 		.up = here && (info->ifi_flags & running) == running,
 	};
 	struct link_fact fact = {.ifindex = state.ifindex};
-	const char *name = NULL;
 	bool xfrm = false;
 	const struct nlattr *a;
 
@@ -169,14 +174,14 @@ static int on_link(struct link *l, const struct nlmsghdr *nlh, bool here)
 			memcpy(state.mac, mnl_attr_get_payload(a), sizeof(state.mac));
 		else if (mnl_attr_get_type(a) == IFLA_IFNAME &&
 			 mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
-			name = mnl_attr_get_str(a);
+			snprintf(state.name, sizeof(state.name), "%s", mnl_attr_get_str(a));
 		else if (mnl_attr_get_type(a) == IFLA_MTU)
 			state.mtu = mnl_attr_get_u32(a);
 		else if (mnl_attr_get_type(a) == IFLA_LINKINFO)
 			xfrm = is_xfrm(a, &fact.if_id);
 	}
-	if (here && name)
-		take_name(l, name, state.ifindex);
+	if (here)
+		take_name(l, state.name, state.ifindex);
 	take_state(l, &state);
 	return xfrm || !here ? take_fact(l, &fact, here) : 0;
 }
@@ -264,6 +269,13 @@ static void sweep(struct link *l)
 	for (size_t i = l->facts.count; i-- > 0;)
 		if (l->facts.all[i].round != l->round)
 			remove_fact(l, i);
+	for (unsigned int i = 0; i < l->n; i++) {
+		struct link_state gone = l->watched[i].state;
+
+		gone.here = gone.up = false;
+		if (l->watched[i].told && l->watched[i].round != l->round)
+			take_state(l, &gone);
+	}
 }
 
 static int read_all(struct link *l)
@@ -318,7 +330,7 @@ static int read_first(struct link *l)
 	int r = read_all(l);
 
 	for (unsigned int i = 0; i < l->n && r == 0; i++)
-		if (!l->watched[i].told)
+		if (l->watched[i].state.ifindex && !l->watched[i].told)
 			r = -ENODEV;
 	return r;
 }

@@ -6,6 +6,7 @@
 #ifndef LINK_H
 #define LINK_H
 
+#include <net/if.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,14 +20,18 @@ struct link_state {
 	unsigned int ifindex;
 	uint32_t mtu; /* bytes */
 	uint8_t mac[6];
+	bool here; /* else: it was removed */
 	bool up; /* administratively, and there is a carrier */
+	bool renamed; /* since it is watched */
+	char name[IF_NAMESIZE]; /* the last one that is known */
 };
 
+/* which: the place of a watched interface in link_open()'s array. */
 struct link_handlers {
-	/* A watched interface has gone, and another one has its name: that is watched instead. */
-	void (*replaced)(void *ctx, unsigned int before, unsigned int ifindex);
-	/* A watched interface. */
-	void (*state)(void *ctx, const struct link_state *state);
+	/* Another one has the name of a watched interface, and is watched instead; its state comes
+	 * next. One that is renamed is watched until then. */
+	void (*replaced)(void *ctx, unsigned int which, unsigned int ifindex);
+	void (*state)(void *ctx, unsigned int which, const struct link_state *state);
 	/* An address that no interface had, or that none has any more. */
 	void (*address)(void *ctx, const struct address *address, bool here);
 	/* An xfrm interface, and the policies it is for. */
@@ -34,7 +39,8 @@ struct link_handlers {
 };
 
 /* Tells the handlers of what there is now, and from link_process() of what has changed since.
- * -ENODEV: an interface that is to be watched is not there. `handlers` is kept. */
+ * -ENODEV: an interface that is to be watched is not there; 0 in `ifindexes` is none. `handlers` is
+ * kept. */
 int link_open(const unsigned int *ifindexes, unsigned int n, const struct link_handlers *handlers,
 	void *ctx, struct link **ret);
 void link_close(struct link *l); /* takes NULL */

@@ -83,7 +83,8 @@ has_rules() { [ "$(rules)" = "$1" ]; }
 	wait_until 10 active 0 1
 	guarded outer
 	has_xdp outer
-	says "has its name"
+	says "interface outer has gone"
+	says "another interface has the name outer now"
 	spi=$(spi_of 0)
 	before=$(reason 0 local)
 	wait_until 10 answers
@@ -92,6 +93,37 @@ has_rules() { [ "$(rules)" = "$1" ]; }
 }
 
 answers() { in_peer arping -q -c 1 -w 1 -I outer "$CLUSTER_OUTER"; }
+
+interfaces() { [ "$(field 0 status .interfaces)" = "$1" ]; }
+
+@test "an interface that is renamed is guarded and steered on, until another one has its name" {
+	start 1
+	wait_until 10 active 0
+	interfaces good
+	in_member 0 ip link set outer name outer9
+	wait_until 2 says "interface outer is called outer9 now"
+	interfaces "outer is now called outer9"
+	in_member 0 ip link set outer9 xdp off
+	wait_until 2 has_xdp outer9
+	in_member 0 build/tests/netns/tcx take-off outer9 espalier_guard
+	wait_until 2 guarded outer9
+	before=$(reason 0 local)
+	in_peer espsend --from "$PEER_OUTER" --to "$CLUSTER_OUTER" --spi 0x10000000 --count 10
+	[ $(($(reason 0 local) - before)) = 10 ]
+	active 0
+	in_member 0 ip link add outer type veth peer name outer-end
+	wait_until 2 has_xdp outer
+	[ "$(xdp_id outer9)" = 0 ]
+	wait_until 2 says "another interface has the name outer now"
+	interfaces good
+	in_member 0 ip link del outer
+	wait_until 2 interfaces "outer is not there"
+	[ "$(field 0 status .state)" = link-down ]
+	in_member 0 ip link set outer9 name outer
+	wait_until 10 active 0
+	wait_until 2 has_xdp outer
+	interfaces good
+}
 
 @test "where the guard cannot be, nothing is emitted and the member owns nothing" {
 	start 2

@@ -50,9 +50,10 @@ static struct agent *member(const struct address *inner)
 {
 	static struct agent a;
 
-	a = (struct agent){.config = {.outer = {.address = {outer}, .count = 1},
-				   .outer_interface = "outer",
-				   .inner_interface = "inner"}};
+	a = (struct agent){
+		.config = {.outer = {.address = {outer}, .count = 1}, .inner_interface = "inner"},
+		.links = {[DATAPATH_OUTER] = {.name = "outer"},
+			[DATAPATH_INNER] = {.name = "inner"}}};
 	if (inner)
 		a.config.inner = (struct config_addresses){.address = {*inner}, .count = 1};
 	off_lo = (struct address){0};
@@ -134,7 +135,8 @@ static void test_either_family(void **state)
 	assert_lack(a, "");
 	forwards6 = 0;
 	assert_lack(a, INNER_CLOSED);
-	a->config.inner_interface[0] = '\0'; /* nobody to forward to */
+	/* nobody to forward to */
+	a->config.inner_interface[0] = a->links[DATAPATH_INNER].name[0] = '\0';
 	assert_lack(a, "");
 }
 

@@ -19,15 +19,16 @@
 #include "io/link.h"
 
 struct told {
-	unsigned int n;
+	unsigned int n, which;
 	struct link_state state[8];
 	char last[64];
 };
 
-static void on_state(void *ctx, const struct link_state *state)
+static void on_state(void *ctx, unsigned int which, const struct link_state *state)
 {
 	struct told *t = ctx;
 
+	t->which = which;
 	assert_in_range(t->n, 0, 7);
 	t->state[t->n++] = *state;
 }
@@ -50,11 +51,11 @@ static void on_xfrm(void *ctx, unsigned int ifindex, uint32_t if_id, bool here)
 	snprintf(t->last, sizeof(t->last), "%c%u:%u", here ? '+' : '-', ifindex, if_id);
 }
 
-static void on_replaced(void *ctx, unsigned int before, unsigned int ifindex)
+static void on_replaced(void *ctx, unsigned int which, unsigned int ifindex)
 {
 	struct told *t = ctx;
 
-	snprintf(t->last, sizeof(t->last), "%u>%u", before, ifindex);
+	snprintf(t->last, sizeof(t->last), "%u>%u", which, ifindex);
 }
 
 static const struct link_handlers handlers = {on_replaced, on_state, on_address, on_xfrm};
@@ -179,13 +180,68 @@ static void test_replaced(void **state)
 	assert_int_equal(link_open(&ifindex, 1, &handlers, &told, &l), 0);
 	assert_int_equal(told.n, 1);
 	run("ip link delete r0; ip link add r0 type veth peer name r1");
-	snprintf(expected, sizeof(expected), "%u>%u", ifindex, if_nametoindex("r0"));
+	snprintf(expected, sizeof(expected), "0>%u", if_nametoindex("r0"));
 	told_last(l, &told, expected);
+	assert_false(told.state[told.n - 2].here);
+	assert_string_equal(told.state[told.n - 2].name, "r0");
+	assert_true(told.state[told.n - 1].here);
 	assert_int_equal(told.state[told.n - 1].ifindex, if_nametoindex("r0"));
 	run("ip link set r0 mtu 1400");
 	told.n = 0;
 	told_again(l, &told);
 	assert_int_equal(told.state[0].mtu, 1400);
+	link_close(l);
+	run("ip link delete r0");
+}
+
+static void expect_name(struct link *l, struct told *t, unsigned int which, unsigned int ifindex,
+	const char *name, bool renamed)
+{
+	const struct link_state *last;
+
+	for (unsigned int i = 0; i < 500 && t->n == 0; i++) {
+		assert_int_equal(link_process(l), 0);
+		usleep(i ? 10000 : 0);
+	}
+	assert_in_range(t->n, 1, 8);
+	last = &t->state[t->n - 1];
+	assert_int_equal(t->which, which);
+	assert_int_equal(last->ifindex, ifindex);
+	assert_string_equal(last->name, name);
+	assert_int_equal(last->renamed, renamed);
+	assert_true(last->here);
+	t->n = 0;
+}
+
+/* It is followed until another one has its name; also when two change theirs. */
+static void test_renamed(void **state)
+{
+	struct told told = {0};
+	unsigned int watched[3] = {0};
+	struct link *l;
+
+	(void)state;
+	need_root();
+	run("ip link add r0 type veth peer name r1");
+	watched[0] = if_nametoindex("r0");
+	watched[2] = if_nametoindex("r1");
+	assert_int_equal(link_open(watched, 3, &handlers, &told, &l), 0);
+	assert_int_equal(told.n, 2);
+	told.n = 0;
+	run("ip link set r0 name r9");
+	expect_name(l, &told, 0, watched[0], "r9", true);
+	run("ip link set r9 mtu 1400");
+	expect_name(l, &told, 0, watched[0], "r9", true);
+	run("ip link set r9 name r0");
+	expect_name(l, &told, 0, watched[0], "r0", false);
+	run("ip link set r0 name r9");
+	expect_name(l, &told, 0, watched[0], "r9", true);
+	run("ip link set r1 name r0");
+	expect_name(l, &told, 2, watched[2], "r0", true);
+	run("ip link set r9 name r1");
+	expect_name(l, &told, 2, watched[0], "r1", false);
+	run("ip link set r0 mtu 1300");
+	expect_name(l, &told, 0, watched[2], "r0", false);
 	link_close(l);
 	run("ip link delete r0");
 }
@@ -264,18 +320,23 @@ static void test_lost_events(void **state)
 {
 	const struct address gone = {AF_INET, {10, 9, 0, 1}}, last = {AF_INET, {10, 9, 3, 250}};
 	struct told told = {0};
+	unsigned int ifindex;
 	struct link *l;
 
 	(void)state;
 	need_root();
+	run("ip link add r0 type veth peer name r1");
+	ifindex = if_nametoindex("r0");
 	run("ip addr add 10.9.0.1/32 dev l1");
-	assert_int_equal(link_open(NULL, 0, &handlers, &told, &l), 0);
+	assert_int_equal(link_open(&ifindex, 1, &handlers, &told, &l), 0);
 	assert_int_equal(
 		setsockopt(link_fd(l), SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int)), 0);
 	run("for i in 0 1 2 3; do for j in $(seq 250); do echo addr add 10.9.$i.$j/32 dev lo; "
 	    "done; "
-	    "done | ip -batch - 2>/dev/null; ip addr flush dev l1; ip addr del 10.9.0.1/32 dev lo");
+	    "done | ip -batch - 2>/dev/null; ip addr flush dev l1; ip addr del 10.9.0.1/32 dev "
+	    "lo; ip link delete r0");
 	assert_int_equal(link_process(l), 0);
+	assert_false(told.state[told.n - 1].here);
 	assert_false(link_has_address(l, &gone));
 	assert_true(link_has_address(l, &last));
 	run("ip addr flush dev lo");
@@ -316,6 +377,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_changes_are_told),
 		cmocka_unit_test(test_replaced),
+		cmocka_unit_test(test_renamed),
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_xfrm_interfaces),
 		cmocka_unit_test(test_lost_events),
