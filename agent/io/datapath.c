@@ -261,7 +261,7 @@ static int take_locks(struct datapath *d, char *err, size_t err_size)
 	if (r < 0)
 		return r;
 	d->first = !is_pinned(d->pin);
-	return datapath_lock_interfaces(&d->config, &d->locks, err, err_size);
+	return datapath_lock_namespace(&d->locks, err, err_size);
 }
 
 static struct datapath *new_datapath(const struct datapath_config *config)
@@ -364,7 +364,7 @@ int datapath_detach(const struct datapath_config *config, char *err, size_t err_
 	if (r == -ENOENT)
 		r = 0;
 	if (r == 0)
-		r = datapath_lock_interfaces(config, &locks, err, err_size);
+		r = datapath_lock_namespace(&locks, err, err_size);
 	if (r == 0) {
 		r = datapath_remove(config);
 		if (r < 0)

@@ -4,8 +4,8 @@
  * share (espalier.h). Programs and maps outlive the agent: steering and the guard go on without it,
  * and the next agent takes over from them.
  *
- * One agent at a time has a pin folder and the interfaces: both are locked. Functions return 0 or
- * -errno unless said otherwise and print nothing; where there is `err`, it gets one sentence.
+ * One agent at a time has a pin folder and a network namespace: both are locked. Functions return 0
+ * or -errno unless said otherwise and print nothing; where there is `err`, it gets one sentence.
  */
 #ifndef DATAPATH_H
 #define DATAPATH_H
@@ -47,9 +47,10 @@ struct datapath_config {
 
 /*
  * The first half of a start: takes the locks and loads the guard and the maps; nothing is attached,
- * and what an earlier agent has left is not changed. -EBUSY: another agent has the pin folder or an
- * interface. -EEXIST: what is pinned there is no beginning for this configuration. A first start
- * begins with a view in which nobody owns anything and nobody answers ARP.
+ * and what an earlier agent has left is not changed. -EBUSY: another agent has the pin folder, or
+ * runs in this network namespace. -EEXIST: what is pinned there is no beginning for this
+ * configuration. A first start begins with a view in which nobody owns anything and nobody answers
+ * ARP.
  */
 int datapath_open(
 	const struct datapath_config *config, struct datapath **ret, char *err, size_t err_size);

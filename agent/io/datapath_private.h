@@ -29,10 +29,10 @@ struct datapath_tracing {
 };
 
 struct datapath_locks {
-	int pin, side[DATAPATH_SIDES]; /* descriptors, or -1 */
+	int pin, namespace; /* descriptors, or -1 */
 };
 
-#define DATAPATH_NO_LOCKS ((struct datapath_locks){-1, {-1, -1, -1}})
+#define DATAPATH_NO_LOCKS ((struct datapath_locks){-1, -1})
 
 /* What is looked after. One thread changes it, under the lock where others read. */
 struct datapath_guards {
@@ -98,8 +98,7 @@ int datapath_remove(const struct datapath_config *config);
 
 /* Both go with datapath_unlock(), also after an error. -ENOENT: there is no such folder. */
 int datapath_lock_pin(const char *pin, struct datapath_locks *ret, char *err, size_t err_size);
-int datapath_lock_interfaces(const struct datapath_config *config, struct datapath_locks *ret,
-	char *err, size_t err_size);
+int datapath_lock_namespace(struct datapath_locks *ret, char *err, size_t err_size);
 void datapath_unlock(struct datapath_locks *locks);
 
 /*

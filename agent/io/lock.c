@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +13,6 @@
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include "io/interface.h"
 
 /* Who has the flock of that file; 0: not known, as of another PID namespace. */
 static int find_holder(const struct stat *st)
@@ -88,24 +85,18 @@ int lock_folder(const char *path, char *holder, size_t holder_size)
 	}
 }
 
-/* An abstract address: a file would have to say which network namespace is meant. */
-int lock_interface(unsigned int ifindex)
+/* An abstract address: each network namespace has its own, a file would be there for all. */
+int lock_namespace(void)
 {
+	static const char name[] = "espalier";
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	char name[IF_NAMESIZE];
-	socklen_t size;
-	int fd, r;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
 
-	r = interface_name(ifindex, name);
-	if (r < 0)
-		return r;
-	r = snprintf(
-		address.sun_path + 1, sizeof(address.sun_path) - 1, "espalier/interface/%s", name);
-	size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)r);
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (bind(fd, (const struct sockaddr *)&address, size) == 0)
+	memcpy(address.sun_path + 1, name, sizeof(name) - 1);
+	if (bind(fd, (const struct sockaddr *)&address,
+		    offsetof(struct sockaddr_un, sun_path) + sizeof(name)) == 0)
 		return fd;
 	r = errno == EADDRINUSE ? -EBUSY : -errno;
 	close(fd);

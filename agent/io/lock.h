@@ -19,7 +19,7 @@ int lock_file(const char *path, char *holder, size_t holder_size);
 /* A folder that is there, as it is named now: it may be removed by who has the lock. */
 int lock_folder(const char *path, char *holder, size_t holder_size);
 
-/* An interface of this network namespace, by its name, which outlives its index. */
-int lock_interface(unsigned int ifindex);
+/* This network namespace. */
+int lock_namespace(void);
 
 #endif

@@ -109,7 +109,7 @@ guard_knows_one()
 	refused "the pin folder $pin is in use by process $pid: stop that first" \
 		espalierd "$(other "s|^Journal = .*|Journal = $state/journal2|; s|^Control = .*|Control = $state/control2|")"
 	unchanged
-	refused "the outer interface outer is in use by another espalierd: stop that first" \
+	refused "another espalierd runs in this network namespace: stop that first" \
 		espalierd "$(other "s|^Journal = .*|Journal = $state/journal2|; s|^Pin = .*|Pin = ${pin}2|")"
 	unchanged
 	[ ! -e "${pin}2" ]
@@ -117,11 +117,32 @@ guard_knows_one()
 	[ "$(field 0 status .state)" = active ]
 }
 
+@test "an agent is the only one on an interface that was renamed, or is another one of its name" {
+	local elsewhere="s|^Journal = .*|Journal = $state/journal2|; s|^Pin = .*|Pin = ${pin}2|; s|^Control = .*|Control = $state/control2|"
+	local only="another espalierd runs in this network namespace: stop that first"
+	start_good
+	for interface in outer inner sync; do
+		in_member 0 ip link set $interface name ${interface}9
+	done
+	before=$(snapshot)
+	refused "$only" espalierd "$(other "$elsewhere; s/^\(Outer\|Inner\|Sync\) = [a-z]*$/&9/")"
+	refused "$only" espalierd --detach "$state/other.conf"
+	refused "$only" espalierd --detach "$(other "$elsewhere")" # these are not there
+	unchanged
+	[ ! -e "${pin}2" ]
+	in_member 0 ip link add outer type veth peer name outer-end
+	wait_until 2 steered inner9 outer sync9
+	in_member 0 ip link set outer name outer8
+	before=$(snapshot)
+	refused "$only" espalierd --detach "$(other "$elsewhere; s/^Outer = .*/Outer = outer8/")"
+	unchanged
+}
+
 @test "--detach beside a running agent is refused, and -t is not" {
 	start_good
 	before=$(snapshot)
 	refused "the pin folder $pin is in use by process $(member_pid 0): stop that first" espalierd --detach "$config"
-	refused "the outer interface outer is in use by another espalierd: stop that first" \
+	refused "another espalierd runs in this network namespace: stop that first" \
 		espalierd --detach "$(other "s|^Pin = .*|Pin = ${pin}2|")"
 	run in_member 0 espalierd -t "$config"
 	[ "$output" = "$config: good" ]
@@ -181,19 +202,21 @@ time.sleep(60)' >"$state/socket"
 		"$(other "s|^Control = .*|Control = $state/socket|")"
 	[ "$(cat "$state/socket")" = precious ]
 	start_good
-	cat "$config" >"$state/other.conf"
-	sed -i "s|^Journal = .*|Journal = $state/journal2|; s|^Pin = .*|Pin = ${pin}2|" "$state/other.conf"
-	sed -i 's/^Outer = outer/Outer = extra-peer/; s/^Inner = inner/Inner = extra/' "$state/other.conf"
-	sed -i 's/^Sync = sync/Sync = extra/; s/^SyncPort.*//; s/^PresharedKeyFile/SyncPort = 6312\n&/' "$state/other.conf"
-	in_member 0 ip link add extra type veth peer name extra-peer
-	in_member 0 ip address del "$(sync_address 0)/24" dev sync
-	in_member 0 ip address add "$(sync_address 0)/24" dev extra
-	in_member 0 ip address add "$(sync_address 0)/24" dev sync
-	before=$(snapshot)
-	refused "the control socket $state/control is in use by another process: *" espalierd "$state/other.conf"
-	unchanged
-	[ ! -e "${pin}2" ]
-	[ "$(field 0 status .state)" = active ]
+	member_stop 0
+	rm "$state/socket"
+	start_in m0 python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(sys.argv[1])
+s.listen()
+time.sleep(60)' "$state/socket"
+	user=$!
+	wait_until 5 test -S "$state/socket"
+	fails_again "the control socket $state/socket is in use by another process: *" \
+		"$(other "s|^Control = .*|Control = $state/socket|")"
+	[ -S "$state/socket" ]
+	kill $user
+	wait $user || true
+	start_good
 }
 
 @test "another XDP program is attached alone" {

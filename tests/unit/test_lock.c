@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -175,23 +174,23 @@ static void test_no_file(void **state)
 }
 
 /* Each network namespace has its own. */
-static void test_interface(void **state)
+static void test_namespace(void **state)
 {
-	unsigned int lo = if_nametoindex("lo");
-	int fd = lock_interface(lo), status = -1;
+	int fd, status = -1;
 	pid_t child;
 
 	(void)state;
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	fd = lock_namespace();
 	assert_true(fd >= 0);
-	assert_int_equal(lock_interface(lo), -EBUSY);
-	assert_int_equal(lock_interface(999999), -ENODEV);
+	assert_int_equal(lock_namespace(), -EBUSY);
 	child = fork();
 	if (child == 0)
-		_exit(unshare(CLONE_NEWNET) < 0 || lock_interface(lo) < 0);
+		_exit(unshare(CLONE_NEWNET) < 0 || lock_namespace() < 0);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 	close(fd);
-	fd = lock_interface(lo);
+	fd = lock_namespace();
 	assert_true(fd >= 0);
 	close(fd);
 }
@@ -230,7 +229,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_folder_removed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_folder_race, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_file, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_interface, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_namespace, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_exec, set_up, tear_down),
 	};
 
