@@ -233,7 +233,7 @@ void flow_apply_pair(struct member *m, uint64_t pair)
 void flow_apply(struct member *m, struct record *r)
 {
 	flow_apply_pair(m, r->facts.pair);
-	if (!r->linked && r->facts.remote.prefixlen)
+	if (!table_is_linked(r) && r->facts.remote.prefixlen)
 		apply_remote(m, &r->facts.remote);
 }
 
@@ -318,7 +318,7 @@ void flow_look(struct member *m, struct record *r)
 	uint8_t self = m->config.self, to = self;
 
 	sequence_look(m, r);
-	if (r->life != RECORD_ALIVE || r->key.kind != RECORD_SA || !r->linked ||
+	if (r->life != RECORD_ALIVE || r->key.kind != RECORD_SA || !table_is_linked(r) ||
 		member_flow_owner(m, r) != self)
 		return;
 	if (!r->installed && r->refused) {

@@ -317,23 +317,21 @@ static void pair_link(struct table *t, struct record *r)
 {
 	uint32_t *head = pair_head(t, r->facts.pair);
 
-	if (r->facts.pair == 0 || !r->counted)
+	if (!table_is_linked(r))
 		return;
-	r->linked = true;
 	r->pair_next = *head;
 	*head = r->slot;
 }
 
-static void pair_unlink(struct table *t, struct record *r)
+static void pair_unlink(struct table *t, const struct record *r)
 {
 	uint32_t *link = pair_head(t, r->facts.pair);
 
-	if (!r->linked)
+	if (!table_is_linked(r))
 		return;
 	while (*link != r->slot)
 		link = &slot_at(t, *link)->pair_next;
 	*link = r->pair_next;
-	r->linked = false;
 }
 
 static uint32_t *remote_head(const struct table *t, const struct espalier_selector *remote)
@@ -529,13 +527,14 @@ static void count(struct table *t, struct record *r)
 	if (r->counted == counts)
 		return;
 	*(r->key.kind == RECORD_SA ? &t->sas : &t->policies) += counts ? 1U : -1U;
-	r->counted = counts;
 	if (counts) {
 		idle_unlink(t, r);
+		r->counted = true;
 		pair_link(t, r);
 	} else {
-		idle_link(t, r);
 		pair_unlink(t, r);
+		r->counted = false;
+		idle_link(t, r);
 	}
 }
 

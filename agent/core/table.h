@@ -98,7 +98,6 @@ struct record {
 	bool spent; /* there is no block left for us, and that has been told */
 	uint64_t made_s; /* SA: when, by our kernel's clock, in seconds */
 	bool unsure; /* outbound: which inbound SA of its pair it belongs to cannot be told */
-	bool linked; /* stands in its pair's chain */
 	bool made_here; /* policy: in this life, and not by us: another member's word does not end
 			   it if it is of no pair */
 	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
@@ -190,6 +189,12 @@ void table_idle_last(struct table *t, struct record *r);
 
 /* An SA comes under another key. To be followed by table_changed(). */
 void table_move(struct table *t, struct record *r, const struct record_key *key);
+
+/* Does it stand in its pair's chain? */
+static inline bool table_is_linked(const struct record *r)
+{
+	return r->counted && r->facts.pair != 0;
+}
 
 /* Walks the living records of a pair, newest first; of none, if it is 0. */
 struct record *table_pair_first(const struct table *t, uint64_t pair);
