@@ -419,7 +419,8 @@ static void own_all(struct agent *a)
 
 static bool is_here(const struct record *r)
 {
-	return r && r->origin == RECORD_HERE && r->facts.direction == ESPALIER_OUT;
+	return r && r->key.kind == RECORD_SA && r->origin == RECORD_HERE &&
+	       r->facts.direction == ESPALIER_OUT;
 }
 
 static bool has_sas(const struct agent *a)

@@ -143,7 +143,7 @@ static bool added_policy(struct member *m, const struct member_record *record)
 	same = r->body_len == record->body_len && r->body_len &&
 	       memcmp(r->body, record->body, record->body_len) == 0;
 	if (!found && (same || r->life != RECORD_ALIVE || !r->installed))
-		r->made_here = true;
+		r->origin = RECORD_HERE;
 	if (r->life == RECORD_ALIVE && r->installed && same)
 		return true;
 	if (table_set_body(r, record->body, record->body_len) < 0)
@@ -387,8 +387,8 @@ int member_adopt(struct member *m, const struct record_key *key, uint64_t oseq)
 /* Whoever made it, as far as that is known and he is there. */
 static bool speaks_for_policy(const struct member *m, const struct record *r)
 {
-	return r->made_here || r->author == m->config.self || r->version <= RECORD_POLICY_FOUND ||
-	       !(m->view.live >> r->author & 1);
+	return r->origin == RECORD_HERE || r->author == m->config.self ||
+	       r->version <= RECORD_POLICY_FOUND || !(m->view.live >> r->author & 1);
 }
 
 /*
@@ -431,7 +431,7 @@ void member_flushed(struct member *m, const struct record_key *key)
 
 	if (!r)
 		return;
-	if (key->kind == RECORD_SA ? r->origin == RECORD_HERE : r->made_here)
+	if (r->origin == RECORD_HERE)
 		member_removed(m, key);
 	else
 		member_missing(m, key);

@@ -225,7 +225,9 @@ bool life_forget_past(struct member *m, uint32_t place, uint64_t before_us)
 void life_died(struct member *m, struct record *r)
 {
 	r->life = RECORD_DEAD;
-	r->leaving = r->made_here = false;
+	r->leaving = false;
+	if (r->key.kind == RECORD_POLICY)
+		r->origin = RECORD_OTHERS;
 	sequence_reset(r);
 	fence_judge(m, r);
 	free(r->body);

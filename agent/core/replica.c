@@ -135,7 +135,7 @@ static bool moves(const struct record *r, const struct record *heard)
  * it keeps from leaving in the clear would leave. */
 static bool outlives(const struct record *r, const struct record *heard)
 {
-	return r->made_here && r->facts.pair == 0 && heard->life == RECORD_DEAD;
+	return r->origin == RECORD_HERE && r->facts.pair == 0 && heard->life == RECORD_DEAD;
 }
 
 /* We said that last, and found another one at our start: it was changed while no agent ran. */

@@ -478,7 +478,9 @@ void sequence_name(struct member *m, struct record *r)
 {
 	bool changed = false;
 
-	for (unsigned int i = 0; r->origin == RECORD_HERE && i < ESPALIER_MEMBERS; i++) {
+	if (r->key.kind != RECORD_SA || r->origin != RECORD_HERE)
+		return;
+	for (unsigned int i = 0; i < ESPALIER_MEMBERS; i++) {
 		if (r->journals[i] == 0 && m->journals[i] != 0) {
 			r->journals[i] = m->journals[i];
 			changed = true;

@@ -41,12 +41,14 @@ enum record_life {
 	RECORD_DEAD,
 };
 
-/* How this life of this agent met an SA. */
+/* How this life of this agent met it. */
 enum record_origin {
 	RECORD_OTHERS, /* of other members, of the journal, or it was in the kernel before */
-	RECORD_GUARD, /* at the start the guard of an earlier life had it, shut, ... */
+	RECORD_GUARD, /* SA: at the start the guard of an earlier life had it, shut, ... */
 	RECORD_OPEN, /* or, outbound, with a block open */
-	RECORD_HERE, /* it was made here: we may say `journals` of members that we learn of */
+	RECORD_HERE, /* it was made here, and not by us. SA: we may say `journals` of members that
+			we learn of. Policy: another member's word does not end it if it is of no
+			pair */
 };
 
 /* Why this member may emit nothing of an SA until it is rekeyed. */
@@ -98,8 +100,6 @@ struct record {
 	bool spent; /* there is no block left for us, and that has been told */
 	uint64_t made_s; /* SA: when, by our kernel's clock, in seconds */
 	bool unsure; /* outbound: which inbound SA of its pair it belongs to cannot be told */
-	bool made_here; /* policy: in this life, and not by us: another member's word does not end
-			   it if it is of no pair */
 	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
 	uint8_t pin_told; /* inbound: `pinned` as the datapath has it */
 	struct espalier_flow selector_flow;
