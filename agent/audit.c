@@ -131,7 +131,8 @@ static void judge(struct agent *a)
 	for (; slot < last && doubts < DOUBTS; slot++) {
 		const struct record *r = table_at(t, slot);
 
-		if (!r || r->life != RECORD_ALIVE || !r->installed || was_seen(audit, slot))
+		if (!r || r->life != RECORD_ALIVE || !record_is_installed(r) ||
+			was_seen(audit, slot))
 			continue;
 		doubts++; /* it came or went while the kernel was read */
 		if (!events_kernel_has(a, &r->key))

@@ -468,8 +468,8 @@ static struct json_object *sa_json(const struct agent *a, const struct record *r
 	add_bool(o, "esn", r->facts.esn);
 	add_flow(o, a, r);
 	add_member(o, "creator", r->creator);
-	add_bool(o, "installed", r->installed);
-	if (!r->installed && r->refused)
+	add_bool(o, "installed", record_is_installed(r));
+	if (record_is_refused(r))
 		add_string(o, "refused", strerror(-r->refused));
 	add_number(o, "slot", r->slot);
 	add_number(o, "seq", counter->seq > r->seq ? counter->seq : r->seq);

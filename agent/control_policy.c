@@ -24,7 +24,7 @@ static struct json_object *copied(const struct record *r)
 	o = named(text);
 	json_object_object_add(o, "made_by", json_object_new_int(r->author));
 	json_object_object_add(o, "made_here", json_object_new_boolean(r->origin == RECORD_HERE));
-	json_object_object_add(o, "installed", json_object_new_boolean(r->installed));
+	json_object_object_add(o, "installed", json_object_new_boolean(record_is_installed(r)));
 	return o;
 }
 

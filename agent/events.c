@@ -153,7 +153,7 @@ void events_wake(void *ctx, const struct espalier_event *event)
 		member_missed(a->member, &key);
 	} else if (event->kind == ESPALIER_BLOCK_LOW) {
 		member_position(a->member, event->slot, event->seq);
-	} else if (event->kind == ESPALIER_BLOCK_OUT && r && r->installed &&
+	} else if (event->kind == ESPALIER_BLOCK_OUT && r && record_is_installed(r) &&
 		   xfrm_counters(a->xfrm, &r->key, &oseq, &seq) == 0) {
 		member_counter(a->member, event->slot, oseq);
 	}

@@ -11,7 +11,7 @@ static struct record *find_installed(struct agent *a, const struct record_key *k
 	struct record *r = table_find(member_table(a->member), key);
 
 	/* A policy's birth is 0. */
-	return r && r->installed && record_is_birth(&r->facts, birth, key) ? r : NULL;
+	return r && record_is_installed(r) && record_is_birth(&r->facts, birth, key) ? r : NULL;
 }
 
 /* What the guard has not counted, since it was not there, has been emitted all the same. */
@@ -111,7 +111,7 @@ static void on_local(
 	if (a->audit.reading && !events_kernel_has(a, key))
 		return;
 	/* A copy that we made ourselves is none, though its keys cannot be read. */
-	if (why != xfrm_keys_hidden || !r || !r->installed)
+	if (why != xfrm_keys_hidden || !r || !record_is_installed(r))
 		local_told(a, key, facts, why);
 }
 
@@ -177,12 +177,12 @@ static void on_mapping(
 	struct record_key keys[FOLLOWS];
 	unsigned int n = 0, followed = 0;
 
-	if (!sa || !sa->installed || sa->creator == a->config.id ||
+	if (!sa || !record_is_installed(sa) || sa->creator == a->config.id ||
 		member_flow_owner(a->member, sa) != a->config.id)
 		return;
 	for (const struct record *r = table_pair_first(t, sa->facts.pair); r && n < FOLLOWS;
 		r = table_pair_next(t, r))
-		if (r->life == RECORD_ALIVE && r->installed)
+		if (r->life == RECORD_ALIVE && record_is_installed(r))
 			keys[n++] = r->key;
 	for (unsigned int i = 0; i < n; i++)
 		followed += xfrm_follow(a->xfrm, &keys[i], change) == 0;

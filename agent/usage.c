@@ -35,7 +35,7 @@ static void ask(struct agent *a, uint32_t slot)
 	struct record_usage used;
 
 	a->usage.moved[slot / BITS] &= ~(1ULL << slot % BITS);
-	if (r && r->key.kind == RECORD_SA && r->installed && r->facts.limited &&
+	if (r && r->key.kind == RECORD_SA && record_is_installed(r) && r->facts.limited &&
 		xfrm_used(a->xfrm, &r->key, &used) == 0)
 		member_used(a->member, slot, &used);
 }

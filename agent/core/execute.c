@@ -63,8 +63,10 @@ static void take(struct member *m, struct batch *b)
 static void installed(struct member *m, struct record *r, const struct work *w, int result)
 {
 	/* An SA that was to take the place of another form of it: is that one still there? */
-	r->installed =
-		result == 0 || (r->key.kind == RECORD_SA && r->installed && kernel_has(m, &r->key));
+	bool is_there = result == 0 || (r->key.kind == RECORD_SA && record_is_installed(r) &&
+					       kernel_has(m, &r->key));
+
+	r->presence = is_there ? RECORD_INSTALLED : RECORD_REFUSED;
 	r->form_done = result == 0 ? w->form : 0;
 	table_changed(&m->table, r);
 	if (result < 0) {
@@ -74,8 +76,6 @@ static void installed(struct member *m, struct record *r, const struct work *w, 
 	miss_installed(m, &r->key);
 	if (r->key.kind == RECORD_SA)
 		sequence_installed(m, r, w);
-	else
-		r->refused = 0;
 }
 
 /* What cannot be changed in a living SA is changed by installing it anew: outbound, in a block of
@@ -89,7 +89,6 @@ static void updated(struct member *m, struct record *r, const struct work *w, in
 	} else {
 		r->form_done = w->form;
 		r->refusals = 0;
-		r->refused = 0;
 		sequence_guard(m, r);
 		table_changed(&m->table, r);
 	}

@@ -45,7 +45,7 @@ static void set_flow(struct member *m, struct record *r, struct espalier_flow fl
 	table_renew(r, m->config.self);
 	table_changed(&m->table, r);
 	outbox_mark(m, r);
-	if (!r->installed)
+	if (!record_is_installed(r))
 		return;
 	sequence_guard(m, r);
 	sequence_look(m, r);
@@ -137,7 +137,8 @@ static struct record *mate(const struct member *m, const struct record *r, bool 
 		o = table_pair_next(&m->table, o)) {
 		unsigned int like;
 
-		if (o->key.kind != RECORD_SA || o->leaving || o->facts.direction != direction)
+		if (o->key.kind != RECORD_SA || o->presence == RECORD_LEAVING ||
+			o->facts.direction != direction)
 			continue;
 		like = likeness(m, o, r);
 		if (!best || like > most) {
@@ -282,9 +283,10 @@ static void give_refused(struct member *m, struct record *refused)
 	struct record *out = flow_pair_sa(m, refused->facts.pair, ESPALIER_OUT);
 	uint8_t to;
 
-	if (refused->given || !out || member_flow_owner(m, out) != m->config.self)
+	if (refused->presence == RECORD_GIVEN_AWAY || !out ||
+		member_flow_owner(m, out) != m->config.self)
 		return;
-	refused->given = true;
+	refused->presence = RECORD_GIVEN_AWAY;
 	to = out->creator;
 	if (to == m->config.self || to >= ESPALIER_MEMBERS || !(m->view.live >> to & 1) ||
 		!may_emit(m, out, to))
@@ -321,7 +323,7 @@ void flow_look(struct member *m, struct record *r)
 	if (r->life != RECORD_ALIVE || r->key.kind != RECORD_SA || !table_is_linked(r) ||
 		member_flow_owner(m, r) != self)
 		return;
-	if (!r->installed && r->refused) {
+	if (record_is_refused(r)) {
 		give_refused(m, r);
 		return;
 	}

@@ -124,7 +124,7 @@ void member_started(struct member *m)
 	for (uint32_t slot = 0; slot < m->table.high; slot++) {
 		struct record *r = table_at(&m->table, slot);
 
-		if (r && is_guarded(r) && !r->installed)
+		if (r && is_guarded(r) && !record_is_installed(r))
 			went_unseen(m, r);
 	}
 }
@@ -142,15 +142,15 @@ static bool added_policy(struct member *m, const struct member_record *record)
 		return false;
 	same = r->body_len == record->body_len && r->body_len &&
 	       memcmp(r->body, record->body, record->body_len) == 0;
-	if (!found && (same || r->life != RECORD_ALIVE || !r->installed))
+	if (!found && (same || r->life != RECORD_ALIVE || !record_is_installed(r)))
 		r->origin = RECORD_HERE;
-	if (r->life == RECORD_ALIVE && r->installed && same)
+	if (r->life == RECORD_ALIVE && record_is_installed(r) && same)
 		return true;
 	if (table_set_body(r, record->body, record->body_len) < 0)
 		return false;
 	old_pair = r->facts.pair;
 	r->life = RECORD_ALIVE;
-	r->installed = true;
+	r->presence = RECORD_INSTALLED;
 	if (r->version < RECORD_POLICY_FOUND)
 		r->version = RECORD_POLICY_FOUND;
 	if (found)
@@ -195,7 +195,6 @@ static void live(struct member *m, struct record *r)
 	struct record *over;
 
 	r->life = RECORD_ALIVE;
-	r->leaving = false;
 	table_renew(r, m->config.self);
 	while ((over = table_rival(&m->table, r)))
 		life_end(m, over);
@@ -278,7 +277,7 @@ static struct record *find_sa(struct member *m, const struct record_key *key, ui
 		r = life_find(m, key, *birth);
 	else
 		*birth = twin;
-	if (r && !is_same_key(&r->key, key) && r->installed && kernel_has(m, &r->key)) {
+	if (r && !is_same_key(&r->key, key) && record_is_installed(r) && kernel_has(m, &r->key)) {
 		*birth = twin;
 		r = NULL;
 	}
@@ -297,7 +296,8 @@ static bool returns(const struct record *r, const struct member_record *record)
 {
 	if (r->life == RECORD_HINTED)
 		return is_guarded(r) && has_changed(r, record);
-	return r->leaving || r->life == RECORD_DEAD || !is_same_key(&r->key, &record->key);
+	return r->presence == RECORD_LEAVING || r->life == RECORD_DEAD ||
+	       !is_same_key(&r->key, &record->key);
 }
 
 static void changed_sa(struct member *m, struct record *r, const struct member_record *record)
@@ -333,7 +333,7 @@ static bool added_sa(struct member *m, const struct member_record *told)
 		if (!is_same_key(&r->key, &record.key))
 			table_move(&m->table, r, &record.key);
 		adopt_sa(m, r, &record);
-	} else if (!r->installed) {
+	} else if (!record_is_installed(r)) {
 		r->form_done = record.facts.form;
 		meet_creator(m, r, record.oseq);
 		sequence_adopt(m, r, record.oseq);
@@ -369,7 +369,7 @@ int member_adopt(struct member *m, const struct record_key *key, uint64_t oseq)
 {
 	struct record *r = table_find(&m->table, key);
 
-	if (!r || !r->installed)
+	if (!r || !record_is_installed(r))
 		return -ENOENT;
 	if (r->fence != FENCE_FOUND)
 		return -EINVAL;
@@ -415,7 +415,7 @@ void member_removed(struct member *m, const struct record_key *key)
 {
 	struct record *r = table_find(&m->table, key);
 
-	if (!r || !r->installed)
+	if (!r || !record_is_installed(r))
 		return;
 	if (!speaks_for(m, r))
 		life_lost(m, r);
@@ -446,7 +446,7 @@ void kernel_tick(struct member *m)
 		struct record *r = table_at(&m->table, gone->slot);
 
 		d->head = (d->head + 1) & (d->size - 1);
-		if (r && r->leaving && r->facts.birth == gone->birth)
+		if (r && r->presence == RECORD_LEAVING && r->facts.birth == gone->birth)
 			life_end(m, r);
 	}
 }
@@ -455,6 +455,6 @@ void member_missing(struct member *m, const struct record_key *key)
 {
 	struct record *r = table_find(&m->table, key);
 
-	if (r && r->installed)
+	if (r && record_is_installed(r))
 		life_lost(m, r);
 }

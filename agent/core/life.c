@@ -35,11 +35,14 @@ void life_vacate(struct member *m, const struct record_key *key)
 void life_moved(struct member *m, struct record *r, const struct record_key *key)
 {
 	const struct record_key old = r->key;
+	bool leaving = r->presence == RECORD_LEAVING;
 
-	if (r->installed)
+	if (record_is_installed(r))
 		m->ops->remove(m->ctx, &old);
 	flow_unpin(m, r);
 	sequence_reset(r);
+	if (leaving)
+		r->presence = RECORD_LEAVING;
 	table_move(&m->table, r, key);
 	table_changed(&m->table, r);
 	life_vacate(m, &old);
@@ -225,7 +228,6 @@ bool life_forget_past(struct member *m, uint32_t place, uint64_t before_us)
 void life_died(struct member *m, struct record *r)
 {
 	r->life = RECORD_DEAD;
-	r->leaving = false;
 	if (r->key.kind == RECORD_POLICY)
 		r->origin = RECORD_OTHERS;
 	sequence_reset(r);
@@ -272,8 +274,8 @@ void life_depart(struct member *m, struct record *r)
 	}
 	d->all[(d->head + d->count++) & (d->size - 1)] =
 		(struct departure){.us = m->now_us, .birth = r->facts.birth, .slot = r->slot};
-	r->leaving = true;
 	sequence_reset(r);
+	r->presence = RECORD_LEAVING;
 	r->died_us = m->now_us;
 	table_changed(&m->table, r);
 	if (record_is_outbound_sa(r))
@@ -283,7 +285,7 @@ void life_depart(struct member *m, struct record *r)
 /* Another SA of the same key is meant. What is known of the numbers of this one is kept. */
 void life_set_aside(struct member *m, struct record *r)
 {
-	if (r->installed)
+	if (record_is_installed(r))
 		m->ops->remove(m->ctx, &r->key);
 	life_died(m, r);
 	r->life = RECORD_HINTED;

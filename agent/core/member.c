@@ -222,7 +222,7 @@ static void start(struct member *m)
 /* Our kernel lacks it. */
 static bool is_stray(const struct record *r)
 {
-	return r->life == RECORD_ALIVE && !r->installed && !r->work;
+	return r->life == RECORD_ALIVE && !record_is_installed(r) && !r->work;
 }
 
 /* One that we hear and that does not hear us compares nothing with us. */

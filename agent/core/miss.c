@@ -59,7 +59,7 @@ static bool is_lacking(struct member *m, const struct record_key *key)
 	bool lacking = !table_spi_next(&m->table, key, NULL);
 
 	for (struct record *r = NULL; (r = table_spi_next(&m->table, key, r));) {
-		if (!r->installed) {
+		if (!record_is_installed(r)) {
 			lacking |= r->work == 0;
 		} else if (!kernel_has(m, &r->key)) {
 			const struct record_key lost = r->key;
@@ -76,7 +76,7 @@ static bool send_what_we_have(struct member *m, uint8_t to, const struct record_
 	bool any = false;
 
 	for (struct record *r = NULL; (r = table_spi_next(&m->table, key, r));) {
-		if (!r->installed)
+		if (!record_is_installed(r))
 			continue;
 		outbox_mark_for(m, r, to);
 		any = true;

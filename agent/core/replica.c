@@ -10,7 +10,7 @@ static void apply_policy(struct member *m, struct record *r, const struct wire_m
 		if (table_set_body(r, message->body, message->body_len) == 0)
 			sequence_install(m, r, NULL, 0);
 	} else if (r->life != RECORD_ALIVE) {
-		if (r->installed)
+		if (record_is_installed(r))
 			m->ops->remove(m->ctx, &r->key);
 		life_died(m, r);
 	}
@@ -20,7 +20,8 @@ static void apply_policy(struct member *m, struct record *r, const struct wire_m
 /* Our kernel lacks it, or has it in another form. */
 static bool is_behind(const struct record *r)
 {
-	return r->life == RECORD_ALIVE && (!r->installed || r->form_done != r->facts.form);
+	return r->life == RECORD_ALIVE &&
+	       (!record_is_installed(r) || r->form_done != r->facts.form);
 }
 
 static void apply_sa(
@@ -28,14 +29,14 @@ static void apply_sa(
 {
 	fence_judge(m, r);
 	if (r->life != RECORD_ALIVE) {
-		if (r->installed)
+		if (record_is_installed(r))
 			m->ops->remove(m->ctx, &r->key);
 		life_died(m, r);
-	} else if (r->leaving) {
+	} else if (r->presence == RECORD_LEAVING) {
 		return;
-	} else if (!r->installed && message->body_len) {
+	} else if (!record_is_installed(r) && message->body_len) {
 		sequence_install(m, r, message->body, message->body_len);
-	} else if (r->installed) {
+	} else if (record_is_installed(r)) {
 		if (merged & TABLE_CONTENT)
 			sequence_guard(m, r);
 		if (is_behind(r) && message->body_len &&
@@ -108,7 +109,7 @@ static bool contest(struct member *m, struct record *r)
 		return true;
 	if (ours != (other->origin == RECORD_HERE)) {
 		loser = ours ? other : r;
-		if (loser->installed)
+		if (record_is_installed(loser))
 			m->ops->remove(m->ctx, &loser->key);
 		life_end(m, loser);
 	} else {
@@ -144,7 +145,7 @@ static bool has_changed(
 {
 	uint8_t self = m->config.self;
 
-	return r->version == RECORD_POLICY_FOUND && r->author == self && r->installed &&
+	return r->version == RECORD_POLICY_FOUND && r->author == self && record_is_installed(r) &&
 	       message->record.author == self &&
 	       (r->body_len != message->body_len ||
 		       memcmp(r->body, message->body, r->body_len) != 0);
@@ -192,14 +193,15 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 		return;
 	if (insists(m, from, r, message))
 		return;
-	if (!r->installed)
+	if (!record_is_installed(r))
 		r->died_us = m->now_us; /* somebody has it: remembered until all have heard */
 	old_pair = r->facts.pair;
 	used = r->used;
 	doubt = knows_more_of_us(m, r, heard);
 	if (moves(r, heard))
 		life_moved(m, r, &heard->key);
-	r->leaving &= table_life(heard->moves) <= table_life(r->moves);
+	if (r->presence == RECORD_LEAVING && table_life(heard->moves) > table_life(r->moves))
+		r->presence = RECORD_ABSENT;
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)
 		outbox_mark_for(m, r, from);
@@ -212,7 +214,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	if (merged & TABLE_CONTENT)
 		r->refusals = 0;
 	flow_steer(m, r);
-	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !r->installed))
+	if (r->key.kind == RECORD_POLICY && (merged & TABLE_CONTENT || !record_is_installed(r)))
 		apply_policy(m, r, message);
 	else if (r->key.kind == RECORD_SA && (merged & ~TABLE_OURS_NEWER || is_behind(r)))
 		apply_sa(m, r, message, merged);

@@ -47,12 +47,11 @@ static uint64_t max(uint64_t a, uint64_t b)
 
 void sequence_reset(struct record *r)
 {
-	r->installed = false;
+	r->presence = RECORD_ABSENT;
 	r->form_done = 0;
 	r->rekey_asked = 0;
 	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = 0;
 	r->refusals = 0;
-	r->refused = 0;
 }
 
 void sequence_shut(struct member *m, struct record *r)
@@ -208,7 +207,7 @@ void sequence_consider(struct member *m, struct record *r)
 	bool owner = keeps_ahead(m, r), jump = owner && r->upto[m->config.self] < r->top;
 	uint64_t block, wait_us;
 
-	if (!record_is_outbound_sa(r) || r->life != RECORD_ALIVE || !r->installed)
+	if (!record_is_outbound_sa(r) || r->life != RECORD_ALIVE || !record_is_installed(r))
 		return;
 	ask_for_rekey(m, r);
 	if (r->work || r->fence || m->begins_anew || !need(m, r, owner, &block))
@@ -281,7 +280,7 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 	bool adopted = m->starting && m->config.first && r->origin == RECORD_HERE;
 	bool unsure = m->starting && block == 0;
 
-	r->installed = true;
+	r->presence = RECORD_INSTALLED;
 	r->position = oseq;
 	if (r->origin == RECORD_HERE && r->facts.direction == ESPALIER_OUT && *upto == 0)
 		note_seen(m, r, block);
@@ -337,7 +336,7 @@ void sequence_return(struct member *m, struct record *r, uint64_t oseq)
 {
 	uint64_t next = max(r->upto[m->config.self], block_of(&m->rule, oseq) + 1);
 
-	r->installed = true;
+	r->presence = RECORD_INSTALLED;
 	r->position = oseq;
 	if (r->origin == RECORD_HERE && r->facts.direction == ESPALIER_OUT &&
 		r->upto[m->config.self] == 0)
@@ -381,7 +380,6 @@ void sequence_installed(struct member *m, struct record *r, const struct work *w
 {
 	r->position = block_first(&m->rule, w->block);
 	r->refusals = 0;
-	r->refused = 0;
 	if (w->enters)
 		entered(m, r, w->block);
 	else
@@ -397,7 +395,6 @@ void sequence_refused(struct member *m, struct record *r, const struct work *w, 
 	r->refused_us = m->now_us;
 	r->refusals += r->refusals < UINT8_MAX;
 	r->refused = error;
-	r->given = false;
 	if (!w->enters)
 		return;
 	r->unused = error != -EAGAIN && w->block + 1 == r->upto[m->config.self];
@@ -411,7 +408,7 @@ void sequence_move(struct member *m, struct record *r, const struct work *w)
 	uint64_t oseq = block_first(&m->rule, w->block);
 	int error;
 
-	if (!r->installed)
+	if (!record_is_installed(r))
 		return;
 	error = m->ops->move(m->ctx, &r->key, oseq);
 	if (error < 0) {
@@ -420,7 +417,6 @@ void sequence_move(struct member *m, struct record *r, const struct work *w)
 	}
 	r->position = max(r->position, oseq);
 	r->refusals = 0;
-	r->refused = 0;
 	entered(m, r, w->block);
 }
 

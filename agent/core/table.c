@@ -542,7 +542,8 @@ static void count(struct table *t, struct record *r)
  * this kernel lacks. */
 void table_changed(struct table *t, struct record *r)
 {
-	uint64_t was = r->digest, is = r->life == RECORD_ALIVE && r->installed ? digest(r) : 0;
+	uint64_t was = r->digest,
+		 is = r->life == RECORD_ALIVE && record_is_installed(r) ? digest(r) : 0;
 	uint32_t leaf = table_leaf(r);
 
 	t->digests[leaf / TABLE_FANOUT] ^= was ^ is;

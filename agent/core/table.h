@@ -51,6 +51,15 @@ enum record_origin {
 			pair */
 };
 
+/* Where it is in this member's kernel. */
+enum record_presence {
+	RECORD_ABSENT,
+	RECORD_REFUSED, /* absent: the kernel has refused it, ... */
+	RECORD_GIVEN_AWAY, /* and for that its flow has been given to another member, or to none */
+	RECORD_LEAVING, /* SA: it was deleted here just now, and may come back in a moment */
+	RECORD_INSTALLED,
+};
+
 /* Why this member may emit nothing of an SA until it is rekeyed. */
 enum record_fence {
 	FENCE_NONE,
@@ -89,15 +98,14 @@ struct record {
 						not said */
 
 	/* Of this member alone. */
-	bool installed; /* this kernel has it, ... */
-	uint64_t form_done; /* SA: in this form */
-	bool leaving; /* SA: it was deleted here just now, and may come back in a moment */
+	enum record_presence presence;
 	enum record_origin origin;
 	enum record_fence fence;
 	bool journaled; /* our journal or our guard tells what we entered: we may enter more */
 	bool unused; /* the block below our `upto` is open nowhere: the kernel refused what it was
 			entered for */
 	bool spent; /* there is no block left for us, and that has been told */
+	uint64_t form_done; /* SA: the form in which this kernel has it */
 	uint64_t made_s; /* SA: when, by our kernel's clock, in seconds */
 	bool unsure; /* outbound: which inbound SA of its pair it belongs to cannot be told */
 	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
@@ -111,8 +119,7 @@ struct record {
 	uint64_t refused_us; /* when our kernel last refused to install or to move it, */
 	uint64_t rekey_asked; /* with so many blocks used up, or 1: it is shut; 0: it was not */
 	uint8_t refusals; /* how often since it was otherwise, ... */
-	int refused; /* and the last -errno; 0: it did not */
-	bool given; /* for that its flow has been given to another member, or to none */
+	int refused; /* and the last -errno */
 	uint64_t died_us; /* or, of one that our kernel lacks: when another member last had it */
 	uint16_t dirty; /* members that must be sent all of it */
 	uint16_t dirty_state; /* members that must be sent top, seq, used, upto and journals */
@@ -128,6 +135,16 @@ struct record {
 	bool counted; /* in table.sas or .policies */
 	uint64_t digest; /* as it stands in table.digests and .leaves; 0: does not count */
 };
+
+static inline bool record_is_installed(const struct record *r)
+{
+	return r->presence == RECORD_INSTALLED;
+}
+
+static inline bool record_is_refused(const struct record *r)
+{
+	return r->presence == RECORD_REFUSED || r->presence == RECORD_GIVEN_AWAY;
+}
 
 struct table {
 	uint32_t capacity; /* of what is alive */
@@ -211,7 +228,7 @@ void table_set_facts(struct table *t, struct record *r, const struct record_fact
 /* 0 or -ENOMEM. */
 int table_set_body(struct record *r, const void *body, size_t len);
 
-/* To be called after each change of a replicated field or of `installed`. */
+/* To be called after each change of a replicated field or of `presence`. */
 void table_changed(struct table *t, struct record *r);
 
 uint32_t table_leaf(const struct record *r);

@@ -15,7 +15,7 @@ static bool is_less(const struct record_usage *a, const struct record_usage *b)
 
 void usage_follow(struct member *m, const struct record *r, struct record_usage before)
 {
-	if (r->life == RECORD_ALIVE && r->installed && r->facts.limited &&
+	if (r->life == RECORD_ALIVE && record_is_installed(r) && r->facts.limited &&
 		is_less(&before, &r->used))
 		m->ops->use(m->ctx, &r->key, &r->used);
 }
@@ -24,7 +24,7 @@ void member_used(struct member *m, uint32_t slot, const struct record_usage *use
 {
 	struct record *r = table_at(&m->table, slot);
 
-	if (!r || r->key.kind != RECORD_SA || r->life != RECORD_ALIVE || !r->installed ||
+	if (!r || r->key.kind != RECORD_SA || r->life != RECORD_ALIVE || !record_is_installed(r) ||
 		!r->facts.limited)
 		return;
 	if (table_use(r, used))

@@ -298,7 +298,7 @@ static unsigned int sas_on(unsigned int end)
 	for (uint32_t slot = 0; slot < table->high; slot++) {
 		const struct record *r = table_at(table, slot);
 
-		n += r && r->life == RECORD_ALIVE && r->installed;
+		n += r && r->life == RECORD_ALIVE && record_is_installed(r);
 	}
 	return n;
 }

@@ -387,8 +387,8 @@ static void audit(struct world *w, unsigned int id)
 	for (uint32_t slot = 0; slot < t->high; slot++) {
 		const struct record *r = table_at(t, slot);
 
-		if (r && r->life == RECORD_ALIVE && r->installed && r->key.kind == RECORD_SA &&
-			machine_child(w, machine, &r->key) < 0)
+		if (r && r->life == RECORD_ALIVE && record_is_installed(r) &&
+			r->key.kind == RECORD_SA && machine_child(w, machine, &r->key) < 0)
 			member_missing(machine->agent, &r->key);
 	}
 	for (unsigned int i = 0; i < w->n_children; i++) {
@@ -398,7 +398,7 @@ static void audit(struct world *w, unsigned int id)
 
 		if (!machine->sas[i].present)
 			continue;
-		if (r && r->installed && r->form_done == machine->sas[i].form) {
+		if (r && record_is_installed(r) && r->form_done == machine->sas[i].form) {
 			read_counter(w, id, i, r);
 			continue;
 		}

@@ -126,7 +126,7 @@ static void check_pins(struct world *w, unsigned int id)
 		if (!r || r->life != RECORD_ALIVE || r->key.kind != RECORD_SA)
 			continue;
 		first = table_find(member_table(w->machines[0].agent), &r->key);
-		if (r->installed &&
+		if (record_is_installed(r) &&
 			(!first || first->pinned != r->pinned || first->bucket != r->bucket))
 			world_fail(w, "members 0 and %u differ in whose an SA is", id);
 		if (r->pinned && member_view(machine->agent)->live >> (r->pinned - 1) & 1 &&

@@ -344,7 +344,7 @@ static bool is_installed(uint32_t sa)
 {
 	const struct record *r = find(sa);
 
-	return r && r->installed;
+	return r && record_is_installed(r);
 }
 
 /* A turn of the loop, and what is waited until the next one. */

@@ -57,7 +57,8 @@ static int set_up(void **state)
 
 		assert_non_null(r);
 		assert_int_equal(r->slot, i);
-		r->installed = r->facts.limited = true;
+		r->presence = RECORD_INSTALLED;
+		r->facts.limited = true;
 	}
 	now_us = 1000000;
 	asked = 0;
@@ -116,7 +117,7 @@ static void test_what_need_not(void **state)
 {
 	(void)state;
 	table_at(&table, 3)->facts.limited = false;
-	table_at(&table, 4)->installed = false;
+	table_at(&table, 4)->presence = RECORD_ABSENT;
 	answer = -ENOENT;
 	for (unsigned int slot = 3; slot < 6; slot++)
 		usage_moved(&agent, slot);

@@ -369,7 +369,7 @@ static struct record *put(struct table *t, uint32_t spi)
 	struct record *r = table_add(t, &key, hash_mix(spi + 1));
 
 	r->life = RECORD_ALIVE;
-	r->installed = true;
+	r->presence = RECORD_INSTALLED;
 	r->version = 1;
 	table_changed(t, r);
 	return r;
@@ -413,7 +413,7 @@ static void test_digests(void **state)
 	SEEN(top = 1);
 	SEEN(upto[15] = 1);
 	SEEN(journals[15] = 1);
-	SEEN(installed = false);
+	SEEN(presence = RECORD_ABSENT);
 	SEEN(life = RECORD_DEAD);
 	/* A dead one counts as little as one that is forgotten. */
 	in_a->life = RECORD_DEAD;
@@ -435,7 +435,7 @@ static void check_leaves(const struct table *t)
 		uint64_t sum = 0;
 
 		while ((r = table_leaf_next(t, leaf, r))) {
-			assert_true(r->life == RECORD_ALIVE && r->installed);
+			assert_true(r->life == RECORD_ALIVE && record_is_installed(r));
 			assert_int_equal(table_leaf(r), leaf);
 			assert_int_equal(table_range(r), leaf / TABLE_FANOUT);
 			sum ^= r->digest;
@@ -461,7 +461,7 @@ static void check_counts(const struct table *t)
 		if (r->life != RECORD_ALIVE)
 			continue;
 		*(r->key.kind == RECORD_SA ? &sas : &policies) += 1;
-		present += r->installed;
+		present += record_is_installed(r);
 	}
 	assert_int_equal(t->used, used);
 	assert_int_equal(t->sas, sas);
@@ -489,12 +489,12 @@ static void change(struct table *t, uint32_t keys)
 		return;
 	case 1:
 		r->life = RECORD_ALIVE;
-		r->installed = draw(8) > 0;
+		r->presence = draw(8) ? RECORD_INSTALLED : RECORD_ABSENT;
 		r->version = 1 + draw(3);
 		break;
 	case 2:
 		r->life = RECORD_DEAD;
-		r->installed = false;
+		r->presence = RECORD_ABSENT;
 		break;
 	case 3:
 		heard = word((enum record_kind)key.kind);
@@ -506,7 +506,7 @@ static void change(struct table *t, uint32_t keys)
 		(void)table_merge(t, r, &heard);
 		return;
 	default:
-		r->installed = !r->installed;
+		r->presence = record_is_installed(r) ? RECORD_ABSENT : RECORD_INSTALLED;
 	}
 	table_changed(t, r);
 }

@@ -263,7 +263,7 @@ static void lose(struct end *e, uint32_t n)
 
 		digest_random(&slot, sizeof(slot));
 		r = table_at(table, slot % table->high);
-		if (!r || r->life != RECORD_ALIVE || !r->installed)
+		if (!r || r->life != RECORD_ALIVE || !record_is_installed(r))
 			continue;
 		table_drop(table, r);
 		e->report.installed--;
