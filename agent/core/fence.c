@@ -7,7 +7,7 @@
 
 static bool is_journal_lost(const struct member *m, const struct record *r)
 {
-	return !r->journaled && r->journals[m->config.self] != m->config.journal;
+	return r->entries == ENTRIES_UNKNOWN && r->journals[m->config.self] != m->config.journal;
 }
 
 static bool is_known(const struct member *m, const struct record *r)

@@ -29,7 +29,7 @@ static void entered_before(struct member *m, struct record *r, uint64_t block)
 
 	if (*upto < block + 1)
 		*upto = block + 1;
-	r->journaled = true;
+	r->entries = ENTRIES_KNOWN;
 }
 
 void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block)
@@ -78,7 +78,7 @@ void member_guarded(struct member *m, const struct record_key *key, const struct
 	}
 	if (open) {
 		/* Our journal may have been lost meanwhile, and begun anew. */
-		if (!r->journaled || r->upto[m->config.self] < block + 1) {
+		if (r->entries == ENTRIES_UNKNOWN || r->upto[m->config.self] < block + 1) {
 			m->ops->journal(m->ctx, key, sa->birth, block);
 			m->tickets++;
 		}
@@ -174,7 +174,7 @@ static void set_origin(struct member *m, struct record *r, uint64_t oseq)
 {
 	bool first_block = r->facts.direction == ESPALIER_IN || block_of(&m->rule, oseq) == 0;
 	bool guarded = is_guarded(r);
-	bool seen = r->version != 0 || guarded || r->journaled;
+	bool seen = r->version != 0 || guarded || r->entries != ENTRIES_UNKNOWN;
 	bool adopted = !first_block && !seen && m->starting && m->config.first;
 
 	if ((first_block || adopted) && !(guarded && r->creator != ESPALIER_NOBODY))

@@ -169,7 +169,7 @@ static void recall(struct member *m, struct record *r, const struct past *past)
 	r->facts.esn = past->esn;
 	r->upto[m->config.self] = past->upto;
 	r->journals[m->config.self] = past->journal;
-	r->journaled = past->upto > 0;
+	r->entries = past->upto ? ENTRIES_KNOWN : ENTRIES_UNKNOWN;
 	r->top = past->top;
 	r->version = past->version;
 	r->author = past->author;

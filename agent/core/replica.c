@@ -91,8 +91,8 @@ static bool knows_more_of_us(
 	uint8_t self = m->config.self;
 	uint32_t named = r->journals[self] ? r->journals[self] : heard->journals[self];
 
-	return (named ? named == m->config.journal : r->journaled) && heard->upto[self] > 1 &&
-	       heard->upto[self] > r->upto[self];
+	return (named ? named == m->config.journal : r->entries != ENTRIES_UNKNOWN) &&
+	       heard->upto[self] > 1 && heard->upto[self] > r->upto[self];
 }
 
 /*

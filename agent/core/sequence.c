@@ -121,10 +121,11 @@ static uint64_t next_block(const struct member *m, const struct record *r)
 	uint64_t upto = r->upto[m->config.self], reserve = r->top + m->rule.modulus;
 	uint64_t beyond = block_of(&m->rule, r->position) + 1;
 	bool ahead = keeps_ahead(m, r) && upto >= r->top;
+	bool unused = r->entries == ENTRIES_LAST_UNUSED;
 
-	if (r->unused && upto > beyond && (ahead || upto > reserve))
+	if (unused && upto > beyond && (ahead || upto > reserve))
 		return upto - 1;
-	return block_own(&m->rule, max(max(upto, beyond), r->unused && ahead ? 0 : reserve));
+	return block_own(&m->rule, max(max(upto, beyond), unused && ahead ? 0 : reserve));
 }
 
 /* Before then our kernel is not asked again. What it refused it may take when other buckets are
@@ -144,7 +145,7 @@ static uint64_t retry_at(const struct member *m, struct record *r)
 static void enter(
 	struct member *m, struct record *r, uint64_t block, const void *body, size_t body_len)
 {
-	bool again = r->unused && block + 1 == r->upto[m->config.self];
+	bool again = r->entries == ENTRIES_LAST_UNUSED && block + 1 == r->upto[m->config.self];
 	struct work *w;
 
 	if (!block_exists(&m->rule, block, r->facts.esn)) {
@@ -157,7 +158,8 @@ static void enter(
 	w->enters = true;
 	w->installs = body != NULL;
 	w->form = r->facts.form;
-	r->unused = false;
+	if (r->entries == ENTRIES_LAST_UNUSED)
+		r->entries = ENTRIES_KNOWN;
 	if (again)
 		return; /* it is durable, and announced */
 	w->ticket = ++m->tickets;
@@ -195,7 +197,7 @@ static void ask_for_rekey(struct member *m, struct record *r)
 
 static bool need(const struct member *m, const struct record *r, bool owner, uint64_t *ret_block)
 {
-	if (!r->unused)
+	if (r->entries != ENTRIES_LAST_UNUSED)
 		return block_need(
 			&m->rule, owner, r->upto[m->config.self], r->top, r->position, ret_block);
 	*ret_block = next_block(m, r); /* it could not be moved to */
@@ -269,7 +271,7 @@ static void note_seen(struct member *m, struct record *r, uint64_t block)
 {
 	m->ops->journal(m->ctx, &r->key, r->facts.birth, 0);
 	m->tickets++;
-	r->journaled = true;
+	r->entries = ENTRIES_KNOWN;
 	r->upto[m->config.self] = 1;
 	r->top = max(r->top, block + 1);
 }
@@ -287,8 +289,8 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 	if (r->facts.direction == ESPALIER_IN || r->fence != FENCE_NONE) {
 		sequence_guard(m, r);
 		sequence_consider(m, r);
-	} else if (adopted ||
-		   (r->journaled && *upto == block + 1 && !unsure && r->origin != RECORD_GUARD)) {
+	} else if (adopted || (r->entries != ENTRIES_UNKNOWN && *upto == block + 1 && !unsure &&
+				      r->origin != RECORD_GUARD)) {
 		/* Nobody else enters the block that we adopt it in: it is below `top`. */
 		r->windows[0] = block + 1;
 		sequence_guard(m, r);
@@ -357,7 +359,7 @@ void sequence_announce(struct member *m, struct record *r, uint64_t block)
 	*upto = max(*upto, block + 1);
 	if (is_owner(m, r))
 		r->top = max(r->top, *upto);
-	r->journaled = true;
+	r->entries = ENTRIES_KNOWN;
 	table_changed(&m->table, r);
 	outbox_mark_state(m, r);
 }
@@ -397,9 +399,10 @@ void sequence_refused(struct member *m, struct record *r, const struct work *w, 
 	r->refused = error;
 	if (!w->enters)
 		return;
-	r->unused = error != -EAGAIN && w->block + 1 == r->upto[m->config.self];
 	if (error == -EAGAIN)
 		r->position = block_first(&m->rule, w->block + 1);
+	else if (w->block + 1 == r->upto[m->config.self])
+		r->entries = ENTRIES_LAST_UNUSED;
 	sequence_consider(m, r);
 }
 

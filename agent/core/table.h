@@ -70,6 +70,14 @@ enum record_fence {
 	FENCES,
 };
 
+/* What we know of the blocks that this member entered. */
+enum record_entries {
+	ENTRIES_UNKNOWN, /* neither our journal nor our guard tells of any */
+	ENTRIES_KNOWN, /* we may enter more */
+	ENTRIES_LAST_UNUSED, /* likewise; and the block below our `upto` is open nowhere: the kernel
+				refused what it was entered for */
+};
+
 /* record.creator: two members made it, each with numbers of its own in block 0 */
 #define RECORD_CREATOR_DISPUTED 0xfe
 
@@ -101,10 +109,7 @@ struct record {
 	enum record_presence presence;
 	enum record_origin origin;
 	enum record_fence fence;
-	bool journaled; /* our journal or our guard tells what we entered: we may enter more */
-	bool unused; /* the block below our `upto` is open nowhere: the kernel refused what it was
-			entered for */
-	bool spent; /* there is no block left for us, and that has been told */
+	enum record_entries entries;
 	uint64_t form_done; /* SA: the form in which this kernel has it */
 	uint64_t made_s; /* SA: when, by our kernel's clock, in seconds */
 	bool unsure; /* outbound: which inbound SA of its pair it belongs to cannot be told */
@@ -116,10 +121,11 @@ struct record {
 	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
 	uint64_t position; /* outbound: where this member's counter is known to be */
 	uint64_t jump_us; /* do not get above another owner again before */
-	uint64_t refused_us; /* when our kernel last refused to install or to move it, */
+	uint64_t refused_us; /* when our kernel last refused to install or to move it, ... */
+	int refused; /* why: -errno, ... */
+	uint8_t refusals; /* and how often since it was otherwise */
+	bool spent; /* there is no block left for us, and that has been told */
 	uint64_t rekey_asked; /* with so many blocks used up, or 1: it is shut; 0: it was not */
-	uint8_t refusals; /* how often since it was otherwise, ... */
-	int refused; /* and the last -errno */
 	uint64_t died_us; /* or, of one that our kernel lacks: when another member last had it */
 	uint16_t dirty; /* members that must be sent all of it */
 	uint16_t dirty_state; /* members that must be sent top, seq, used, upto and journals */
