@@ -36,21 +36,42 @@ test_status()
 	verdict "status: dispatcher, fexit, AF_XDP"
 }
 
-# Where the peer's counter stands is where its owner says that it has come to.
-inbound_positions()
+sent=() positions=() owners=()
+
+# By pair: the peer's counter, the owner, and where that says that the SA has come to.
+read_positions()
 {
-	local pair spi member owner states sent position positions=()
+	local pair spi member states answers=()
 
 	states=$(ip_in peer -oneline xfrm state list)
 	for ((member = 0; member < MEMBERS; member++)); do
-		positions[member]=$(agent_ctl "$member" sa)
+		answers[member]=$(agent_ctl "$member" sa)
 	done
 	for pair in "${pairs[@]}"; do
-		spi=${pair_in[$pair]} owner=nobody sent=unread position=unknown
-		[[ ! ${states#*" spi $spi "} =~ \ oseq\ (0x[0-9a-f]+) ]] || sent=$((BASH_REMATCH[1]))
-		json_into owner owner "${positions[0]#*"\"spi\":\"$spi\""}" &&
-			json_into position seq "${positions[owner]#*"\"spi\":\"$spi\""}"
-		expect "SPI $spi, inbound position at member $owner" "$position" "$sent"
+		spi=${pair_in[$pair]} owners[pair]=nobody sent[pair]=unread positions[pair]=unknown
+		[[ ! ${states#*" spi $spi "} =~ \ oseq\ (0x[0-9a-f]+) ]] || sent[pair]=$((BASH_REMATCH[1]))
+		json_into "owners[$pair]" owner "${answers[0]#*"\"spi\":\"$spi\""}" &&
+			json_into "positions[$pair]" seq "${answers[owners[pair]]#*"\"spi\":\"$spi\""}"
+	done
+}
+
+# shellcheck disable=SC2317 # called by wait_until
+positions_agree()
+{
+	read_positions
+	[ "${positions[*]}" = "${sent[*]}" ]
+}
+
+# Where the peer's counter stands is where its owner says that it has come to; of the last packets an
+# agent that listens to events hears a moment later.
+inbound_positions()
+{
+	local pair
+
+	wait_until 5 positions_agree && return
+	for pair in "${pairs[@]}"; do
+		expect "SPI ${pair_in[$pair]}, inbound position at member ${owners[pair]}" \
+			"${positions[pair]}" "${sent[pair]}"
 	done
 }
 
