@@ -125,7 +125,8 @@ struct record {
 	int refused; /* why: -errno, ... */
 	uint8_t refusals; /* and how often since it was otherwise */
 	bool spent; /* there is no block left for us, and that has been told */
-	uint64_t rekey_asked; /* with so many blocks used up, or 1: it is shut; 0: it was not */
+	uint64_t rekey_asked; /* so many blocks were used up when a rekey was last asked for; 1: it
+				 was shut; 0: not asked */
 	uint64_t died_us; /* or, of one that our kernel lacks: when another member last had it */
 	uint16_t dirty; /* members that must be sent all of it */
 	uint16_t dirty_state; /* members that must be sent top, seq, used, upto and journals */

@@ -7,22 +7,6 @@
 
 #define SECOND 1000 /* steps */
 
-/* Two members in hot standby, of which 0 owns all. */
-static int setup(void **state)
-{
-	(void)state;
-	setup_sas(2);
-	forget_traffic();
-	members = 2;
-	mode = VIEW_HOT_STANDBY;
-	return 0;
-}
-
-static unsigned int modulus(unsigned int id)
-{
-	return gateways[id].m->rule.modulus;
-}
-
 /* Uses up blocks, half of one at a time. */
 static void run_to(unsigned int id, uint64_t block)
 {
@@ -186,7 +170,7 @@ static void test_end_of_the_numbers_is_named(void **state)
 
 int main(void)
 {
-#define ALONE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define ALONE(test) cmocka_unit_test_setup_teardown(test, setup_hot_standby, teardown)
 	const struct CMUnitTest tests[] = {
 		ALONE(test_rekey_is_asked_for_at_each_late_block),
 		ALONE(test_rekey_is_asked_for_by_the_next_owner),

@@ -8,20 +8,9 @@
 #define SECOND 1000 /* steps */
 #define ALL_BLOCKS (1ULL << (64 - BITS)) /* of an SA with ESN */
 
-/* Two members in hot standby, of which 0 owns all. */
-static int setup(void **state)
-{
-	(void)state;
-	setup_sas(2);
-	forget_traffic();
-	members = 2;
-	mode = VIEW_HOT_STANDBY;
-	return 0;
-}
-
 static int setup_cluster(void **state)
 {
-	setup(state);
+	setup_hot_standby(state);
 	start(0);
 	start(1);
 	run(500);
@@ -31,11 +20,6 @@ static int setup_cluster(void **state)
 static uint64_t entered(unsigned int id)
 {
 	return gateways[id].sas[0].journaled;
-}
-
-static unsigned int modulus(unsigned int id)
-{
-	return gateways[id].m->rule.modulus;
 }
 
 /* Refused installs. */
@@ -432,7 +416,7 @@ static void test_own_suspicion_stays(void **state)
 int main(void)
 {
 #define IN_CLUSTER(test) cmocka_unit_test_setup_teardown(test, setup_cluster, teardown)
-#define ALONE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define ALONE(test) cmocka_unit_test_setup_teardown(test, setup_hot_standby, teardown)
 	const struct CMUnitTest tests[] = {
 		IN_CLUSTER(test_refused_install_costs_no_block),
 		IN_CLUSTER(test_refused_block_is_used_when_the_kernel_takes_it),

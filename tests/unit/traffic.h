@@ -34,6 +34,22 @@ static inline bool is_open(const struct sa *sa, uint64_t seq)
 	return false;
 }
 
+/* Two members in hot standby, of which 0 owns all. */
+static inline int setup_hot_standby(void **state)
+{
+	(void)state;
+	setup_sas(2);
+	forget_traffic();
+	members = 2;
+	mode = VIEW_HOT_STANDBY;
+	return 0;
+}
+
+static inline unsigned int modulus(unsigned int id)
+{
+	return gateways[id].m->rule.modulus;
+}
+
 /* As bpf/guard.bpf.c: lets out one number; tells the agent, if there is one. */
 static inline bool emit_one(unsigned int id, unsigned int n)
 {
