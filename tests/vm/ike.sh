@@ -199,19 +199,24 @@ test_dpd()
 	judge "dead peer detection by either side is answered"
 }
 
+# All SAs are made anew, on both members, under traffic.
+renew_all() # COMMAND PLACE NAME
+{
+	local before
+
+	pings_start "${TUNNELS[@]}"
+	before=$(spis 1)
+	each "$1" "$2"
+	wait_until 20 renewed 0 "$before" || problem "old SAs of $2, or not all, are on member 0"
+	wait_until 20 renewed 1 "$before" || problem "old SAs of $2, or not all, are on member 1"
+	pings_stop
+	judge "$3 by $2"
+}
+
 test_rekey_child()
 {
-	local place before
-
-	for place in m0 peer; do
-		pings_start "${TUNNELS[@]}"
-		before=$(spis 1)
-		each ike_rekey_child $place
-		wait_until 20 renewed 0 "$before" || problem "old SAs of $place, or not all, are on member 0"
-		wait_until 20 renewed 1 "$before" || problem "old SAs of $place, or not all, are on member 1"
-		pings_stop
-		judge "Child SAs rekeyed by $place"
-	done
+	renew_all ike_rekey_child m0 "Child SAs rekeyed"
+	renew_all ike_rekey_child peer "Child SAs rekeyed"
 }
 
 test_rekey_ike()
@@ -230,17 +235,11 @@ test_rekey_ike()
 # The IKE SAs, and their Child SAs, are made anew before the old ones end.
 test_reauthenticate()
 {
-	local place before
+	local place
 
 	for place in m0 peer; do
-		[ "${ike_daemon[$place]}" = strongswan ] || continue
-		pings_start "${TUNNELS[@]}"
-		before=$(spis 1)
-		each ike_reauthenticate $place
-		wait_until 20 renewed 0 "$before" || problem "old SAs of $place, or not all, are on member 0"
-		wait_until 20 renewed 1 "$before" || problem "old SAs of $place, or not all, are on member 1"
-		pings_stop
-		judge "reauthenticated by $place"
+		[ "${ike_daemon[$place]}" != strongswan ] ||
+			renew_all ike_reauthenticate $place reauthenticated
 	done
 }
 
