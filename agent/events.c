@@ -126,11 +126,13 @@ static void on_xfrm(void *ctx, unsigned int ifindex, uint32_t if_id, bool here)
 	struct agent *a = ctx;
 	char name[IF_NAMESIZE];
 
-	if (!here)
+	if (!here) {
 		(void)datapath_interface_delete(a->datapath, ifindex);
-	else if (datapath_interface_set(a->datapath, ifindex, if_id) < 0 &&
-		 interface_name(ifindex, name) == 0)
+	} else if (datapath_interface_set(a->datapath, ifindex, if_id) < 0) {
+		if (interface_name(ifindex, name) < 0)
+			snprintf(name, sizeof(name), "%u", ifindex); /* it has gone */
 		agent_say("cannot steer by the xfrm interface %s: the table is full", name);
+	}
 }
 
 const struct link_handlers events_links = {
