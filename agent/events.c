@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* events.c - what happens, handed to the core: datagrams, links, positions, the journal; what the
  * kernel says of SAs and policies: events_kernel.c. */
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
