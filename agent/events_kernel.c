@@ -182,7 +182,7 @@ static void on_mapping(
 		return;
 	for (const struct record *r = table_pair_first(t, sa->facts.pair); r && n < FOLLOWS;
 		r = table_pair_next(t, r))
-		if (r->life == RECORD_ALIVE && record_is_installed(r))
+		if (r->life == RECORD_ALIVE && record_is_installed(r) && !record_is_shared_sa(r))
 			keys[n++] = r->key;
 	for (unsigned int i = 0; i < n; i++)
 		followed += xfrm_follow(a->xfrm, &keys[i], change) == 0;

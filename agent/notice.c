@@ -66,7 +66,7 @@ static void say_unsure(struct agent *a, const struct record_key *key)
 	(void)xfrm_reqid(a->xfrm, key, &reqid);
 	for (const struct record *r = out ? table_pair_first(t, out->facts.pair) : NULL;
 		r && len < sizeof(spis); r = table_pair_next(t, r))
-		if (r->key.kind == RECORD_SA && r->life == RECORD_ALIVE)
+		if (r->key.kind == RECORD_SA && r->life == RECORD_ALIVE && !record_is_shared_sa(r))
 			len += (size_t)snprintf(spis + len, sizeof(spis) - len, " %s 0x%08x",
 				r->facts.direction == ESPALIER_OUT ? "out" : "in",
 				ntohl(r->key.spi));

@@ -93,6 +93,8 @@ uint8_t flow_own_pin(const struct member *m, const struct record *r)
 	uint8_t self = m->config.self;
 	bool other = m->view.live >> self & 1 && m->owner[own_bucket(m, r)] != self;
 
+	if (record_is_shared_sa(r))
+		return 0;
 	return r->facts.direction == ESPALIER_IN && other ? self + 1 : 0;
 }
 
@@ -138,7 +140,7 @@ static struct record *mate(const struct member *m, const struct record *r, bool 
 		unsigned int like;
 
 		if (o->key.kind != RECORD_SA || o->presence == RECORD_LEAVING ||
-			o->facts.direction != direction)
+			o->facts.direction != direction || record_is_shared_sa(o))
 			continue;
 		like = likeness(m, o, r);
 		if (!best || like > most) {
@@ -170,6 +172,8 @@ void flow_choose(struct member *m, struct record *r)
 
 	if (r->facts.direction == ESPALIER_IN) {
 		set_flow(m, r, own, false);
+		if (record_is_shared_sa(r))
+			return;
 		other = mate(m, r, &unsure);
 		if (!other || other->paired)
 			return;
@@ -267,8 +271,8 @@ static void pin_to(struct member *m, const struct record *out, uint8_t id)
 	struct record *r;
 
 	for (r = table_pair_first(&m->table, pair); r; r = table_pair_next(&m->table, r)) {
-		if (r->key.kind != RECORD_SA || r->bucket != before.bucket ||
-			r->pinned != before.pinned)
+		if (r->key.kind != RECORD_SA || record_is_shared_sa(r) ||
+			r->bucket != before.bucket || r->pinned != before.pinned)
 			continue;
 		set_flow(m, r, flow, r->paired);
 		flow_steer(m, r);
@@ -321,7 +325,7 @@ void flow_look(struct member *m, struct record *r)
 
 	sequence_look(m, r);
 	if (r->life != RECORD_ALIVE || r->key.kind != RECORD_SA || !table_is_linked(r) ||
-		member_flow_owner(m, r) != self)
+		(member_flow_owner(m, r) != self && !record_is_shared_sa(r)))
 		return;
 	if (record_is_refused(r)) {
 		give_refused(m, r);

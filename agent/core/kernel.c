@@ -151,8 +151,8 @@ static bool added_policy(struct member *m, const struct member_record *record)
 	old_pair = r->facts.pair;
 	r->life = RECORD_ALIVE;
 	r->presence = RECORD_INSTALLED;
-	if (r->version < RECORD_POLICY_FOUND)
-		r->version = RECORD_POLICY_FOUND;
+	if (r->version < RECORD_FOUND)
+		r->version = RECORD_FOUND;
 	if (found)
 		r->author = m->config.self; /* as long as nobody says that it was made */
 	else
@@ -168,7 +168,8 @@ static bool added_policy(struct member *m, const struct member_record *record)
 /*
  * Where it comes from. Was it just made here, we speak for it. Else: who has an outbound SA whose
  * counter stands in block 0 created it, since copies never stand there. Beyond that it is as if it
- * had been, if it was here before there was any member, so that it cannot be a copy.
+ * had been, if it was here before there was any member, so that it cannot be a copy. What is shared
+ * no guard of an earlier life tells from a copy: who knows that it was made is believed.
  */
 static void set_origin(struct member *m, struct record *r, uint64_t oseq)
 {
@@ -177,6 +178,11 @@ static void set_origin(struct member *m, struct record *r, uint64_t oseq)
 	bool seen = r->version != 0 || guarded || r->entries != ENTRIES_UNKNOWN;
 	bool adopted = !first_block && !seen && m->starting && m->config.first;
 
+	if (record_is_shared_sa(r)) {
+		if (m->starting && !m->config.first)
+			return;
+		r->version = r->version ? r->version : RECORD_FOUND;
+	}
 	if ((first_block || adopted) && !(guarded && r->creator != ESPALIER_NOBODY))
 		r->creator = m->config.self;
 	if (r->origin == RECORD_HERE)
@@ -240,6 +246,10 @@ static void return_sa(struct member *m, struct record *r, const struct member_re
 	r->form_done = record->facts.form;
 	r->made_s = record->made_s;
 	r->moves = moved_once_more(r);
+	if (record_is_shared_sa(r)) {
+		r->creator = m->config.self;
+		r->origin = RECORD_HERE;
+	}
 	live(m, r);
 	sequence_return(m, r, record->oseq);
 	if (moved)
@@ -388,7 +398,13 @@ int member_adopt(struct member *m, const struct record_key *key, uint64_t oseq)
 static bool speaks_for_policy(const struct member *m, const struct record *r)
 {
 	return r->origin == RECORD_HERE || r->author == m->config.self ||
-	       r->version <= RECORD_POLICY_FOUND || !(m->view.live >> r->author & 1);
+	       r->version <= RECORD_FOUND || !(m->view.live >> r->author & 1);
+}
+
+static bool speaks_for_shared(const struct member *m, const struct record *r)
+{
+	return r->creator == m->config.self || r->creator >= ESPALIER_MEMBERS ||
+	       !(m->view.live >> r->creator & 1);
 }
 
 /*
@@ -407,6 +423,8 @@ static bool speaks_for(const struct member *m, const struct record *r)
 		if (!sa)
 			return false;
 	}
+	if (record_is_shared_sa(sa))
+		return speaks_for_shared(m, sa);
 	owner = member_flow_owner(m, sa);
 	return sa->creator == m->config.self || owner == m->config.self || owner == ESPALIER_NOBODY;
 }

@@ -17,6 +17,8 @@
 
 enum record_kind { RECORD_SA = 1, RECORD_POLICY = 2 };
 
+#define RECORD_IPCOMP 108 /* record_key.proto: IPPROTO_COMP */
+
 /*
  * What the kernel finds a record by. A policy is named by it; an SA is its keys (`birth`), and may
  * come under another key in its life. No padding: compared and hashed as bytes.
@@ -37,14 +39,16 @@ struct record_key {
 struct record_facts {
 	uint64_t birth; /* SA: which SA it is. 64 bits of SHA-256 over protocol, direction, SPI,
 			 * algorithms and keys: the same on every member, after every restart,
-			 * wherever its peer goes; or record_twin() of that */
+			 * wherever its peer goes; or record_twin() of that. Of IPComp over its
+			 * addresses in place of keys */
 	uint64_t form; /* SA: a hash of what may change of it under its keys, but for its key:
 			* source, UDP ports, limits, selector, reqid, marks that it sets, ... */
-	uint64_t pair; /* equal for the two SAs of a Child SA and the policies that lead to them: a
-			* hash of local and remote address, reqid, mark, if_id. 0: a policy that
-			* leads to no SA, or does not say to which: allow, block, a trap */
-	uint8_t direction; /* enum espalier_direction; a policy that is neither in nor out (fwd):
-			      ESPALIER_IN */
+	uint64_t pair; /* equal for the two SAs of a Child SA, IPComp's beside them, and the
+			* policies that lead to them: a hash of local and remote address, reqid,
+			* mark, if_id. 0: a policy that leads to no SA, or does not say to which:
+			* allow, block, a trap */
+	uint8_t direction; /* enum espalier_direction; a policy that is neither in nor out (fwd),
+			      and all SAs without sequence numbers: ESPALIER_IN */
 	bool esn; /* SA: 64-bit sequence numbers (RFC 4304) */
 	bool limited; /* SA: so many bytes or packets, and no more */
 	struct espalier_selector

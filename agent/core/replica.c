@@ -145,7 +145,7 @@ static bool has_changed(
 {
 	uint8_t self = m->config.self;
 
-	return r->version == RECORD_POLICY_FOUND && r->author == self && record_is_installed(r) &&
+	return r->version == RECORD_FOUND && r->author == self && record_is_installed(r) &&
 	       message->record.author == self &&
 	       (r->body_len != message->body_len ||
 		       memcmp(r->body, message->body, r->body_len) != 0);

@@ -32,8 +32,9 @@
  * block of it */
 #define RECORD_JOURNAL_DISPUTED UINT32_MAX
 
-/* record.version of a policy that was in the kernel at an agent's start: nobody says who made it */
-#define RECORD_POLICY_FOUND 1
+/* record.version of a policy or a shared SA that was in the kernel at an agent's start: nobody says
+ * who made it */
+#define RECORD_FOUND 1
 
 enum record_life {
 	RECORD_HINTED, /* only the journal, the guard or others said something of its numbers */
@@ -151,6 +152,12 @@ static inline bool record_is_installed(const struct record *r)
 static inline bool record_is_refused(const struct record *r)
 {
 	return r->presence == RECORD_REFUSED || r->presence == RECORD_GIVEN_AWAY;
+}
+
+/* It has no sequence numbers (IPComp): all members use it at once, and nobody owns it. */
+static inline bool record_is_shared_sa(const struct record *r)
+{
+	return r->key.kind == RECORD_SA && r->key.proto == RECORD_IPCOMP;
 }
 
 struct table {

@@ -32,6 +32,8 @@ bool table_newer(const struct record *a, const struct record *b)
 		return a->facts.pair > b->facts.pair;
 	if (a->facts.form != b->facts.form)
 		return a->facts.form > b->facts.form;
+	if (record_is_shared_sa(a) && a->creator != b->creator)
+		return a->creator < b->creator;
 	if (a->key.kind == RECORD_SA)
 		return memcmp(&a->key, &b->key, sizeof(a->key)) > 0;
 	return a->life == RECORD_DEAD && b->life == RECORD_ALIVE;
@@ -64,7 +66,7 @@ static int merge_state(struct record *r, const struct record *heard)
 }
 
 /* A known creator wins over an unknown one. Two are one too many for the numbers of an outbound SA;
- * an inbound one has none. */
+ * an inbound one has none. Of a shared SA it is who made it last: that is content. */
 static uint8_t merge_creator(const struct record *r, uint8_t heard)
 {
 	if (r->creator == ESPALIER_NOBODY)
@@ -78,7 +80,8 @@ static int merge_origin(struct record *r, const struct record *heard)
 {
 	int changed = 0;
 
-	if (heard->creator != r->creator && heard->creator != ESPALIER_NOBODY) {
+	if (heard->creator != r->creator && heard->creator != ESPALIER_NOBODY &&
+		!record_is_shared_sa(r)) {
 		uint8_t was = r->creator;
 
 		r->creator = merge_creator(r, heard->creator);
@@ -108,6 +111,8 @@ static void take_content(struct table *t, struct record *r, const struct record 
 	r->pinned = heard->pinned;
 	r->paired = heard->paired;
 	table_set_facts(t, r, &heard->facts);
+	if (record_is_shared_sa(r))
+		r->creator = heard->creator;
 }
 
 /* The newer content wins; but a dead SA stays dead, whatever version somebody gave it who did not

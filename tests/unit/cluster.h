@@ -215,6 +215,7 @@ static inline void setup_sas(unsigned int sas)
 	body_len = 8;
 	pairs = one_pair = false;
 	pair_sas = 2;
+	shared_from = UINT32_MAX;
 	capacity = 0;
 	start_more = NULL;
 	now_us = 1000000;

@@ -61,6 +61,7 @@ struct gateway {
 	uint64_t queued, durable, entries_size;
 	bool disk_stuck;
 	unsigned int work_calls; /* of member_work() in a step, at most */
+	bool lacks_ipcomp; /* the kernel */
 	unsigned int refuse; /* installs that the kernel is to refuse, by this error: */
 	int refusal;
 	unsigned int stick; /* moves that are to fail, by this error: */
@@ -117,6 +118,8 @@ static uint32_t capacity; /* of a member; 0: more than there are SAs */
 static bool one_pair; /* all SAs are of one */
 static bool pairs; /* SAs of even number are the inbound ones of those after them */
 static unsigned int pair_sas; /* so many of them have one reqid */
+static unsigned int shared_from =
+	UINT32_MAX; /* SAs from this on have no sequence numbers (IPComp) */
 
 static inline uint32_t draw(uint32_t below)
 {
@@ -129,7 +132,8 @@ static inline uint32_t draw(uint32_t below)
 /* Spreads them over the buckets: the low bits of the number stand above. */
 static inline struct record_key sa_key(unsigned int sa)
 {
-	struct record_key key = {.kind = RECORD_SA, .proto = 50, .family = 2};
+	struct record_key key = {
+		.kind = RECORD_SA, .proto = sa < shared_from ? 50 : 108, .family = 2};
 
 	key.spi = __builtin_bswap32((sa + 1) << 20 | (sa + 1) >> 12);
 	key.addr[0] = 10;
@@ -170,6 +174,10 @@ static inline void make_body(uint64_t birth, uint8_t *body)
 
 static inline struct record_facts sa_facts(unsigned int sa, uint64_t birth)
 {
+	if (sa >= shared_from)
+		return (struct record_facts){.birth = birth,
+			.pair = (sa - shared_from) / pair_sas + 1,
+			.direction = ESPALIER_IN};
 	return (struct record_facts){
 		.birth = birth,
 		.pair = one_pair ? 1
@@ -246,6 +254,8 @@ static inline int install(struct gateway *g, const struct record_install *r)
 
 	note(g, 'i');
 	g->installs++;
+	if (g->lacks_ipcomp && r->key->proto == RECORD_IPCOMP)
+		return -ENOSYS;
 	if (g->refuse) {
 		g->refuse--;
 		return g->refusal;
@@ -367,6 +377,8 @@ static inline void op_guard(
 	struct sa *sa = sa_of(ctx, key);
 
 	note(ctx, 'g');
+	if (key->proto != 50)
+		return; /* as agent/ops.c */
 	sa->guarded_at &= (uint8_t) ~(1 << key->addr[1]);
 	if (!guard && sa->guarded_at)
 		return; /* at another place */

@@ -209,11 +209,13 @@ static void test_remotes(void **state)
 	table_free(&t);
 }
 
+static uint8_t protocol = 50;
+
 /* What a member may say of one SA or policy. Few values, so that they meet. */
 static struct record word(enum record_kind kind)
 {
 	struct record r = {
-		.key = {.kind = (uint8_t)kind, .proto = 50, .family = 2},
+		.key = {.kind = (uint8_t)kind, .proto = protocol, .family = 2},
 		.facts = {.birth = 9, .pair = 1 + draw(2), .direction = ESPALIER_OUT},
 		.version = 1 + draw(3),
 		.author = (uint8_t)draw(2),
@@ -296,6 +298,15 @@ static void test_merge_sa(void **state)
 {
 	(void)state;
 	merge_in_any_order(RECORD_SA);
+}
+
+/* Who made one of those last is content, too. */
+static void test_merge_shared(void **state)
+{
+	(void)state;
+	protocol = RECORD_IPCOMP;
+	merge_in_any_order(RECORD_SA);
+	protocol = 50;
 }
 
 static void test_merge_policy(void **state)
@@ -578,6 +589,7 @@ int main(void)
 		cmocka_unit_test(test_pairs),
 		cmocka_unit_test(test_remotes),
 		cmocka_unit_test(test_merge_sa),
+		cmocka_unit_test(test_merge_shared),
 		cmocka_unit_test(test_merge_policy),
 		cmocka_unit_test(test_merge_of_merged),
 		cmocka_unit_test(test_dead_stay_dead),
