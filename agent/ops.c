@@ -111,6 +111,13 @@ struct record_key ops_record_key(const struct espalier_sa_key *key)
 	return k;
 }
 
+static void count_anew(struct agent *a, uint32_t slot)
+{
+	datapath_counters(a->datapath)[slot] = (struct espalier_counter){0};
+	a->positions[slot] = 0;
+}
+
+/* The datapath's keys are those of ESP SAs: a CPI may be the same as an SPI. */
 static void op_guard(void *ctx, const struct record_key *key, const struct espalier_sa *sa)
 {
 	struct agent *a = ctx;
@@ -118,15 +125,18 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 	struct espalier_sa before;
 	int r;
 
+	if (key->proto != IPPROTO_ESP) {
+		if (sa)
+			count_anew(a, sa->slot);
+		return;
+	}
 	if (!sa) {
 		(void)datapath_sa_delete(a->datapath, &k);
 		return;
 	}
 	if (datapath_sa_get(a->datapath, &k, &before) < 0 || before.slot != sa->slot ||
-		before.birth != sa->birth) {
-		datapath_counters(a->datapath)[sa->slot] = (struct espalier_counter){0};
-		a->positions[sa->slot] = 0;
-	}
+		before.birth != sa->birth)
+		count_anew(a, sa->slot);
 	r = datapath_sa_set(a->datapath, &k, sa);
 	if (r == -EEXIST)
 		agent_say("%s is kept shut: another SA has its destination and SPI, and the guard "
@@ -165,6 +175,8 @@ static void op_pin(void *ctx, const struct record_key *key, const struct espalie
 	struct agent *a = ctx;
 	struct espalier_sa_key k = ops_map_key(key);
 
+	if (key->proto != IPPROTO_ESP)
+		return;
 	k.mark = k.mark_mask = 0; /* XDP sees none */
 	if (!flow)
 		(void)datapath_pin_delete(a->datapath, &k);
