@@ -38,7 +38,11 @@ const char *agent_name(const struct record_key *key)
 	if (key->kind == RECORD_POLICY)
 		return "a policy";
 	inet_ntop(key->family, key->addr, to, sizeof(to));
-	snprintf(name, sizeof(name), "the SA with SPI 0x%08x to %s", ntohl(key->spi), to);
+	if (key->proto == RECORD_IPCOMP)
+		snprintf(name, sizeof(name), "the IPComp SA with CPI 0x%04x to %s", ntohl(key->spi),
+			to);
+	else
+		snprintf(name, sizeof(name), "the SA with SPI 0x%08x to %s", ntohl(key->spi), to);
 	return name;
 }
 

@@ -448,30 +448,47 @@ static void add_blocks(struct json_object *o, const struct agent *a, const struc
 		add_string(o, "barred_why", fences[r->fence]);
 }
 
-static struct json_object *sa_name(const struct record_key *key, uint8_t direction)
+static bool is_to_cluster(const struct agent *a, const struct record_key *key)
+{
+	const struct config_addresses *list = &a->config.outer;
+
+	for (unsigned int i = 0; i < list->count; i++)
+		if (list->address[i].family == key->family &&
+			memcmp(list->address[i].bytes, key->addr, sizeof(key->addr)) == 0)
+			return true;
+	return false;
+}
+
+static struct json_object *sa_name(const struct agent *a, const struct record_key *key)
 {
 	struct json_object *o = json_object_new_object();
 	char text[INET6_ADDRSTRLEN];
 
+	add_string(o, "protocol",
+		key->proto == IPPROTO_ESP  ? "esp"
+		: key->proto == IPPROTO_AH ? "ah"
+					   : "comp");
 	snprintf(text, sizeof(text), "0x%08x", ntohl(key->spi));
 	add_string(o, "spi", text);
 	add_string(o, "destination", inet_ntop(key->family, key->addr, text, sizeof(text)));
-	add_string(o, "direction", direction == ESPALIER_OUT ? "out" : "in");
+	add_string(o, "direction", is_to_cluster(a, key) ? "in" : "out");
 	return o;
 }
 
 static struct json_object *sa_json(const struct agent *a, const struct record *r)
 {
-	struct json_object *o = sa_name(&r->key, r->facts.direction);
+	struct json_object *o = sa_name(a, &r->key);
 	const struct espalier_counter *counter = &datapath_counters(a->datapath)[r->slot];
 
-	add_bool(o, "esn", r->facts.esn);
-	add_flow(o, a, r);
 	add_member(o, "creator", r->creator);
 	add_bool(o, "installed", record_is_installed(r));
 	if (record_is_refused(r))
 		add_string(o, "refused", strerror(-r->refused));
 	add_number(o, "slot", r->slot);
+	if (record_is_shared_sa(r))
+		return o;
+	add_bool(o, "esn", r->facts.esn);
+	add_flow(o, a, r);
 	add_number(o, "seq", counter->seq > r->seq ? counter->seq : r->seq);
 	add_number(o, "packets", counter->packets);
 	if (r->unsure)
@@ -486,9 +503,9 @@ static struct json_object *sa_json(const struct agent *a, const struct record *r
 }
 
 /* Those that cannot be copied have the numbers behind the slots. */
-static struct json_object *local_json(const struct local_sa *sa)
+static struct json_object *local_json(const struct agent *a, const struct local_sa *sa)
 {
-	struct json_object *o = sa_name(&sa->key, sa->direction);
+	struct json_object *o = sa_name(a, &sa->key);
 
 	add_string(o, "local", sa->why);
 	return o;
@@ -512,7 +529,7 @@ static struct json_object *sas(const struct agent *a, const char *from)
 	if (slot >= t->high && slot < t->slots)
 		slot = t->slots;
 	for (; slot - t->slots < a->local.count && n < SAS_PER_PACKET; slot++, n++)
-		json_object_array_add(array, local_json(&a->local.sas[slot - t->slots]));
+		json_object_array_add(array, local_json(a, &a->local.sas[slot - t->slots]));
 	json_object_object_add(o, "sas", array);
 	if (slot < t->high || slot - t->slots < a->local.count)
 		add_number(o, "next", slot);

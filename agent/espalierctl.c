@@ -143,6 +143,7 @@ static void print_sas(struct json_object *list)
 		bool barred = strcmp(text_of(o, "barred"), "yes") == 0;
 		bool refused = json_object_object_get_ex(o, "refused", NULL);
 		bool unsure = json_object_object_get_ex(o, "pair_unsure", NULL);
+		bool lacks = strcmp(text_of(o, "installed"), "yes") != 0;
 
 		if (json_object_object_get_ex(o, "local", &why)) {
 			printf("%-10s  %-3s  to %-15s  not copied: %s\n", text_of(o, "spi"),
@@ -150,14 +151,22 @@ static void print_sas(struct json_object *list)
 				json_object_get_string(why));
 			continue;
 		}
+		if (strcmp(text_of(o, "protocol"), "comp") == 0) {
+			printf("%-10s  %-3s  to %-15s  IPComp, of all members  %s%s%s\n",
+				text_of(o, "spi"), text_of(o, "direction"),
+				text_of(o, "destination"), lacks ? "not in the kernel" : "",
+				refused ? ", which refuses it: " : "",
+				refused ? text_of(o, "refused") : "");
+			continue;
+		}
 		printf("%-10s  %-3s  to %-15s  bucket %-4s  pin %-2s  owner %-6s  seq %-10s  "
 		       "%s%s%s%s\n",
 			text_of(o, "spi"), text_of(o, "direction"), text_of(o, "destination"),
 			text_of(o, "bucket"), text_of(o, "pinned"), text_of(o, "owner"),
 			text_of(o, "seq"),
-			barred                                        ? "shut until rekeyed: "
-			: strcmp(text_of(o, "installed"), "yes") != 0 ? "not in the kernel"
-								      : "",
+			barred  ? "shut until rekeyed: "
+			: lacks ? "not in the kernel"
+				: "",
 			barred    ? text_of(o, "barred_why")
 			: refused ? ", which refuses it: "
 				  : "",

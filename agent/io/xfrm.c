@@ -314,7 +314,8 @@ static int tell_flushed(struct xfrm *x, const struct nlmsghdr *nlh)
 
 	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*flush))
 		return -EBADMSG;
-	if (flush->proto != 0 && flush->proto != 255 && flush->proto != IPPROTO_ESP)
+	if (flush->proto != 0 && flush->proto != 255 && flush->proto != IPPROTO_ESP &&
+		flush->proto != IPPROTO_COMP)
 		return 0;
 	x->handlers.flushed(x->ctx, RECORD_SA);
 	return 0;

@@ -8,9 +8,10 @@
  * state, offload, per-CPU). The time an SA was added travels as its age. All members have one byte
  * order. Bodies of SAs hold keys: whoever holds one wipes it after use.
  *
- * Only ESP SAs whose source or destination is a cluster address are seen, and all policies but
- * those whose templates name another address as this side. What is bound to an interface (selector,
- * packet offload) or a socket, has a security label, or is encapsulated in TCP stays on its member.
+ * Only ESP and IPComp SAs whose source or destination is a cluster address are seen (not those that
+ * the kernel makes itself for IPComp), and all policies but those whose templates name another
+ * address as this side. What is bound to an interface (selector, packet offload) or a socket, has a
+ * security label, or is encapsulated in TCP stays on its member.
  */
 #ifndef XFRM_H
 #define XFRM_H

@@ -49,6 +49,14 @@ static int check_crypt(const void *data, size_t len)
 	return check_key(alg, alg->alg_key, len - sizeof(*alg));
 }
 
+/* It has no key. */
+static int check_comp(const void *data, size_t len)
+{
+	const struct xfrm_algo *alg = data;
+
+	return alg->alg_key_len ? -EBADMSG : check_crypt(data, len);
+}
+
 static int check_auth(const void *data, size_t len)
 {
 	const struct xfrm_algo_auth *alg = data;
@@ -137,7 +145,7 @@ static const struct rule sa_rules[XFRM_BODY_ATTRS] = {
 	[XFRMA_ALG_CRYPT] = {sizeof(struct xfrm_algo), false, check_crypt, NULL},
 	[XFRMA_ALG_AEAD] = {sizeof(struct xfrm_algo_aead), false, check_aead, NULL},
 	[XFRMA_ENCAP] = {sizeof(struct xfrm_encap_tmpl), false, check_encap, "it is not in UDP"},
-	[XFRMA_ALG_COMP] = {sizeof(struct xfrm_algo), true, check_crypt, NULL},
+	[XFRMA_ALG_COMP] = {sizeof(struct xfrm_algo), false, check_comp, NULL},
 	[XFRMA_REPLAY_ESN_VAL] = {sizeof(struct xfrm_replay_state_esn), false, check_esn, NULL},
 	[XFRMA_REPLAY_VAL] = {sizeof(struct xfrm_replay_state), true, NULL, NULL},
 	[XFRMA_LTIME_VAL] = {sizeof(struct xfrm_lifetime_cur), true, NULL, NULL},
@@ -225,12 +233,13 @@ static int check_algorithms(const struct xfrm_body *b)
 {
 	bool aead = b->attr[XFRMA_ALG_AEAD];
 	bool other = b->attr[XFRMA_ALG_AUTH_TRUNC] || b->attr[XFRMA_ALG_CRYPT];
+	bool comp = b->attr[XFRMA_ALG_COMP];
 
-	if (b->sa.id.proto == IPPROTO_COMP)
-		return b->attr[XFRMA_ALG_COMP] ? 0 : -EOPNOTSUPP;
-	if (!aead && !other)
+	if (!aead && !other && !comp)
 		return -EOPNOTSUPP; /* larval */
-	return aead && other ? -EBADMSG : 0;
+	if (b->sa.id.proto == IPPROTO_COMP)
+		return aead || other || b->attr[XFRMA_REPLAY_ESN_VAL] ? -EBADMSG : 0;
+	return comp || (aead && other) ? -EBADMSG : 0;
 }
 
 static int check_sa(struct xfrm_body *b)
@@ -242,9 +251,7 @@ static int check_sa(struct xfrm_body *b)
 		return -EOPNOTSUPP;
 	if (sa->id.proto == IPPROTO_AH)
 		b->local = "AH is not copied";
-	else if (sa->id.proto == IPPROTO_COMP)
-		b->local = "IPComp is not copied";
-	else if (sa->id.proto != IPPROTO_ESP)
+	else if (sa->id.proto != IPPROTO_ESP && sa->id.proto != IPPROTO_COMP)
 		return -EOPNOTSUPP;
 	if (sa->family != AF_INET && sa->family != AF_INET6)
 		return -EBADMSG;
@@ -383,6 +390,7 @@ static void clean_attr(uint16_t type, void *data)
 	case XFRMA_ALG_AUTH_TRUNC:
 	case XFRMA_ALG_CRYPT:
 	case XFRMA_ALG_AEAD:
+	case XFRMA_ALG_COMP:
 		clean_name(data);
 		break;
 	case XFRMA_REPLAY_ESN_VAL:

@@ -64,6 +64,7 @@ static void put_algorithm(struct input *in, const struct xfrm_body *b, uint16_t 
 		mnl_attr_get_payload_len(b->attr[type]) - sizeof(alg->alg_name));
 }
 
+/* A compression has no keys, and its CPIs (RFC 3173) are few: by its addresses it is told apart. */
 static uint64_t birth(const struct xfrm_body *b, enum espalier_direction direction)
 {
 	struct input in = {.len = 0};
@@ -75,6 +76,12 @@ static uint64_t birth(const struct xfrm_body *b, enum espalier_direction directi
 	put_algorithm(&in, b, XFRMA_ALG_AUTH_TRUNC);
 	put_algorithm(&in, b, XFRMA_ALG_CRYPT);
 	put_algorithm(&in, b, XFRMA_ALG_AEAD);
+	if (b->sa.id.proto == RECORD_IPCOMP) {
+		put_algorithm(&in, b, XFRMA_ALG_COMP);
+		put_u32(&in, b->sa.family);
+		put_address(&in, b->sa.family, &b->sa.saddr);
+		put_address(&in, b->sa.family, &b->sa.id.daddr);
+	}
 	digest(&in, &v, sizeof(v));
 	return v;
 }
@@ -327,6 +334,23 @@ static void remote_selector(const struct xfrm_body *b, struct espalier_selector 
 		ret->addr[bit / 8] &= (uint8_t) ~(0x80 >> bit % 8);
 }
 
+static int sa_facts(const struct xfrm_body *b, const struct ends *e, struct record_key *key,
+	struct record_facts *f)
+{
+	xfrm_facts_sa_key(&b->sa.id.daddr, b->sa.id.spi, b->sa.id.proto, b->sa.family,
+		xfrm_body_mark(b), key);
+	f->birth = birth(b, e->direction);
+	f->form = form(b);
+	f->pair = pair(b, e);
+	if (key->proto == RECORD_IPCOMP) {
+		f->direction = ESPALIER_IN;
+		return 0;
+	}
+	f->esn = b->sa.flags & XFRM_STATE_ESN;
+	f->limited = is_limited(&b->sa.lft);
+	return is_encap_known(b, e->direction) ? 0 : -EOPNOTSUPP;
+}
+
 int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 	unsigned int n_addresses, struct record_key *ret_key, struct record_facts *ret_facts)
 {
@@ -338,17 +362,10 @@ int xfrm_facts_make(const struct xfrm_body *b, const struct address *addresses,
 		return r;
 	memset(ret_facts, 0, sizeof(*ret_facts));
 	ret_facts->direction = (uint8_t)e.direction;
-	if (b->kind == RECORD_SA || r > 0)
+	if (b->kind == RECORD_SA)
+		return sa_facts(b, &e, ret_key, ret_facts);
+	if (r > 0)
 		ret_facts->pair = pair(b, &e);
-	if (b->kind == RECORD_SA) {
-		xfrm_facts_sa_key(&b->sa.id.daddr, b->sa.id.spi, b->sa.id.proto, b->sa.family,
-			xfrm_body_mark(b), ret_key);
-		ret_facts->birth = birth(b, e.direction);
-		ret_facts->form = form(b);
-		ret_facts->esn = b->sa.flags & XFRM_STATE_ESN;
-		ret_facts->limited = is_limited(&b->sa.lft);
-		return is_encap_known(b, e.direction) ? 0 : -EOPNOTSUPP;
-	}
 	xfrm_facts_policy_key(b, ret_key);
 	if (b->policy.dir == XFRM_POLICY_OUT)
 		remote_selector(b, &ret_facts->remote);

@@ -119,6 +119,44 @@ static void test_everything_else_travels(void **state)
 	assert_non_null(b.attr[XFRMA_TMPL]);
 }
 
+/* Its algorithm is part of the body. */
+static void test_ipcomp(void **state)
+{
+	_Alignas(8) uint8_t body[RECORD_BODY_MAX];
+	static const char name[64] = "deflate";
+	struct xfrm_replay_state_esn esn = {.bmp_len = 1, .replay_window = 32};
+	struct xfrm_body b;
+	struct payload p;
+	char *alg;
+	int len;
+
+	(void)state;
+	make_ipcomp(&p, true);
+	assert_int_equal(parse(RECORD_SA, &p, XFRM_BODY_KERNEL, &b), 0);
+	len = xfrm_body_encode(&b, NOW, body, sizeof(body));
+	assert_true(len > 0);
+	assert_int_equal(xfrm_body_parse(RECORD_SA, body, (size_t)len, XFRM_BODY_MEMBER, &b), 0);
+	assert_int_equal(b.sa.id.proto, IPPROTO_COMP);
+	assert_non_null(b.attr[XFRMA_ALG_COMP]);
+	assert_int_equal(mnl_attr_get_payload_len(b.attr[XFRMA_ALG_COMP]), 68);
+	assert_memory_equal(mnl_attr_get_payload(b.attr[XFRMA_ALG_COMP]), name, sizeof(name));
+
+	make_ipcomp(&p, true);
+	alg = (char *)content(&p) + sizeof(struct xfrm_usersa_info) + MNL_ATTR_HDRLEN;
+	alg[64] = 8; /* a key, which is not there */
+	assert_int_equal(parse(RECORD_SA, &p, XFRM_BODY_MEMBER, &b), -EBADMSG);
+	alg[64] = 0;
+	alg[0] = 0; /* no name */
+	assert_int_equal(parse(RECORD_SA, &p, XFRM_BODY_MEMBER, &b), -EBADMSG);
+	make_ipcomp(&p, true);
+	put(&p, XFRMA_REPLAY_ESN_VAL, &esn, sizeof(esn));
+	assert_int_equal(parse(RECORD_SA, &p, XFRM_BODY_MEMBER, &b), -EBADMSG);
+	/* A CPI that is reserved. */
+	begin_sa(&p, true);
+	((struct xfrm_usersa_info *)content(&p))->id.proto = IPPROTO_COMP;
+	assert_int_equal(parse(RECORD_SA, &p, XFRM_BODY_KERNEL, &b), -EOPNOTSUPP);
+}
+
 static void test_counters(void **state)
 {
 	const struct xfrm_replay_state legacy = {.oseq = 5, .seq = 6};
@@ -152,7 +190,9 @@ static void test_structs_are_checked(void **state)
 {
 	static const struct change sa_changes[] = {
 		{"AH", SA_FIELD(id.proto), IPPROTO_AH, -EOPNOTSUPP},
-		{"IPComp", SA_FIELD(id.proto), 108, -EOPNOTSUPP},
+		{"IPComp with keys", SA_FIELD(id.proto), IPPROTO_COMP, -EBADMSG},
+		{"of the kernel's own, for IPComp", SA_FIELD(id.proto), IPPROTO_IPIP, -EOPNOTSUPP},
+		{"likewise, IPv6", SA_FIELD(id.proto), IPPROTO_IPV6, -EOPNOTSUPP},
 		{"family", SA_FIELD(family), 99, -EBADMSG},
 		{"route optimization", SA_FIELD(mode), XFRM_MODE_ROUTEOPTIMIZATION, -EOPNOTSUPP},
 		{"a mode to come", SA_FIELD(mode), 77, -EOPNOTSUPP},
@@ -245,6 +285,7 @@ static void test_attributes_are_checked(void **state)
 		{"huge bitmap", XFRMA_REPLAY_ESN_VAL, 0xff, 24, -EBADMSG, -EBADMSG},
 		{"short ESN", XFRMA_REPLAY_ESN_VAL, 0, 20, -EBADMSG, -EBADMSG},
 		{"AEAD and others", XFRMA_ALG_CRYPT, 'a', 68, -EBADMSG, -EBADMSG},
+		{"ESP with compression", XFRMA_ALG_COMP, 'a', 68, -EBADMSG, -EBADMSG},
 		{"short algorithm", XFRMA_ALG_CRYPT, 'a', 67, -EBADMSG, -EBADMSG},
 		{"twice", XFRMA_ALG_AEAD, 'a', 72, -EBADMSG, -EBADMSG},
 	};
@@ -401,6 +442,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_local_things_stay),
 		cmocka_unit_test(test_everything_else_travels),
+		cmocka_unit_test(test_ipcomp),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_structs_are_checked),
 		cmocka_unit_test(test_attributes_are_checked),

@@ -260,6 +260,47 @@ static void test_birth(void **state)
 	assert_int_not_equal(f.birth, one.birth);
 }
 
+/* It has no numbers, so it counts as inbound; and no keys, so that its addresses tell it from
+ * others with its CPI. */
+static void test_ipcomp(void **state)
+{
+	struct record_facts esp, one, f;
+	struct record_key key;
+	struct payload p;
+
+	(void)state;
+	make_sa(&p, true);
+	esp = sa_facts(&p, &key);
+	make_ipcomp(&p, true);
+	one = sa_facts(&p, &key);
+	assert_int_equal(key.proto, IPPROTO_COMP);
+	assert_int_equal(key.spi, htonl(0x1234));
+	assert_int_equal(one.direction, ESPALIER_IN);
+	assert_int_equal(one.pair, esp.pair);
+	assert_false(one.limited);
+	make_ipcomp(&p, true);
+	f = sa_facts(&p, &key);
+	assert_int_equal(f.birth, one.birth);
+	assert_int_equal(f.form, one.form);
+	((struct xfrm_usersa_info *)content(&p))->id.daddr.a4 ^= 1;
+	f = sa_facts(&p, &key);
+	assert_int_not_equal(f.birth, one.birth);
+	make_ipcomp(&p, true);
+	((struct xfrm_usersa_info *)content(&p))->id.spi ^= htonl(1);
+	f = sa_facts(&p, &key);
+	assert_int_not_equal(f.birth, one.birth);
+	make_ipcomp(&p, false);
+	f = sa_facts(&p, &key);
+	assert_int_equal(f.direction, ESPALIER_IN);
+	assert_int_equal(f.pair, esp.pair);
+	assert_int_not_equal(f.birth, one.birth);
+	/* From another address to ours. */
+	one = f;
+	((struct xfrm_usersa_info *)content(&p))->saddr.a4 ^= 1;
+	f = sa_facts(&p, &key);
+	assert_int_not_equal(f.birth, one.birth);
+}
+
 /* The peer goes elsewhere; the marks that select it are others. */
 static void test_birth_moves(void **state)
 {
@@ -439,6 +480,7 @@ int main(void)
 		cmocka_unit_test(test_encap_port),
 		cmocka_unit_test(test_birth),
 		cmocka_unit_test(test_birth_moves),
+		cmocka_unit_test(test_ipcomp),
 		cmocka_unit_test(test_form),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_ipv6_outside),

@@ -63,7 +63,8 @@ static inline void put_u32(struct payload *p, uint16_t type, uint32_t v)
 static void put_algorithm(struct payload *p, uint16_t type, const char *name, unsigned int bits,
 	unsigned int other, const char *key)
 {
-	size_t len = (bits + 7) / 8, head = type == XFRMA_ALG_CRYPT ? 68 : 72;
+	size_t len = (bits + 7) / 8;
+	size_t head = type == XFRMA_ALG_CRYPT || type == XFRMA_ALG_COMP ? 68 : 72;
 	char alg[512];
 
 	memset(alg, 0xee, sizeof(alg));
@@ -100,6 +101,18 @@ static inline void make_sa(struct payload *p, bool outbound)
 {
 	begin_sa(p, outbound);
 	put_algorithm(p, XFRMA_ALG_AEAD, "rfc4106(gcm(aes))", 160, 128, "abcdefghijklmnopqrst");
+}
+
+static inline void make_ipcomp(struct payload *p, bool outbound)
+{
+	struct xfrm_usersa_info *sa;
+
+	begin_sa(p, outbound);
+	sa = content(p);
+	sa->id.proto = IPPROTO_COMP;
+	sa->id.spi = htonl(0x1234);
+	sa->replay_window = 0;
+	put_algorithm(p, XFRMA_ALG_COMP, "deflate", 0, 0, "");
 }
 
 static inline void make_esn_sa(struct payload *p, bool outbound)

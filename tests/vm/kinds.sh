@@ -70,6 +70,10 @@ policy()
 	echo "xfrm policy add ${line//SPI1/0x$(printf %x $reqid)1}"
 }
 
+# comp CPI SRC DST MODE: an IPComp SA of the last kind. A CPI is one of 16 bits, and may be another
+# one's SPI.
+comp() { echo "xfrm state add src $2 dst $3 proto comp spi $1 reqid $reqid mode $4 comp deflate"; }
+
 # Modes and families. `transport4`, `transport6`: between the outer addresses themselves.
 transport4=(mode=transport dirs='in out' local=192.0.2.1/32 remote=198.51.100.1/32)
 transport6=(mode=transport dirs='in out' outer=6 inner=6
@@ -194,6 +198,27 @@ policy 'src 10.204.1.0/24 dst 10.204.2.0/24 dir in
 policy 'src 10.204.2.0/24 dst 10.204.1.0/24 dir out
 	tmpl src 192.0.2.1 dst 198.51.100.1 proto comp reqid R mode tunnel
 	tmpl src 192.0.2.1 dst 198.51.100.1 proto esp reqid R mode transport'
+kind 'IPComp, then ESP in transport mode, IPv4' mode=transport dirs=
+comp "0x$(printf %x $reqid)0" 198.51.100.1 192.0.2.1 tunnel
+comp "0x$(printf %x $reqid)2" 192.0.2.1 198.51.100.1 tunnel
+policy 'src 10.210.2.0/24 dst 10.210.1.0/24 dir in
+	tmpl src 198.51.100.1 dst 192.0.2.1 proto comp reqid R mode tunnel level use
+	tmpl proto esp reqid R mode transport'
+policy 'src 10.210.1.0/24 dst 10.210.2.0/24 dir out
+	tmpl src 192.0.2.1 dst 198.51.100.1 proto comp reqid R mode tunnel
+	tmpl proto esp reqid R mode transport'
+kind 'IPComp, then ESP in transport mode, IPv6' outer=6 inner=6 mode=transport dirs=
+comp "0x$(printf %x $reqid)2" 2001:db8:2::1 2001:db8:1::1 tunnel
+comp "0x$(printf %x $reqid)1" 2001:db8:1::1 2001:db8:2::1 tunnel
+policy 'src 2001:db8:ab:2::/64 dst 2001:db8:ab:1::/64 dir in
+	tmpl src 2001:db8:2::1 dst 2001:db8:1::1 proto comp reqid R mode tunnel level use
+	tmpl proto esp reqid R mode transport'
+policy 'src 2001:db8:ab:1::/64 dst 2001:db8:ab:2::/64 dir out
+	tmpl src 2001:db8:1::1 dst 2001:db8:2::1 proto comp reqid R mode tunnel
+	tmpl proto esp reqid R mode transport'
+kind 'IPComp in transport mode' "${transport4[@]}" dirs=
+comp "0x$(printf %x $reqid)3" 192.0.2.1 198.51.100.1 transport
+comp "0x$(printf %x $reqid)3" 198.51.100.1 192.0.2.1 transport
 kind 'ESP of two hosts inside ESP of the cluster, IPv6' outer=6 inner=6 dirs=
 policy 'src 2001:db8:d:1::1/128 dst 2001:db8:d:2::1/128 dir out
 	tmpl src 2001:db8:d:1::1 dst 2001:db8:d:2::1 proto esp reqid R mode transport

@@ -183,7 +183,8 @@ static bool same_name(const struct shown *a, const struct shown *b)
 	if (a->type != b->type)
 		return false;
 	if (a->type == XFRM_MSG_NEWSA)
-		return s->id.spi == t->id.spi && s->family == t->family &&
+		return s->id.spi == t->id.spi && s->id.proto == t->id.proto &&
+		       s->family == t->family &&
 		       memcmp(&s->id.daddr, &t->id.daddr, s->family == AF_INET ? 4 : 16) == 0;
 	return p->dir == q->dir && same_selector(a, b) && same_attr(a, b, XFRMA_MARK) &&
 	       same_attr(a, b, XFRMA_IF_ID);

@@ -18,7 +18,7 @@ static void test_what_is_told(void **state)
 	assert_int_equal(a.n_added, 1);
 	key = last(&a)->key;
 
-	/* Not ESP, or not the cluster's. */
+	/* AH, or not the cluster's. */
 	run("ip xfrm state add src " LOCAL " dst " REMOTE
 	    " proto ah spi 0x5 mode tunnel auth 'hmac(sha1)' "
 	    "0x0001020304050607080910111213141516171819");
@@ -57,6 +57,40 @@ static void test_what_is_told(void **state)
 	process(&a);
 	assert_int_equal(a.n_flushed, 2);
 	assert_int_equal(a.n_removed, 2);
+}
+
+/* With an SA of IPComp in tunnel mode the kernel makes one of its own, which is nobody's business.
+ */
+static void test_ipcomp(void **state)
+{
+	const struct xfrm_record *copy;
+	struct record_key key;
+
+	(void)state;
+	run("ip xfrm state add src " LOCAL " dst " REMOTE
+	    " proto comp spi 0x100 reqid 1 mode tunnel comp deflate");
+	process(&a);
+	assert_int_equal(a.n_added, 1);
+	copy = last(&a);
+	key = copy->key;
+	assert_int_equal(key.proto, IPPROTO_COMP);
+	assert_int_equal(install(&b, copy, 0), 0);
+	assert_int_equal(install(&b, copy, 0), 0); /* it is there */
+	for (struct side *s = &a; s; s = s == &a ? &b : NULL) {
+		s->n_added = 0;
+		assert_int_equal(dump(s), 0);
+		assert_int_equal(s->n_added, 1);
+		assert_memory_equal(&last(s)->key, &key, sizeof(key));
+		assert_int_equal(last(s)->facts.birth, copy->facts.birth);
+		assert_int_equal(s->n_local, 0);
+	}
+	assert_int_equal(xfrm_remove(b.x, &key), 0);
+	assert_int_equal(xfrm_remove(b.x, &key), -ENOENT);
+	assert_int_equal(install(&b, copy, 0), 0); /* its CPI is free again at once */
+	run("ip xfrm state flush proto comp");
+	process(&a);
+	assert_int_equal(a.n_flushed, 1);
+	assert_int_equal(a.n_removed, 0);
 }
 
 /* Bound to an interface: another kernel has another one. */
@@ -351,6 +385,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_what_is_told),
+		TEST(test_ipcomp),
 		TEST(test_local),
 		TEST(test_what_is_told_of_policies),
 		TEST(test_hard_expire),
