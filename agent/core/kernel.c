@@ -445,14 +445,14 @@ void member_removed(struct member *m, const struct record_key *key)
 
 void member_flushed(struct member *m, const struct record_key *key)
 {
-	const struct record *r = table_find(&m->table, key);
+	struct record *r = table_find(&m->table, key);
 
 	if (!r)
 		return;
 	if (r->origin == RECORD_HERE)
 		member_removed(m, key);
-	else
-		member_missing(m, key);
+	else if (record_is_installed(r))
+		life_lost(m, r);
 }
 
 void kernel_tick(struct member *m)
@@ -469,10 +469,16 @@ void kernel_tick(struct member *m)
 	}
 }
 
+/* A shared SA that was made here has moved (XFRM_MSG_MIGRATE): another one, by its addresses, has
+ * taken its place. */
 void member_missing(struct member *m, const struct record_key *key)
 {
 	struct record *r = table_find(&m->table, key);
 
-	if (r && record_is_installed(r))
+	if (!r || !record_is_installed(r))
+		return;
+	if (record_is_shared_sa(r) && r->creator == m->config.self)
+		life_depart(m, r);
+	else
 		life_lost(m, r);
 }

@@ -223,6 +223,23 @@ static void test_flush(void **state)
 	assert_int_equal(holders(COMP + 1), 0);
 }
 
+/* The kernel moves it, without a word about where it was: where it was made, that is its end. */
+static void test_moved(void **state)
+{
+	struct record_key key = sa_key(COMP);
+
+	(void)state;
+	create_all(0);
+	gateways[1].sas[COMP].present = false;
+	member_missing(gateways[1].m, &key);
+	run(2000);
+	assert_int_equal(holders(COMP), MEMBERS);
+	gateways[0].sas[COMP].present = false;
+	member_missing(gateways[0].m, &key);
+	run(500);
+	assert_int_equal(holders(COMP), 0);
+}
+
 /* One script makes it on two members: that is one. */
 static void test_made_on_two(void **state)
 {
@@ -276,6 +293,7 @@ int main(void)
 		TEST(test_whose_word),
 		TEST(test_all_start_again),
 		TEST(test_flush),
+		TEST(test_moved),
 		TEST(test_made_on_two),
 		TEST(test_refused),
 	};
