@@ -62,11 +62,12 @@ ike_certificates()
 #   here, there   the networks behind the cluster and behind the peer
 #   suite         gcm, or cbc with HMAC-SHA-256
 #   esn           yes or no
+#   ipcomp        yes or no: compressed before it is encrypted
 #   auth          psk or cert
 #   dpd_gateway, dpd_peer  seconds of silence before that side asks whether the other one lives
 ike_tunnel()
 {
-	local name=$1 members=() outer=4 mode=tunnel here=$HOST_NET there=$CLIENT_NET suite=gcm esn=yes
+	local name=$1 members=() outer=4 mode=tunnel here=$HOST_NET there=$CLIENT_NET suite=gcm esn=yes ipcomp=no
 	local auth=psk gateway=$CLUSTER_OUTER peer=$PEER_OUTER place
 	# shellcheck disable=SC2034 # used by name
 	local dpd_gateway=0 dpd_peer=0
@@ -208,6 +209,7 @@ ike_connection_strongswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 				children {
 					$name {
 						mode = $mode
+						ipcomp = $ipcomp
 						local_ts = $local_ts
 						remote_ts = $remote_ts
 						esp_proposals = $esp
@@ -274,7 +276,7 @@ ike_connection_libreswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 	{
 		printf '\nconn %s\n' "$name"
 		printf '\t%s\n' ikev2=insist ike=aes_gcm128-sha2_256-dh19 esp=$esp "esn=$esn" pfs=no \
-			"type=$mode" rekey=no mobike=no auto=add "left=$3" "right=$6" \
+			"compress=$ipcomp" "type=$mode" rekey=no mobike=no auto=add "left=$3" "right=$6" \
 			"leftid=@$(ike_identity "$2")" "rightid=@$(ike_identity "$5")" leftupdown=%disabled
 		[ "${!dpd}" = 0 ] || printf '\t%s\n' "dpddelay=${!dpd}" dpdtimeout=120 dpdaction=hold
 		[ "$mode" = transport ] || printf '\t%s\n' "leftsubnet=$4" "rightsubnet=$7"

@@ -17,7 +17,7 @@ CLUSTER_SETTINGS=$'Heartbeat = 100ms\nDead = 8\nMode = hot-standby\nHash = mix'
 PING_MS=200
 DPD=3
 
-# The kinds of tunnels: each an IKE SA with one Child SA.
+# The kinds of tunnels: each an IKE SA with one Child SA. What a test adds to TUNNELS it has, too.
 TUNNELS=(gcm cbc certificates inner6 outer6 transport)
 declare -A tunnel_of=(
 	[gcm]="there=10.2.0.32/27 dpd_gateway=$DPD"
@@ -26,8 +26,9 @@ declare -A tunnel_of=(
 	[inner6]="here=$HOST_NET6 there=2001:db8:b::100/120"
 	[outer6]="outer=6 suite=cbc here=$HOST_NET6 there=2001:db8:b::200/120"
 	[transport]="mode=transport suite=cbc"
+	[ipcomp]="ipcomp=yes there=10.2.0.128/27"
 )
-# Where a ping goes through it: from, source, target.
+# Where a ping goes through it: from, source, target; and more of its options.
 declare -A ping_of=(
 	[gcm]="client 10.2.0.37 $HOST"
 	[cbc]="client 10.2.0.69 $HOST"
@@ -35,13 +36,14 @@ declare -A ping_of=(
 	[inner6]="client 2001:db8:b::105 $HOST6"
 	[outer6]="client 2001:db8:b::205 $HOST6"
 	[transport]="peer $PEER_OUTER $CLUSTER_OUTER"
+	[ipcomp]="client 10.2.0.133 $HOST -s 400 -p ff"
 )
 declare -A ping_pid=()
 
 # set_up MEMBERS-DAEMON PEERS-DAEMON
 set_up()
 {
-	local member place tunnel from source target
+	local member place tunnel from source
 
 	topology_up $MEMBERS || give_up "the namespaces cannot be made"
 	for place in m0 m1; do
@@ -51,7 +53,7 @@ set_up()
 	for tunnel in "${TUNNELS[@]}"; do
 		# shellcheck disable=SC2086 # several words
 		ike_tunnel "$tunnel" m0 m1 ${tunnel_of[$tunnel]} || give_up "a connection cannot be written"
-		read -r from source target <<<"${ping_of[$tunnel]}"
+		read -r from source _ <<<"${ping_of[$tunnel]}"
 		case $source in
 		*.*) echo "addr add $source/24 dev peer" ;;
 		*) echo "addr add $source/64 dev peer nodad" ;;
@@ -72,13 +74,15 @@ set_up()
 	verdict "two members with $1, a peer with $2"
 }
 
-# Leaves in `policies` how many these have: for tunnel mode three each, for transport mode two.
-count_policies() # TUNNEL...
+# Leaves in `sas` and `policies` how many these have: two SAs, with IPComp four; for tunnel mode three
+# policies each, for transport mode two.
+count_records() # TUNNEL...
 {
 	local tunnel
 
-	policies=0
+	sas=0 policies=0
 	for tunnel; do
+		[[ ${tunnel_of[$tunnel]} == *ipcomp=yes* ]] && sas=$((sas + 4)) || sas=$((sas + 2))
 		[[ ${tunnel_of[$tunnel]} == *mode=transport* ]] && policies=$((policies + 2)) || policies=$((policies + 3))
 	done
 }
@@ -87,11 +91,11 @@ count_policies() # TUNNEL...
 # policies. Pluto has more policies: of neighbour discovery, and traps after the end of a tunnel.
 holds() # MEMBER TUNNEL...
 {
-	local status member=$1 policies
+	local status member=$1 sas policies
 	shift
 
-	count_policies "$@"
-	status=$(agent_ctl "$member" status) && [[ $status == *"\"sas\":$((2 * $#)),"* ]] &&
+	count_records "$@"
+	status=$(agent_ctl "$member" status) && [[ $status == *"\"sas\":$sas,"* ]] &&
 		[ "$(json_first policies "$status")" -ge "$policies" ] && [[ $status == *'"missing":0'* ]]
 }
 
@@ -102,7 +106,8 @@ all_hold()
 		[ "$(agent_field 0 policies status)" = "$(agent_field 1 policies status)" ]
 }
 
-spis() { ip -n "$TOPOLOGY_PREFIX-m$1" xfrm state | grep -o 'spi 0x[0-9a-f]*'; }
+# Not of those that the kernel makes itself for IPComp.
+spis() { ip -n "$TOPOLOGY_PREFIX-m$1" xfrm state | grep -o 'proto \(esp\|comp\) spi 0x[0-9a-f]*'; }
 
 # shellcheck disable=SC2317 # called by wait_until
 renewed() # MEMBER SPIS-BEFORE
@@ -126,11 +131,12 @@ ping_file() { echo "$(topology_state)/ping-$1"; }
 
 pings_start()
 {
-	local tunnel from source target
+	local tunnel from source target more
 
 	for tunnel; do
-		read -r from source target <<<"${ping_of[$tunnel]}"
-		start_in "$from" ping -n -i 0.$PING_MS -I "$source" "$target" >"$(ping_file "$tunnel")"
+		read -r from source target more <<<"${ping_of[$tunnel]}"
+		# shellcheck disable=SC2086 # several words
+		start_in "$from" ping -n -i 0.$PING_MS -I "$source" $more "$target" >"$(ping_file "$tunnel")"
 		ping_pid[$tunnel]=$!
 	done
 }
@@ -318,15 +324,15 @@ put_back() # SAS POLICIES-OF-TUNNELS, in the kernel
 # As units of IKE daemons and scripts do. The daemon of that member has made none of them.
 test_flush()
 {
-	local policies
+	local sas policies
 
-	count_policies "${TUNNELS[@]}"
+	count_records "${TUNNELS[@]}"
 	pings_start "${TUNNELS[@]}"
 	cut_inner 0
 	wait_until 10 all_buckets_at 1 || problem "member 1 has not taken over"
 	ip_in m1 xfrm state flush
 	ip_in m1 xfrm policy flush
-	wait_until 20 put_back $((2 * ${#TUNNELS[@]})) "$policies" || problem "not all is put back"
+	wait_until 20 put_back "$sas" "$policies" || problem "not all is put back"
 	heal_inner 0
 	wait_until 20 all_hold "${TUNNELS[@]}" || problem "not all SAs are on both members"
 	pings_stop
