@@ -95,10 +95,16 @@ static bool knows_more_of_us(
 	       heard->upto[self] > 1 && heard->upto[self] > r->upto[self];
 }
 
+/* Our kernel lacks it, and for two rounds of comparisons nobody has told of it. */
+static bool is_gone(const struct member *m, const struct record *r)
+{
+	return !record_is_installed(r) && m->now_us > r->died_us + 2 * m->config.repair_us;
+}
+
 /*
  * The peer gave out an SPI again, and not all members knew that the SA before was over. Who made
- * one of the two just now knows, and says so; the others go by what was changed last. Is `r` the
- * one?
+ * one of the two just now knows, and says so; the others go by what was changed last, of two that
+ * somebody has. Is `r`, of which we have just heard, the one?
  */
 static bool contest(struct member *m, struct record *r)
 {
@@ -113,7 +119,7 @@ static bool contest(struct member *m, struct record *r)
 			m->ops->remove(m->ctx, &loser->key);
 		life_end(m, loser);
 	} else {
-		loser = table_newer(r, other) ? other : r;
+		loser = is_gone(m, other) || table_newer(r, other) ? other : r;
 		life_set_aside(m, loser);
 	}
 	if (loser == r)

@@ -43,6 +43,33 @@ static uint64_t refused(void)
 	return member_counters(gateways[0].m)->refused + member_counters(gateways[1].m)->refused;
 }
 
+/* Its peer gave out its SPI again; who could tell member 2 of its end has forgotten it. Its kernel
+ * has lost it, and nobody else has it: it does not stand in the way of the new one, however often
+ * it was changed. */
+static void test_lost_rival(void **state)
+{
+	struct record_key key = sa_key(0);
+
+	(void)state;
+	gateways[0].mute = gateways[1].mute = true;
+	run(200);
+	end(0, 0);
+	power_off(0);
+	power_off(1);
+	start(0);
+	start(1);
+	run(500);
+	gateways[2].sas[0].present = false;
+	member_missing(gateways[2].m, &key);
+	table_find(&gateways[2].m->table, &key)->version += 10;
+	create(0, 0, 401);
+	run(500);
+	gateways[0].mute = gateways[1].mute = false;
+	run(300);
+	assert_true(gateways[2].sas[0].present);
+	assert_int_equal(gateways[2].sas[0].birth, 401);
+}
+
 /* SAs from first on, one after the other. */
 static void live_and_die(unsigned int first, unsigned int count)
 {
@@ -319,6 +346,7 @@ int main(void)
 {
 #define IN_CLUSTER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		IN_CLUSTER(test_lost_rival),
 		IN_CLUSTER(test_room_for_the_living),
 		IN_CLUSTER(test_three_quarters),
 		IN_CLUSTER(test_who_was_away_missed_a_move),
