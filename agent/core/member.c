@@ -14,7 +14,7 @@
 #define REAP_SLOTS 1024 /* looked at in one tick */
 #define PASTS 16 /* SAs without a record, for each that may be alive */
 #define EPOCH_AHEAD (1ULL << 32) /* views that another member may be ahead of ours */
-#define EPOCH_MOST (1ULL << 63)
+#define EPOCH_MOST (1ULL << 62) /* where there is nothing to compare with */
 
 int member_new(const struct member_config *config, const struct member_ops *ops, void *ctx,
 	uint64_t now_us, struct member **ret)
@@ -341,8 +341,14 @@ void member_flush(struct member *m, uint64_t now_us)
  * none yet has nothing to compare it with. */
 static bool is_absurd(const struct member *m, const struct view *heard)
 {
-	return heard->epoch > EPOCH_MOST ||
-	       (m->view.live && heard->epoch > m->view.epoch + EPOCH_AHEAD);
+	return heard->epoch > (m->view.live ? m->view.epoch + EPOCH_AHEAD : EPOCH_MOST);
+}
+
+/* Ours was absurd, and we followed none then: from here on it counts as theirs does. */
+static void step_down(struct member *m, const struct view *heard)
+{
+	if (m->view.live && heard->live && m->view.epoch > heard->epoch + EPOCH_AHEAD)
+		m->view.epoch = heard->epoch;
 }
 
 static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_heartbeat *h)
@@ -360,6 +366,7 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 		claim_heard(m, from, h);
 		return;
 	}
+	step_down(m, &h->view);
 	o->heartbeat = *h;
 	o->heard_us = m->now_us;
 	if (!o->alive) {
