@@ -54,6 +54,7 @@ static void on_entry(void *ctx, const struct record_key *key, uint64_t birth, ui
 /* What the guard of an earlier life knows. */
 static void restore_guard(struct agent *a)
 {
+	uint32_t slots = table_slots(a->config.max_sas);
 	struct espalier_sa_key key;
 	struct espalier_sa sa;
 
@@ -64,7 +65,8 @@ static void restore_guard(struct agent *a)
 		if (sa.slot == ESPALIER_SLOT_LOCAL)
 			local_restore(a, &k);
 		else
-			member_guarded(a->member, &k, &sa);
+			member_guarded(a->member, &k, &sa,
+				sa.slot < slots ? datapath_counters(a->datapath)[sa.slot].seq : 0);
 	}
 }
 

@@ -63,7 +63,8 @@ static bool stood_there_last(
 	return true;
 }
 
-void member_guarded(struct member *m, const struct record_key *key, const struct espalier_sa *sa)
+void member_guarded(
+	struct member *m, const struct record_key *key, const struct espalier_sa *sa, uint64_t seq)
 {
 	struct record *r = life_begin(m, key, sa->birth);
 	bool open = sa->direction == ESPALIER_OUT && sa->open[0].first <= sa->open[0].last;
@@ -91,6 +92,7 @@ void member_guarded(struct member *m, const struct record_key *key, const struct
 	r->pinned = sa->pinned;
 	r->facts.direction = sa->direction;
 	r->form_done = sa->form; /* half of it */
+	r->position = open ? seq : 0;
 	r->died_us = m->now_us;
 }
 

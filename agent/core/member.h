@@ -183,7 +183,9 @@ void member_free(struct member *m);
  * by then (record.pin_told) are to be taken out, too.
  */
 void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block);
-void member_guarded(struct member *m, const struct record_key *key, const struct espalier_sa *sa);
+/* seq: the highest number that it has let out, read before the kernel's counter; 0: not known. */
+void member_guarded(
+	struct member *m, const struct record_key *key, const struct espalier_sa *sa, uint64_t seq);
 /*
  * Between the two: where an SA that was adopted stands, by the kernel's counter. Until then all of
  * it goes out, afterwards a block ahead. True: ask the kernel again, it may have got further before

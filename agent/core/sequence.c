@@ -280,7 +280,9 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 {
 	uint64_t block = block_of(&m->rule, oseq), *upto = &r->upto[m->config.self];
 	bool adopted = m->starting && m->config.first && r->origin == RECORD_HERE;
-	bool unsure = m->starting && block == 0;
+	/* It was made again with its keys while there was no agent: it has no other counter than
+	 * that, and may run through what is out. In block 0 nobody can tell. */
+	bool unsure = m->starting && (block == 0 || oseq < r->position);
 
 	r->presence = RECORD_INSTALLED;
 	r->position = oseq;
@@ -296,9 +298,7 @@ void sequence_adopt(struct member *m, struct record *r, uint64_t oseq)
 		sequence_guard(m, r);
 		sequence_consider(m, r);
 	} else {
-		/* Block 0 may be that of an SA that was made again, with the same keys, while there
-		 * was no agent. One that an earlier life had shut may have moved
-		 * (sequence_return()). */
+		/* One that an earlier life had shut may have moved (sequence_return()). */
 		sequence_guard(m, r);
 		enter(m, r, block_own(&m->rule, max(max(*upto, block + 1), r->top)), NULL, 0);
 	}

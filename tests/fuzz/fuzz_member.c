@@ -343,7 +343,7 @@ static void pin(struct rig *rig, const struct entry *e)
 		.open[0] = {e->block << BLOCK_BITS, ((e->block + 1) << BLOCK_BITS) - 1},
 	};
 
-	member_guarded(rig->m, &e->key, &sa);
+	member_guarded(rig->m, &e->key, &sa, (e->block << BLOCK_BITS) + 5);
 }
 
 static void restore(struct rig *rig, struct reader *in)

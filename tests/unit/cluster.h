@@ -56,7 +56,7 @@ static inline void start_sas(struct gateway *g)
 			struct record_key key = sa_key_at(sa, place);
 
 			if (g->sas[sa].guarded_at >> place & 1)
-				member_guarded(g->m, &key, &guard);
+				member_guarded(g->m, &key, &guard, g->sas[sa].let_out);
 		}
 	}
 	for (unsigned int sa = 0; sa < n_sas; sa++)

@@ -32,7 +32,7 @@ struct sa {
 	bool guarded;
 	uint8_t place; /* where its peer is: part of its key */
 	uint8_t guarded_at; /* places that the guard knows it at, a bit each */
-	uint64_t birth, oseq, form;
+	uint64_t birth, oseq, form, let_out;
 	struct record_usage used; /* as its kernel has counted */
 	uint64_t made_s;
 	struct espalier_sa guard;

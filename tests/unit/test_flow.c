@@ -249,7 +249,7 @@ static void restart(void)
 		struct record_key key = sa_key(sa);
 
 		if (g->sas[sa].guarded)
-			member_guarded(g->m, &key, &g->sas[sa].guard);
+			member_guarded(g->m, &key, &g->sas[sa].guard, 0);
 	}
 	for (unsigned int sa = 0; sa < SAS; sa++) {
 		struct member_record record = {

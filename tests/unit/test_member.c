@@ -346,7 +346,7 @@ static void test_end_unseen(void **state)
 	run(100);
 	assert_true(gateways[1].sas[0].present);
 	start(0);
-	member_guarded(gateways[0].m, &key, &pinned);
+	member_guarded(gateways[0].m, &key, &pinned, 0);
 	member_started(gateways[0].m);
 	run(500);
 	assert_false(gateways[1].sas[0].present);

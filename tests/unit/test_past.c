@@ -188,6 +188,33 @@ static void test_made_again_while_the_agent_was_stopped(void **state)
 	assert_int_equal(repeated, 0);
 }
 
+/* Beyond block 0 the guard knows what it let out, and the kernel's counter is below that. */
+static void test_made_again_in_a_later_block(void **state)
+{
+	struct sa *sa = &gateways[0].sas[0];
+
+	(void)state;
+	members = 1; /* the rest is off */
+	for (unsigned int id = 1; id < MEMBERS; id++)
+		power_off(id);
+	run(100);
+	create(0, 0, 77);
+	run(100);
+	for (unsigned int i = 0; i < 20; i++) {
+		(void)emit(0, 0, 50);
+		run(10);
+	}
+	assert_true(is_open(sa, sa->oseq));
+	kill_agent(0);
+	sa->oseq -= 20;
+	start(0);
+	assert_false(is_open(sa, sa->oseq + 1));
+	(void)emit(0, 0, 100);
+	run(100);
+	assert_true(emit(0, 0, 100) > 0);
+	assert_int_equal(repeated, 0);
+}
+
 /* Never seen before the start: who could tell that it was made only once? */
 static void test_made_twice_while_the_agent_was_stopped(void **state)
 {
@@ -498,6 +525,7 @@ int main(void)
 		IN_CLUSTER(test_two_creators_in_one_kernel),
 		IN_CLUSTER(test_two_creators_of_an_inbound_one),
 		IN_CLUSTER(test_made_again_while_the_agent_was_stopped),
+		IN_CLUSTER(test_made_again_in_a_later_block),
 		IN_CLUSTER(test_made_twice_while_the_agent_was_stopped),
 		IN_CLUSTER(test_ended_key_stays_shut),
 		IN_CLUSTER(test_ended_key_with_other_keys),

@@ -62,6 +62,8 @@ static inline bool emit_one(unsigned int id, unsigned int n)
 		return false;
 	if (out && seq < NUMBERS)
 		on_the_wire(seq);
+	if (out && seq > sa->let_out)
+		sa->let_out = seq;
 	if (g->m && sa->guarded && out)
 		member_position(g->m, sa->guard.slot, seq);
 	else if (g->m && sa->guarded)
