@@ -272,6 +272,7 @@ static void make_again(struct world *w, unsigned int id, unsigned int child)
 	machine_end(w, id, child);
 	machine_add(w, id, child);
 	w->children[child].made_again = (uint8_t)(id + 1);
+	w->children[child].remade = true;
 	w->children[child].doubtful |= machine->agent != NULL; /* it sees that it ended */
 }
 

@@ -473,7 +473,8 @@ void judge_restarts_begin(struct world *w)
 	}
 }
 
-/* Two rounds a restart, as many if somebody else goes on, and a round for each block of traffic. */
+/* Two rounds a restart, as many for those who go on meanwhile, whether or not they emit, and a
+ * round for each block of traffic. */
 void judge_restarts(struct world *w, unsigned int id)
 {
 	unsigned int restarts = w->machines[id].restarts;
@@ -484,7 +485,7 @@ void judge_restarts(struct world *w, unsigned int id)
 		struct judged *j = judged(&w->children[child]);
 		uint64_t upto = highest_upto(j);
 		uint64_t used = upto > j->upto_before ? upto - j->upto_before : 0;
-		uint64_t rounds = 2 * (restarts + j->changes - j->changes_before + 1) +
+		uint64_t rounds = 4 * (restarts + 1) + 2 * (j->changes - j->changes_before) +
 				  ((j->emitted - j->emitted_before) >> (w->block_bits - 1)) + 1;
 
 		if (j->upto_before && used > rounds * modulus(w))

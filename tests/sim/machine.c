@@ -141,10 +141,10 @@ void machine_start_agent(struct world *w, unsigned int id)
 		struct record_key key = machine_key(&w->children[i], sa.left_place);
 
 		if (sa.left)
-			member_guarded(machine->agent, &key, &sa.left_guard);
+			member_guarded(machine->agent, &key, &sa.left_guard, 0);
 		key = machine_key(&w->children[i], sa.guard_place);
 		if (sa.guarded)
-			member_guarded(machine->agent, &key, &sa.guard);
+			member_guarded(machine->agent, &key, &sa.guard, sa.counter);
 	}
 	for (unsigned int i = 0; i < w->n_children; i++) {
 		struct member_record record;
@@ -341,6 +341,9 @@ void machine_move(struct world *w, unsigned int id, unsigned int child)
 
 	if (!machine->sas[child].present)
 		return;
+	/* The agent has not moved its counter yet, and is told of a new one now. */
+	if (c->remade && machine->sas[child].oseq >> w->block_bits == 0)
+		c->made_again = (uint8_t)(id + 1);
 	c->moves++;
 	/* That costs all a block. */
 	for (unsigned int other = 0; other < MACHINES; other++)

@@ -338,6 +338,7 @@ static void check_miss(struct world *w)
 		machine->agent->others[other].asking.due_us = 2 * until_us;
 	machine->audit_us = 2 * until_us;
 	machine->missed_us = 0;
+	w->obeys = true;
 	machine->sas[child].present = false;
 	machine_miss(w, id, child);
 	while (w->now_us < until_us && !machine->sas[child].present)

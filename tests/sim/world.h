@@ -48,6 +48,7 @@ struct child {
 	uint64_t found; /* 1 + the block in which it was before there was an agent; 0: it was not */
 	uint8_t made_again; /* 1 + the machine on which it was deleted and made again, and whose
 			       agent has not learned of it yet */
+	bool remade; /* deleted and made again with its keys, ever */
 	bool made_unseen; /* and again before that, without that any agent has seen it */
 	bool doubtful; /* nobody may be able to send through it any more */
 	uint8_t ended_by;
@@ -226,6 +227,7 @@ struct world {
 	uint64_t doubts_random; /* so that the rest of the world does not change with them */
 	uint64_t fault_us, previous_fault_us; /* the last two */
 	uint64_t retried_us; /* what a kernel has refused is tried again by then */
+	bool obeys; /* no kernel refuses anything by chance any more */
 	uint64_t quiet_us; /* IKE makes and ends no more */
 	uint64_t settled_us; /* since when all members hear each other */
 	uint64_t agreed_us; /* since when all have the same records; 0: they do not */
