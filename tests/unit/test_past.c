@@ -159,6 +159,14 @@ static void test_two_creators_of_an_inbound_one(void **state)
 
 /* Made again with the same keys. */
 
+static void others_off(void)
+{
+	members = 1;
+	for (unsigned int id = 1; id < MEMBERS; id++)
+		power_off(id);
+	run(100);
+}
+
 static void test_made_again_while_the_agent_was_stopped(void **state)
 {
 	uint8_t owner;
@@ -169,10 +177,7 @@ static void test_made_again_while_the_agent_was_stopped(void **state)
 	owner = owner_of(0);
 	if (owner != 0) {
 		end(0, 0);
-		members = 1; /* the rest is off */
-		for (unsigned int id = 1; id < MEMBERS; id++)
-			power_off(id);
-		run(100);
+		others_off();
 		create(0, 0, 78);
 		run(100);
 	}
@@ -194,10 +199,7 @@ static void test_made_again_in_a_later_block(void **state)
 	struct sa *sa = &gateways[0].sas[0];
 
 	(void)state;
-	members = 1; /* the rest is off */
-	for (unsigned int id = 1; id < MEMBERS; id++)
-		power_off(id);
-	run(100);
+	others_off();
 	create(0, 0, 77);
 	run(100);
 	for (unsigned int i = 0; i < 20; i++) {
