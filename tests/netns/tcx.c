@@ -57,29 +57,38 @@ static int put_before(unsigned int ifindex, unsigned long n)
 	return r;
 }
 
+/* How many programs of that name it has taken off. */
 static int take_off(unsigned int ifindex, const char *name)
 {
 	uint32_t ids[DATAPATH_TCX_MOST];
-	int n = datapath_tcx_query(ifindex, ids), r = n < 0 ? n : 0;
+	int n = datapath_tcx_query(ifindex, ids), r = n < 0 ? n : 0, count = 0;
 
-	for (int i = 0; i < n && r == 0; i++) {
+	for (int i = 0; i < n && r >= 0; i++) {
 		int fd = bpf_prog_get_fd_by_id(ids[i]);
 
-		if (fd >= 0 && strcmp(name_of(fd), name) == 0)
+		if (fd >= 0 && strcmp(name_of(fd), name) == 0) {
 			r = datapath_tcx_detach(ifindex, fd);
+			count++;
+		}
+		/* The agent moves its guard to the front: this one may have gone since. */
+		if (r == -ENOENT)
+			r = 0;
 		if (fd >= 0)
 			close(fd);
 	}
-	return r;
+	return r < 0 ? r : count;
 }
 
-/* In the guard's place, before its agent is aware of it. */
+/* Fills the chain; as long as the agent is quicker, its guard goes again. */
 static int crowd_out(unsigned int ifindex)
 {
-	int r = put_before(ifindex, DATAPATH_TCX_MOST);
+	int r;
 
-	while (r == -ERANGE && (r = take_off(ifindex, DATAPATH_GUARD)) == 0)
-		r = put_before(ifindex, 1);
+	do {
+		r = put_before(ifindex, DATAPATH_TCX_MOST);
+		if (r == 0 || r == -ERANGE)
+			r = take_off(ifindex, DATAPATH_GUARD);
+	} while (r > 0);
 	return r;
 }
 
