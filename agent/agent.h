@@ -182,7 +182,8 @@ struct agent {
 	struct usage usage;
 	int groups; /* a socket: multicast groups that we are in; -1: in none */
 	bool ingress;
-	uint64_t announce_due_us; /* the cluster addresses once more; 0: not */
+	uint64_t announced_us; /* the cluster addresses, for the first time in this view */
+	uint64_t announce_due_us; /* again; 0: another member is the ingress */
 	uint64_t unfollowed_us; /* when we said last that a peer moved and nothing could follow */
 	bool first; /* since the machine was booted: SAs that are there are no copies */
 	bool journal_failed;

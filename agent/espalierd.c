@@ -89,19 +89,30 @@ static int open_loop(struct agent *a, struct loop *l)
 	return 0;
 }
 
+/* See member_lease_us(). */
+static bool holds_lease(const struct agent *a, uint64_t now_us)
+{
+	return now_us < member_heartbeat_sent_us(a->member) +
+				member_lease_us(a->config.heartbeat_us, a->config.dead_after);
+}
+
 static void tick(struct agent *a, struct loop *l)
 {
 	uint64_t expirations, now = agent_now_us();
+	bool may_announce;
 
 	if (read(l->timer, &expirations, sizeof(expirations)) < 0)
 		return;
+	/* Before the tick, which renews it: others may have taken over in between. */
+	may_announce = holds_lease(a, now);
 	member_tick(a->member, now);
 	datapath_heartbeat(a->datapath, 1000 * member_heartbeat_sent_us(a->member));
 	(void)datapath_wake(a->datapath, events_wake, a); /* some events wait for this */
 	hops_tick(a, now);
 	if (forward_tick(a, now))
 		events_links_up(a);
-	ops_announce_again(a, now);
+	if (may_announce)
+		ops_announce_again(a, now);
 	if (now >= a->positions_due_us) {
 		a->positions_due_us = now + POSITIONS_EVERY_US;
 		a->positions_next = 0;

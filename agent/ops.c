@@ -211,12 +211,19 @@ static void announce_both(struct agent *a)
 	ops_announce(a, DATAPATH_INNER);
 }
 
+static void plan_announcement(struct agent *a, uint64_t now_us)
+{
+	uint64_t dead_us = (uint64_t)a->config.heartbeat_us * a->config.dead_after;
+
+	a->announce_due_us = a->announced_us + announce_next_us(now_us - a->announced_us, dead_us);
+}
+
 void ops_announce_again(struct agent *a, uint64_t now_us)
 {
 	if (!a->announce_due_us || now_us < a->announce_due_us)
 		return;
-	a->announce_due_us = 0;
 	announce_both(a);
+	plan_announcement(a, now_us);
 }
 
 void ops_listen(struct agent *a, enum datapath_side side)
@@ -244,10 +251,10 @@ static void op_publish(
 	a->announce_due_us = 0;
 	if (a->ingress) {
 		/* Even if we were it before: another one may have been it too, in a view of its
-		 * own. Once more when that one has heard of this view: who asked it until then. */
+		 * own. */
 		announce_both(a);
-		a->announce_due_us = agent_now_ns() / 1000 +
-				     (uint64_t)a->config.heartbeat_us * a->config.dead_after;
+		a->announced_us = agent_now_us();
+		plan_announcement(a, a->announced_us);
 	}
 	agent_say("view %llu: live members 0x%04x, ARP is answered by %s",
 		(unsigned long long)view->epoch, view->live, a->ingress ? "us" : "another member");

@@ -29,6 +29,7 @@ struct advertisement_frame {
 
 #define ADVERTISEMENT_SIZE                                                                         \
 	(sizeof(struct advertisement_frame) - offsetof(struct advertisement_frame, advert))
+#define MS 1000 /* microseconds */
 #define HOP_LIMIT 255 /* RFC 4861: from this link, no router has sent it on */
 
 static int send_frame(int fd, unsigned int ifindex, const void *frame, size_t size)
@@ -39,8 +40,11 @@ static int send_frame(int fd, unsigned int ifindex, const void *frame, size_t si
 											: 0;
 }
 
+/* A reply is gratuitous to Linux if its target has the sender's MAC address (arp_is_garp()). */
 static int announce4(int fd, unsigned int ifindex, const uint8_t mac[6], const uint8_t *address)
 {
+	int r;
+
 	struct arp_frame f = {
 		.ethernet.ether_type = htons(ETHERTYPE_ARP),
 		.arp.ea_hdr = {.ar_hrd = htons(ARPHRD_ETHER),
@@ -55,7 +59,10 @@ static int announce4(int fd, unsigned int ifindex, const uint8_t mac[6], const u
 	memcpy(f.arp.arp_sha, mac, sizeof(f.arp.arp_sha));
 	memcpy(f.arp.arp_spa, address, sizeof(f.arp.arp_spa));
 	memcpy(f.arp.arp_tpa, address, sizeof(f.arp.arp_tpa));
-	return send_frame(fd, ifindex, &f, sizeof(f));
+	r = send_frame(fd, ifindex, &f, sizeof(f));
+	f.arp.ea_hdr.ar_op = htons(ARPOP_REPLY);
+	memcpy(f.arp.arp_tha, mac, sizeof(f.arp.arp_tha));
+	return r < 0 ? r : send_frame(fd, ifindex, &f, sizeof(f));
 }
 
 /* RFC 1071; `sum`: of what comes before. */
@@ -133,4 +140,15 @@ int announce(
 			    : announce6(fd, ifindex, mac, addresses[i].bytes);
 	close(fd);
 	return r;
+}
+
+uint64_t announce_next_us(uint64_t last_us, uint64_t others_us)
+{
+	const uint64_t early[] = {20 * MS, 100 * MS, others_us, 1000 * MS};
+	uint64_t next = last_us + 60000 * MS;
+
+	for (unsigned int i = 0; i < sizeof(early) / sizeof(*early); i++)
+		if (early[i] > last_us && early[i] < next)
+			next = early[i];
+	return next;
 }

@@ -2,6 +2,9 @@
 /*
  * announce.h - tells a link where addresses are now: gratuitous ARP (RFC 5227) and unsolicited
  * neighbour advertisements (RFC 4861 7.2.6); and that solicitations for them are to come here.
+ *
+ * Some neighbours follow ARP requests only, others replies only: they get both. Nobody confirms an
+ * announcement, so it is repeated (announce_next_us()).
  */
 #ifndef ANNOUNCE_H
 #define ANNOUNCE_H
@@ -14,6 +17,13 @@
  * -errno. */
 int announce(unsigned int ifindex, const uint8_t mac[6], const struct address *addresses,
 	unsigned int n);
+
+/*
+ * When to announce again: microseconds after the first announcement. `last_us`, likewise: when that
+ * was done last. `others_us`: by then the member that answered before has heard of its successor;
+ * what neighbours asked it until then is corrected.
+ */
+uint64_t announce_next_us(uint64_t last_us, uint64_t others_us);
 
 /*
  * Joins the solicited-node groups (RFC 4291 2.7.1) of those that are IPv6: else NICs, and switches

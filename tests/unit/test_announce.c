@@ -62,8 +62,8 @@ static int receiver(uint16_t protocol)
 
 static void test_ipv4(void **state)
 {
-	static const uint8_t expected[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
-		0x08, 0x06, /* ARP */
+	uint8_t expected[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x08,
+		0x06, /* ARP */
 		0, 1, 0x08, 0x00, 6, 4, 0, 1, /* request */
 		2, 0, 0, 0, 0, 1, 192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 192, 0, 2, 7};
 	const struct address addresses[] = {{AF_INET, {192, 0, 2, 6}},
@@ -75,8 +75,14 @@ static void test_ipv4(void **state)
 	need_root();
 	fd = receiver(ETH_P_ARP);
 	assert_int_equal(announce(if_nametoindex("l0"), mac, addresses, 3), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(recv(fd, frame, sizeof(frame), 0), sizeof(expected));
+		assert_int_equal(frame[31], 6);
+	}
 	assert_int_equal(recv(fd, frame, sizeof(frame), 0), sizeof(expected));
-	assert_int_equal(frame[31], 6);
+	assert_memory_equal(frame, expected, sizeof(expected));
+	expected[21] = 2; /* reply */
+	memcpy(&expected[32], mac, sizeof(mac));
 	assert_int_equal(recv(fd, frame, sizeof(frame), 0), sizeof(expected));
 	assert_memory_equal(frame, expected, sizeof(expected));
 	close(fd);
@@ -122,6 +128,22 @@ static void test_neighbour_follows(void **state)
 	    "until ip neigh show $a | grep 02:00:00:00:00:01; do sleep 0.01; done; done'");
 }
 
+static void test_repeats(void **state)
+{
+	static const uint64_t expected[] = {20000, 30000, 100000, 1000000, 61000000, 121000000};
+	uint64_t at = 0;
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(expected) / sizeof(*expected); i++) {
+		at = announce_next_us(at, 30000);
+		assert_int_equal(at, expected[i]);
+	}
+	/* What is late is not made up for. */
+	assert_int_equal(announce_next_us(150000, 300000), 300000);
+	assert_int_equal(announce_next_us(150000, 30000), 1000000);
+	assert_int_equal(announce_next_us(20000, 20000), 100000);
+}
+
 /* Those of the addresses' last 24 bits, as long as the socket is there. */
 static void test_join(void **state)
 {
@@ -151,6 +173,7 @@ int main(void)
 		cmocka_unit_test(test_ipv4),
 		cmocka_unit_test(test_ipv6),
 		cmocka_unit_test(test_neighbour_follows),
+		cmocka_unit_test(test_repeats),
 		cmocka_unit_test(test_join),
 	};
 
