@@ -93,6 +93,11 @@ void notice(void *ctx, enum member_notice what, const struct record_key *key, ui
 			  "been started again",
 			who);
 		break;
+	case NOTICE_STEPPED_DOWN:
+		agent_say("our views were counted absurdly high: we count on from the view of "
+			  "member %u",
+			who);
+		break;
 	case NOTICE_TWO_CREATORS:
 		agent_say("%s was made on two members, each with numbers of its own from 1 on: it "
 			  "is shut on all members until it is rekeyed",

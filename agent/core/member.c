@@ -345,10 +345,12 @@ static bool is_absurd(const struct member *m, const struct view *heard)
 }
 
 /* Ours was absurd, and we followed none then: from here on it counts as theirs does. */
-static void step_down(struct member *m, const struct view *heard)
+static void step_down(struct member *m, uint8_t from, const struct view *heard)
 {
-	if (m->view.live && heard->live && m->view.epoch > heard->epoch + EPOCH_AHEAD)
-		m->view.epoch = heard->epoch;
+	if (!m->view.live || !heard->live || m->view.epoch <= heard->epoch + EPOCH_AHEAD)
+		return;
+	m->view.epoch = heard->epoch;
+	member_notice(m, NOTICE_STEPPED_DOWN, NULL, from);
 }
 
 static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_heartbeat *h)
@@ -366,7 +368,7 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 		claim_heard(m, from, h);
 		return;
 	}
-	step_down(m, &h->view);
+	step_down(m, from, &h->view);
 	o->heartbeat = *h;
 	o->heard_us = m->now_us;
 	if (!o->alive) {

@@ -75,6 +75,7 @@ enum member_notice {
 	NOTICE_OUT_OF_BOUNDS, /* a member told of blocks that there are not or are not whose it
 				 said; each member once */
 	NOTICE_EPOCH, /* a member's view is counted absurdly high; each member once */
+	NOTICE_STEPPED_DOWN, /* it was our own view: we count on from this member's */
 	NOTICE_TWO_CREATORS, /* an SA is fenced, FENCE_TWO_CREATORS */
 	NOTICE_JOURNAL_OLD, /* an SA is fenced, FENCE_JOURNAL_OLD: by what this member told */
 	NOTICE_SPENT, /* we have no block left of an SA */

@@ -256,9 +256,9 @@ static void op_notice(
 {
 	bool of_sa = notice != NOTICE_MADE_HERE && notice != NOTICE_FULL &&
 		     notice != NOTICE_FULL_OF_DEAD && notice != NOTICE_OUT_OF_BOUNDS;
-	bool of_none = notice == NOTICE_EPOCH || notice == NOTICE_DOUBLED ||
-		       notice == NOTICE_CROWDED || notice == NOTICE_CROWDED_BY_DEAD ||
-		       notice == NOTICE_ROOMY;
+	bool of_none = notice == NOTICE_EPOCH || notice == NOTICE_STEPPED_DOWN ||
+		       notice == NOTICE_DOUBLED || notice == NOTICE_CROWDED ||
+		       notice == NOTICE_CROWDED_BY_DEAD || notice == NOTICE_ROOMY;
 
 	(void)ctx;
 	REQUIRE(notice < NOTICES && who < MEMBERS);

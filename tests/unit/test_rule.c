@@ -384,6 +384,7 @@ static void test_absurd_epoch_that_was_believed(void **state)
 	gateways[1].m->view.publisher = 1;
 	gateways[1].m->view.live = 2;
 	run(500);
+	assert_int_equal(gateways[1].notices[NOTICE_STEPPED_DOWN], 1);
 	for (unsigned int id = 0; id < 2; id++) {
 		assert_in_range(gateways[id].m->view.epoch, epoch, epoch + 10);
 		assert_int_equal(gateways[id].m->view.live, 3);
