@@ -208,6 +208,8 @@ install: all
 	install -D -m 644 docs/espalier.conf.example $(DESTDIR)$(PREFIX)/share/doc/espalier/espalier.conf.example
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/espalier/README.md
 	install -D -m 644 scripts/espalierd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/espalierd.service
+	install -D -m 644 scripts/strongswan-after-espalierd.conf \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/strongswan.service.d/espalierd.conf
 	install -d -m 700 $(DESTDIR)/etc/espalier $(DESTDIR)/var/lib/espalier
 
 clean:

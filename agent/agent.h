@@ -8,7 +8,8 @@
  *   control.c        serves espalierctl; control_answer.c: what it is told; control_ike.c: what an
  *                    IKE daemon needs
  *   audit.c          compares the kernel with the core's records
- *   progress.c       how far a member that joins has come
+ *   progress.c       how far a member that joins has come; service.c: what the service manager is
+ *                    told
  *   events.c         hands what happens to the core; events_kernel.c: what happens to SAs
  *   local.c          SAs that no other member can have; usage.c: limits of SAs that can
  *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
@@ -163,6 +164,14 @@ struct usage {
 	uint64_t due_us;
 };
 
+/* What the service manager has been told. */
+struct service {
+	bool ready, failed;
+	uint64_t watchdog_us; /* how often it hears of us; 0: it does not want to */
+	uint64_t watchdog_due_us, status_due_us;
+	char status[256];
+};
+
 struct agent {
 	struct config config;
 	unsigned int ifindex[DATAPATH_SIDES];
@@ -197,6 +206,7 @@ struct agent {
 	struct local local;
 	struct local_policies local_policies;
 	struct progress progress;
+	struct service service;
 	struct watch watch;
 	struct forward forward;
 	struct strangers strangers;
@@ -242,6 +252,11 @@ bool audit_turn(struct agent *a, uint64_t now_us);
 /* progress.c */
 void progress_tick(struct agent *a, uint64_t now_us);
 bool progress_goes_on(const struct agent *a); /* what the last tick has measured still holds */
+
+/* service.c */
+void service_begin(struct agent *a);
+void service_tick(struct agent *a, uint64_t now_us);
+void service_stop(struct agent *a); /* we are being stopped */
 
 /* watch.c. From its beginning on only its thread calls datapath_look(). */
 int watch_open(struct agent *a, char *err, size_t err_size);

@@ -123,6 +123,7 @@ static void tick(struct agent *a, struct loop *l)
 	}
 	strangers_tick(a, now);
 	progress_tick(a, now);
+	service_tick(a, now);
 }
 
 static void on_signal(struct agent *a, struct loop *l)
@@ -132,6 +133,7 @@ static void on_signal(struct agent *a, struct loop *l)
 	if (read(l->signal, &info, sizeof(info)) != sizeof(info) || l->stop_us)
 		return;
 	agent_say("leaving: the others take over");
+	service_stop(a);
 	member_leave(a->member);
 	l->stop_us = agent_now_us() + 3ULL * a->config.heartbeat_us * a->config.dead_after;
 }
@@ -301,6 +303,7 @@ static int serve(struct agent *a)
 	if (r < 0) {
 		agent_say("%s", err);
 	} else {
+		service_begin(a);
 		r = run(a, &l);
 		if (r < 0)
 			agent_say("the event loop failed: %s", strerror(-r));
