@@ -247,6 +247,7 @@ static void op_publish(
 
 	memcpy(half.owner, owner, sizeof(half.owner));
 	datapath_publish(a->datapath, &half);
+	metrics_flipped(a);
 	a->ingress = ingress == a->config.id;
 	a->announce_due_us = 0;
 	if (a->ingress) {
