@@ -41,9 +41,9 @@ static void describe(const struct agent *a, char *ret, size_t size)
 			(unsigned long long)view->epoch, a->forward.lack[0] ? ": " : "",
 			a->forward.lack);
 	else
-		snprintf(ret, size, "STATUS=in view %llu, with %d members; owns %u of %u buckets",
-			(unsigned long long)view->epoch, __builtin_popcount(view->live), owned,
-			ESPALIER_BUCKETS);
+		snprintf(ret, size, "STATUS=in view %llu, with %u members; owns %u of %u buckets",
+			(unsigned long long)view->epoch,
+			(unsigned int)__builtin_popcount(view->live), owned, ESPALIER_BUCKETS);
 }
 
 void service_tick(struct agent *a, uint64_t now_us)
