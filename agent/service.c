@@ -41,7 +41,7 @@ static void describe(const struct agent *a, char *ret, size_t size)
 			(unsigned long long)view->epoch, a->forward.lack[0] ? ": " : "",
 			a->forward.lack);
 	else
-		snprintf(ret, size, "STATUS=in view %llu, with %u members; owns %u of %u buckets",
+		snprintf(ret, size, "STATUS=in view %llu, with %u members; owns %u of %d buckets",
 			(unsigned long long)view->epoch,
 			(unsigned int)__builtin_popcount(view->live), owned, ESPALIER_BUCKETS);
 }
