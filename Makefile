@@ -127,6 +127,9 @@ $(B)/tests/test_boot: $(B)/obj/agent/boot.o
 $(B)/tests/test_ops: $(B)/obj/agent/ops.o $(B)/obj/agent/agent.o
 $(B)/tests/test_ops: LDFLAGS += $(foreach f,sa_set sa_get sa_delete pin_set pin_delete counters,\
 	-Wl,--wrap=datapath_$f)
+$(B)/tests/test_positions: $(B)/obj/agent/positions.o
+$(B)/tests/test_positions: LDFLAGS += $(foreach f,member_table member_position member_counter \
+	xfrm_counters datapath_counters,-Wl,--wrap=$f)
 $(B)/tests/test_limits: $(B)/obj/agent/usage.o
 $(B)/tests/test_limits: LDFLAGS += -Wl,--wrap=member_table,--wrap=member_used,--wrap=xfrm_used
 $(B)/tests/test_audit: $(B)/obj/agent/audit.o $(B)/obj/agent/events_kernel.o
