@@ -125,8 +125,8 @@ $(B)/tests/test_strangers: LDFLAGS += $(foreach f,beacon_open beacon_send beacon
 $(B)/tests/test_local: $(B)/obj/agent/local.o $(B)/obj/agent/local_policy.o
 $(B)/tests/test_boot: $(B)/obj/agent/boot.o
 $(B)/tests/test_ops: $(B)/obj/agent/ops.o $(B)/obj/agent/agent.o
-$(B)/tests/test_ops: LDFLAGS += $(foreach f,sa_set sa_get sa_delete pin_set pin_delete counters,\
-	-Wl,--wrap=datapath_$f)
+$(B)/tests/test_ops: LDFLAGS += $(foreach f,sa_set sa_get sa_delete pin_set pin_delete counters view \
+	publish,	-Wl,--wrap=datapath_$f)
 $(B)/tests/test_positions: $(B)/obj/agent/positions.o
 $(B)/tests/test_positions: LDFLAGS += $(foreach f,member_table member_position member_counter \
 	xfrm_counters datapath_counters,-Wl,--wrap=$f)
