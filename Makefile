@@ -34,7 +34,7 @@ HARDENING := -fstack-protector-strong -fstack-clash-protection -Wp,-D_FORTIFY_SO
 WARNINGS_FAIL := $(if $(filter-out 0,$(WERROR)),-Werror)
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat-security \
 	$(WARNINGS_FAIL)
-PACKAGES := libmnl openssl libxdp libbpf json-c inih
+PACKAGES := libmnl openssl libxdp libbpf json-c inih libmicrohttpd
 CPPFLAGS += -D_GNU_SOURCE -Iinclude -Iagent -I$(ROOT)/bpf $(shell pkg-config --cflags $(PACKAGES))
 CFLAGS ?= -O2 -g
 CFLAGS += -std=gnu11 -fPIE -pthread $(WARNINGS) $(if $(SANITIZE),$(SANITIZERS),$(HARDENING))
@@ -124,9 +124,10 @@ $(B)/tests/test_strangers: LDFLAGS += $(foreach f,beacon_open beacon_send beacon
 	member_claim member_claims member_held_back,-Wl,--wrap=$f)
 $(B)/tests/test_local: $(B)/obj/agent/local.o $(B)/obj/agent/local_policy.o
 $(B)/tests/test_boot: $(B)/obj/agent/boot.o
-$(B)/tests/test_ops: $(B)/obj/agent/ops.o $(B)/obj/agent/agent.o
+$(B)/tests/test_metrics: $(call objects,agent/metrics.c agent/exposition.c)
+$(B)/tests/test_ops: $(B)/obj/agent/ops.o $(B)/obj/agent/agent.o $(B)/obj/agent/metrics_times.o
 $(B)/tests/test_ops: LDFLAGS += $(foreach f,sa_set sa_get sa_delete pin_set pin_delete counters view \
-	publish,	-Wl,--wrap=datapath_$f)
+	publish,-Wl,--wrap=datapath_$f)
 $(B)/tests/test_positions: $(B)/obj/agent/positions.o
 $(B)/tests/test_positions: LDFLAGS += $(foreach f,member_table member_position member_counter \
 	xfrm_counters datapath_counters,-Wl,--wrap=$f)

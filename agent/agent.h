@@ -7,6 +7,8 @@
  *   start.c          starts the parts
  *   control.c        serves espalierctl; control_answer.c: what it is told; control_ike.c: what an
  *                    IKE daemon needs
+ *   metrics_out.c    where metrics go; metrics.c: what they are, exposition.c: in which words;
+ *                    metrics_times.c: how long things take
  *   audit.c          compares the kernel with the core's records
  *   progress.c       how far a member that joins has come; service.c: what the service manager is
  *                    told
@@ -27,17 +29,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "config.h"
 #include "core/member.h"
+#include "histogram.h"
 #include "io/beacon.h"
 #include "io/channel.h"
 #include "io/clone.h"
 #include "io/datapath.h"
 #include "io/hop.h"
+#include "io/http.h"
 #include "io/journal.h"
 #include "io/link.h"
 #include "io/route.h"
+#include "io/textfile.h"
 #include "io/xfrm.h"
 
 #define AUDIT_BITS 64 /* in each of audit.seen */
@@ -172,6 +178,26 @@ struct service {
 	char status[256];
 };
 
+struct metrics_times {
+	struct histogram flip, silence, loop;
+	uint64_t entered_us; /* when the core was last handed something that may make it decide */
+	uint64_t flipped_us, flip_us; /* when a view was published last, and how long after that */
+	uint64_t takeovers; /* that are counted */
+	uint16_t live; /* in the view, in the turn before */
+};
+
+struct metrics {
+	struct metrics_times times;
+	struct http *http;
+	struct textfile *file;
+	uint64_t open_due_us, write_due_us, look_due_us;
+	int open_error, write_error; /* as said */
+	bool busy; /* there is more to do at once */
+	char *text; /* the page */
+	size_t text_len;
+	uint64_t text_us; /* how old it is */
+};
+
 struct agent {
 	struct config config;
 	unsigned int ifindex[DATAPATH_SIDES];
@@ -214,6 +240,7 @@ struct agent {
 	struct forward forward;
 	struct strangers strangers;
 	struct hops hops;
+	struct metrics metrics;
 };
 
 /* agent.c */
@@ -352,5 +379,21 @@ struct json_object *control_adopt(const struct agent *a, const char *argument);
 
 /* control_ike.c: what each member's IKE daemon is to be told; owned by the caller. */
 struct json_object *control_ike_config(const struct config *c);
+
+/* metrics.c. The second one, until it is false: family by family from 0 on, each from SA 0 on;
+ * *from is 0 again when a family has ended. */
+void metrics_put(FILE *to, const struct agent *a);
+bool metrics_put_sas(FILE *to, const struct agent *a, unsigned int family, uint32_t *from);
+
+/* metrics_out.c */
+int metrics_fd(const struct agent *a); /* readable: call metrics_process(); -1: not served */
+bool metrics_process(struct agent *a); /* true: go on in the next turn */
+bool metrics_tick(struct agent *a, uint64_t now_us); /* true: metrics_fd() is new */
+void metrics_close(struct agent *a);
+
+/* metrics_times.c */
+void metrics_entered(struct agent *a, uint64_t now_us); /* the core is handed something */
+void metrics_flipped(struct agent *a); /* a view is published */
+void metrics_turn(struct agent *a, uint64_t since_us, uint64_t now_us); /* of the loop, over */
 
 #endif

@@ -13,6 +13,7 @@
 #include <strings.h>
 #include <sys/un.h>
 
+#include "config_endpoint.h"
 #include "config_report.h"
 #include "core/member.h"
 
@@ -98,6 +99,21 @@ static int parse_cpus(struct parser *p, const struct key *key, const char *value
 		return parse_number(p, key, value);
 	*(unsigned int *)field(p, key) = CONFIG_CPUS_ALL;
 	return 0;
+}
+
+/* ADDRESS:PORT; or off: port 0. */
+static int parse_metrics(struct parser *p, const struct key *key, const char *value)
+{
+	struct config *c = &p->config;
+
+	c->metrics_port = 0;
+	if (strcasecmp(value, "off") == 0 ||
+		config_endpoint(value, &c->metrics_address, &c->metrics_port))
+		return 0;
+	return fail(p,
+		"%s '%s' is no address with a port: write it like 127.0.0.1:9742, [::1]:9742, or "
+		"off",
+		key->name, value);
 }
 
 static int fail_duration(struct parser *p, const struct key *key, const char *value, const char *is)
@@ -297,6 +313,7 @@ static const char *const mode_words[] = {"load-sharing", "hot-standby", NULL};
 static const char *const hash_words[] = {"prefix", "mix", NULL};
 static const char *const ingress_words[] = {"one", "all", NULL};
 static const char *const transport_words[] = {"auto", "udp", NULL};
+static const char *const sas_words[] = {"no", "yes", NULL};
 static const char *const counters_words[] = {"auto", "events", NULL};
 
 static_assert(ESPALIER_HASH_PREFIX == 0 && ESPALIER_HASH_MIX == 1, "hash_words");
@@ -335,6 +352,9 @@ static const struct key keys[CONFIG_KEYS] = {
 	[CONFIG_AUDIT] = {"Interface", "Audit", parse_duration, FIELD(audit_us), 1000, 3600000, NULL, "60s"},
 	[CONFIG_MISSES] = {"Interface", "Misses", parse_number, FIELD(misses_per_second), 1, 100000, NULL, "100"},
 	[CONFIG_CPUS] = {"Interface", "Cpus", parse_cpus, FIELD(cpus), 0, CONFIG_CPUS_MAX, NULL, "0"},
+	[CONFIG_METRICS] = {"Interface", "Metrics", parse_metrics, 0, 0, 0, NULL, "127.0.0.1:9742"},
+	[CONFIG_METRICS_FILE] = {"Interface", "MetricsFile", parse_path, FIELD(metrics_path), SIZE(metrics_path), NULL, NULL},
+	[CONFIG_METRICS_SAS] = {"Interface", "MetricsSas", parse_word, FIELD(metrics_sas), 0, 0, sas_words, "no"},
 	[CONFIG_MEMBER_ID] = {"Member", "Id", parse_member_id, 0, 0, 0, NULL, NULL},
 	[CONFIG_MEMBER_SYNC] = {"Member", "Sync", parse_member_sync, 0, 0, 0, NULL, NULL},
 	[CONFIG_MEMBER_OUTER] = {"Member", "Outer", parse_member_address, FIELD(member_outer), 0, 0, NULL, NULL},

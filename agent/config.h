@@ -25,6 +25,7 @@
 enum config_mode { CONFIG_LOAD_SHARING, CONFIG_HOT_STANDBY };
 enum config_transport { CONFIG_TRANSPORT_AUTO, CONFIG_TRANSPORT_UDP };
 enum config_counters { CONFIG_COUNTERS_AUTO, CONFIG_COUNTERS_EVENTS };
+enum config_sas { CONFIG_SAS_NO, CONFIG_SAS_YES };
 enum config_ingress { CONFIG_INGRESS_ONE, CONFIG_INGRESS_ALL };
 
 #define CONFIG_CPUS_MAX 255
@@ -59,6 +60,9 @@ enum config_key {
 	CONFIG_AUDIT,
 	CONFIG_MISSES,
 	CONFIG_CPUS,
+	CONFIG_METRICS,
+	CONFIG_METRICS_FILE,
+	CONFIG_METRICS_SAS,
 	CONFIG_MEMBER_ID,
 	CONFIG_MEMBER_SYNC,
 	CONFIG_MEMBER_OUTER,
@@ -109,6 +113,10 @@ struct config {
 				  table */
 	unsigned int misses_per_second; /* packets for unknown SPIs that may wake the agent */
 	unsigned int cpus; /* that local ESP is spread over; 0: it is not; or CONFIG_CPUS_ALL */
+	struct address metrics_address; /* where to serve metrics by HTTP */
+	unsigned int metrics_port; /* TCP, host byte order; 0: nowhere */
+	char metrics_path[CONFIG_PATH_SIZE]; /* a file for them, or "" */
+	enum config_sas metrics_sas; /* by HTTP: those of each SA, too */
 
 	/* [Member]: all members, this one too */
 	uint32_t members; /* bit i: member i is configured */

@@ -44,6 +44,7 @@ enum source {
 	CLONE,
 	STRANGERS,
 	CONTROL,
+	METRICS,
 	SOURCES
 };
 
@@ -105,6 +106,7 @@ static void tick(struct agent *a, struct loop *l)
 		return;
 	/* Before the tick, which renews it: others may have taken over in between. */
 	may_announce = holds_lease(a, now);
+	metrics_entered(a, now);
 	member_tick(a->member, now);
 	datapath_heartbeat(a->datapath, 1000 * member_heartbeat_sent_us(a->member));
 	(void)datapath_wake(a->datapath, events_wake, a); /* some events wait for this */
@@ -124,6 +126,8 @@ static void tick(struct agent *a, struct loop *l)
 	strangers_tick(a, now);
 	progress_tick(a, now);
 	service_tick(a, now);
+	if (metrics_tick(a, now))
+		(void)watch(l, metrics_fd(a), METRICS);
 }
 
 static void on_signal(struct agent *a, struct loop *l)
@@ -173,6 +177,9 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 		break;
 	case CONTROL:
 		control_process(a->control, a);
+		break;
+	case METRICS:
+		(void)metrics_process(a);
 		break;
 	case CHANNEL: /* is looked at in each turn */
 	case SOURCES:
@@ -231,20 +238,24 @@ static int run(struct agent *a, struct loop *l)
 	l->rested_us = agent_now_us();
 	while (!may_stop(a, l)) {
 		int n = await(a, l, events, busy);
+		uint64_t since = agent_now_us();
 
 		if (n < 0 && errno != EINTR)
 			return -errno;
+		metrics_entered(a, since);
 		for (int i = 0; i < n; i++)
 			handle(a, l, (enum source)events[i].data.u32);
 		channel_process(a->channel, agent_now_us());
 		busy = member_work(a->member, agent_now_us());
 		busy |= positions_turn(a);
 		usage_turn(a, agent_now_us());
+		busy |= a->metrics.busy;
 		busy |= audit_turn(a, agent_now_us());
 		member_flush(a->member, agent_now_us());
 		if (!a->doubled)
 			journal_commit(a->journal);
 		channel_process(a->channel, agent_now_us()); /* what was sent goes off */
+		metrics_turn(a, since, agent_now_us());
 		rest(l);
 	}
 	return 0;

@@ -12,7 +12,10 @@ void events_datagram(void *ctx, uint8_t from, const void *buf, size_t len)
 {
 	struct agent *a = ctx;
 
-	member_datagram(a->member, from, buf, len, agent_now_us());
+	uint64_t now = agent_now_us();
+
+	metrics_entered(a, now);
+	member_datagram(a->member, from, buf, len, now);
 }
 
 static bool side_down(const struct agent *a, enum datapath_side side)

@@ -308,6 +308,7 @@ static void op_publish(
 	memcpy(half.owner, owner, sizeof(half.owner));
 	mark_taken_over(a, &half);
 	datapath_publish(a->datapath, &half);
+	metrics_flipped(a);
 	a->ingress = ingress == a->config.id;
 	a->announce_due_us = 0;
 	if (a->ingress) {

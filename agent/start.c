@@ -536,6 +536,7 @@ int agent_begin(struct agent *a, char *err, size_t err_size)
 void agent_stop(struct agent *a)
 {
 	watch_close(a);
+	metrics_close(a);
 	control_close(a->control);
 	channel_close(a->channel);
 	clone_close(a->clone);

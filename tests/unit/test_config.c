@@ -85,6 +85,7 @@ static void test_every_key(void **state)
 		    "\n[INTERFACE]\nId = 15\nOuter = a\nInner = b\nSync = c\nJournal = /j/j\n"
 		    "Pin = /p\nControl = /x\nTransport = udp\nCounters = events\n"
 		    "MaxSAs = 4194304\nAudit = 60 MIN\nMisses = 100000\nCpus = 255\n"
+		    "Metrics = [2001:db8::9]:65535\nMetricsFile = /m.prom\nMetricsSas = YES\n"
 		    "[Member]\nId = 15\nSync = 10.0.0.15\nOuter = 10.3.0.15\nInner = fd00::f\n"
 		    "[Member]\nId = 2\nSync = 10.0.0.2\nInner = fd00:1::2\nOuter = 10.0.0.2",
 		&c);
@@ -121,6 +122,10 @@ static void test_every_key(void **state)
 	assert_true(c.audit_us == 3600000000U);
 	assert_int_equal(c.misses_per_second, 100000);
 	assert_int_equal(c.cpus, 255);
+	assert_address(&c.metrics_address, "2001:db8::9");
+	assert_int_equal(c.metrics_port, 65535);
+	assert_string_equal(c.metrics_path, "/m.prom");
+	assert_int_equal(c.metrics_sas, CONFIG_SAS_YES);
 	assert_int_equal(c.ingress, CONFIG_INGRESS_ALL);
 	assert_int_equal(c.members, 1 << 15 | 1 << 2);
 	assert_string_equal(inet_ntoa(c.member_sync[15]), "10.0.0.15");
@@ -150,7 +155,8 @@ static void test_syntax(void **state)
 	assert_bad("[Interface]\n\nKey = 1\nNonsense\n", 3,
 		"unknown key Key in [Interface]: use Id, Outer, Inner, Sync, Journal, Pin, "
 		"Control, "
-		"Transport, Counters, MaxSAs, Audit, Misses, Cpus");
+		"Transport, Counters, MaxSAs, Audit, Misses, Cpus, Metrics, MetricsFile, "
+		"MetricsSas");
 	assert_bad("[Cluster]\nName = a\nName = b\n", 3,
 		"Name was given already in line 2: remove one");
 	assert_bad(
