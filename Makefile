@@ -211,6 +211,12 @@ install: all
 	install -D -m 755 $(B)/espalierctl $(DESTDIR)$(PREFIX)/sbin/espalierctl
 	install -D -m 644 docs/espalier.conf.example $(DESTDIR)$(PREFIX)/share/doc/espalier/espalier.conf.example
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/espalier/README.md
+	install -D -m 644 docs/espalierctl.bash-completion \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/espalierctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/*.5
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/espalier/prometheus deploy/prometheus/prometheus.yml \
+		deploy/prometheus/espalier.rules.yml deploy/prometheus/dashboard.json
 	install -D -m 644 scripts/espalierd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/espalierd.service
 	install -D -m 644 scripts/strongswan-after-espalierd.conf \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/strongswan.service.d/espalierd.conf

@@ -13,6 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "version.h"
+
 #define ANSWER_MAX (1 << 20)
 #define PATIENCE_S 3
 
@@ -284,6 +286,7 @@ static struct json_object *ask_for(int fd, const char *command, const char *argu
 static int usage(FILE *to)
 {
 	fprintf(to, "usage: espalierctl [--json] [--socket PATH] COMMAND\n"
+		    "       espalierctl --version\n"
 		    "  status      this member: view, state, sync channel, datapath\n"
 		    "  members     all members, as this one sees them\n"
 		    "  sa          the SAs, who owns them, and their sequence blocks\n"
@@ -303,6 +306,7 @@ int main(int argc, char **argv)
 		{"json", no_argument, NULL, 'j'},
 		{"socket", required_argument, NULL, 's'},
 		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
 		{0},
 	};
 	static const struct {
@@ -325,11 +329,13 @@ int main(int argc, char **argv)
 	int option, fd;
 	size_t i;
 
-	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
 		if (option == 'j')
 			json = true;
 		else if (option == 's')
 			path = optarg;
+		else if (option == 'V')
+			return puts("espalierctl " ESPALIER_VERSION) < 0;
 		else
 			return usage(option == 'h' ? stdout : stderr);
 	}

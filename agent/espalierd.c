@@ -22,6 +22,7 @@
 
 #include "agent.h"
 #include "io/rule.h"
+#include "version.h"
 
 #define POSITIONS_EVERY_US 100000
 #define CLONE_EVERY_US 1000000
@@ -359,7 +360,8 @@ static int usage(FILE *to)
 {
 	fprintf(to, "usage: espalierd FILE            run with this configuration\n"
 		    "       espalierd -t FILE         only check it, and this machine\n"
-		    "       espalierd --detach FILE   remove the BPF programs and maps it left\n");
+		    "       espalierd --detach FILE   remove the BPF programs and maps it left\n"
+		    "       espalierd --version\n");
 	return to == stdout ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -369,15 +371,18 @@ int main(int argc, char **argv)
 		{"test", no_argument, NULL, 't'},
 		{"detach", no_argument, NULL, 'd'},
 		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},
 		{0},
 	};
 	static struct agent agent;
 	char err[512], journal_path[CONFIG_PATH_SIZE];
 	int option, what = 0, r;
 
-	while ((option = getopt_long(argc, argv, "th", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "thV", options, NULL)) != -1) {
 		if (option == 'h' || option == '?')
 			return usage(option == 'h' ? stdout : stderr);
+		if (option == 'V')
+			return puts("espalierd " ESPALIER_VERSION) < 0;
 		what = option;
 	}
 	if (argc != optind + 1)
