@@ -124,8 +124,10 @@ $(B)/tests/test_strangers: LDFLAGS += $(foreach f,beacon_open beacon_send beacon
 	member_claim member_claims member_held_back,-Wl,--wrap=$f)
 $(B)/tests/test_local: $(B)/obj/agent/local.o $(B)/obj/agent/local_policy.o
 $(B)/tests/test_boot: $(B)/obj/agent/boot.o
+$(B)/tests/test_happened: $(B)/obj/agent/happened.o
+$(B)/tests/test_happened: LDFLAGS += -Wl,--wrap=member_counters,--wrap=member_fenced_for
 $(B)/tests/test_metrics: $(call objects,agent/metrics.c agent/exposition.c)
-$(B)/tests/test_ops: $(B)/obj/agent/ops.o $(B)/obj/agent/agent.o $(B)/obj/agent/metrics_times.o
+$(B)/tests/test_ops: $(B)/obj/agent/ops.o $(call objects,agent/agent.c agent/metrics_times.c agent/happened.c)
 $(B)/tests/test_ops: LDFLAGS += $(foreach f,sa_set sa_get sa_delete pin_set pin_delete counters view \
 	publish,-Wl,--wrap=datapath_$f)
 $(B)/tests/test_positions: $(B)/obj/agent/positions.o

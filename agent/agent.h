@@ -19,6 +19,7 @@
  *   hops.c           how packets get to the other members; notice.c: what the core refuses or shuts
  *   watch.c          keeps guard and steering where they are; forward.c: can our kernel forward?
  *   strangers.c      members that are there and do not agree with us
+ *   happened.c       what espalierctl events shows
  *   agent.c          the log and the clock
  */
 #ifndef AGENT_H
@@ -178,6 +179,24 @@ struct service {
 	char status[256];
 };
 
+#define HAPPENED_MAX 256
+
+enum happened_kind { HAPPENED_VIEW, HAPPENED_TAKEOVER, HAPPENED_FENCE, HAPPENED_REPAIR };
+
+struct happened {
+	uint64_t at_ms; /* of CLOCK_REALTIME */
+	enum happened_kind kind;
+	char text[192];
+};
+
+/* The latest; the one after count is the oldest. */
+struct happenings {
+	struct happened ring[HAPPENED_MAX];
+	uint64_t count; /* of all there have been */
+	uint64_t look_due_us, repaired, missing; /* counters as they were then */
+	uint32_t fenced;
+};
+
 struct metrics_times {
 	struct histogram flip, silence, loop;
 	uint64_t entered_us; /* when the core was last handed something that may make it decide */
@@ -241,6 +260,7 @@ struct agent {
 	struct strangers strangers;
 	struct hops hops;
 	struct metrics metrics;
+	struct happenings happenings;
 };
 
 /* agent.c */
@@ -379,6 +399,12 @@ struct json_object *control_adopt(const struct agent *a, const char *argument);
 
 /* control_ike.c: what each member's IKE daemon is to be told; owned by the caller. */
 struct json_object *control_ike_config(const struct config *c);
+
+/* happened.c */
+__attribute__((format(printf, 3, 4))) void happened(
+	struct agent *a, enum happened_kind kind, const char *format, ...);
+void happened_tick(struct agent *a, uint64_t now_us);
+struct json_object *happened_json(const struct agent *a); /* from the oldest on; the caller's */
 
 /* metrics.c. The second one, until it is false: family by family from 0 on, each from SA 0 on;
  * *from is 0 again when a family has ended. */

@@ -556,6 +556,8 @@ struct json_object *control_answer(const struct agent *a, char *request)
 		return sas(a, argument);
 	if (strcmp(word, "policy") == 0)
 		return control_policies(a, argument);
+	if (strcmp(word, "events") == 0)
+		return happened_json(a);
 	if (strcmp(word, "adopt") == 0)
 		return control_adopt(a, argument);
 	if (strcmp(word, "ike-config") == 0)

@@ -5,12 +5,14 @@
 #include <getopt.h>
 #include <json-c/json.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "version.h"
@@ -228,6 +230,23 @@ static void print_ike_config(struct json_object *list)
 	}
 }
 
+/* In local time. */
+static void print_events(struct json_object *list)
+{
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *o = json_object_array_get_idx(list, i);
+		uint64_t at_ms = strtoull(text_of(o, "at_ms"), NULL, 10);
+		time_t at = (time_t)(at_ms / 1000);
+		struct tm tm;
+		char when[32] = "";
+
+		if (localtime_r(&at, &tm))
+			(void)strftime(when, sizeof(when), "%F %T", &tm);
+		printf("%s.%03u  %-8s  %s\n", when, (unsigned int)(at_ms % 1000),
+			text_of(o, "event"), text_of(o, "text"));
+	}
+}
+
 static void print_adopted(struct json_object *o)
 {
 	printf("%s SAs are adopted\n", text_of(o, "adopted"));
@@ -296,6 +315,7 @@ static int usage(FILE *to)
 		    "              (past-unknown): nobody but this machine has sent for them;\n"
 		    "              adopt all: for all of them\n"
 		    "  reasons     packets by what became of them\n"
+		    "  events      what happened of late: views, takeovers, SAs shut, repairs\n"
 		    "  ike-config  for strongswan.conf: the SPIs that each member is to draw\n");
 	return to == stdout ? EXIT_SUCCESS : EXIT_FAILURE;
 }
@@ -321,6 +341,7 @@ int main(int argc, char **argv)
 		{"owner", 1, print_owner},
 		{"adopt", 1, print_adopted},
 		{"reasons", 0, print_reasons},
+		{"events", 0, print_events},
 		{"ike-config", 0, print_ike_config},
 	};
 	const char *path = "/run/espalier/control";

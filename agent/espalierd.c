@@ -127,6 +127,7 @@ static void tick(struct agent *a, struct loop *l)
 	strangers_tick(a, now);
 	progress_tick(a, now);
 	service_tick(a, now);
+	happened_tick(a, now);
 	if (metrics_tick(a, now))
 		(void)watch(l, metrics_fd(a), METRICS);
 }

@@ -23,9 +23,18 @@ static void note_takeover(struct agent *a, uint16_t gone)
 
 	histogram_add(&t->flip, t->flip_us);
 	for (; gone; gone &= (uint16_t)(gone - 1)) {
-		member_other(a->member, view_lowest(gone), &other);
-		if (other.heard_us && other.heard_us <= t->flipped_us)
-			histogram_add(&t->silence, t->flipped_us - other.heard_us);
+		uint8_t id = view_lowest(gone);
+
+		member_other(a->member, id, &other);
+		if (!other.heard_us || other.heard_us > t->flipped_us)
+			continue;
+		histogram_add(&t->silence, t->flipped_us - other.heard_us);
+		happened(a, HAPPENED_TAKEOVER,
+			"member %u is gone, %s, heard %llu ms before; its buckets were taken over "
+			"in %llu us",
+			id, other.flags & WIRE_LEAVING ? "as it said" : "without a word",
+			(unsigned long long)(t->flipped_us - other.heard_us) / 1000,
+			(unsigned long long)t->flip_us);
 	}
 }
 

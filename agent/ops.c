@@ -102,6 +102,8 @@ static void op_expire(void *ctx, const struct record_key *key, enum record_fence
 	struct agent *a = ctx;
 
 	agent_say("asking for a rekey of %s: %s", agent_name(key), reasons[why]);
+	if (why != FENCE_NONE)
+		happened(a, HAPPENED_FENCE, "%s: %s", agent_name(key), reasons[why]);
 	(void)xfrm_expire(a->xfrm, key);
 }
 
@@ -318,6 +320,8 @@ static void op_publish(
 		a->announced_us = agent_now_us();
 		plan_announcement(a, a->announced_us);
 	}
+	happened(a, HAPPENED_VIEW, "view %llu of member %u: live members 0x%04x",
+		(unsigned long long)view->epoch, view->publisher, view->live);
 	agent_say("view %llu: live members 0x%04x, ARP is answered by %s",
 		(unsigned long long)view->epoch, view->live, a->ingress ? "us" : "another member");
 }

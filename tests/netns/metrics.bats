@@ -58,6 +58,17 @@ answers() { request "$1" GET 2>/dev/null | head -n 1 | grep -q ' 200 '; }
 		<(request 0 GET | sed -n 's/^espalier_packets_total{reason="\(.*\)"} .*/\1/p' | sort)
 }
 
+@test "those of SAs are there for who asks for them" {
+	topology_up 2
+	member_start 0 espalierd "$(member_config 0 "$PACE" 'MetricsSas = yes')"
+	member_start 1 espalierd "$(member_config 1 "$PACE")"
+	wait_until 10 active 0 1
+	wait_until 5 is_served 0
+	[ "$(request 0 GET | grep -c '^# TYPE espalier_sa_')" = 5 ]
+	[ "$(request 1 GET | grep -c '^# TYPE espalier_sa_')" = 0 ]
+	request 0 GET | grep -v '^# TYPE espalier_sa_' | grep -q '^process_resident_memory_bytes '
+}
+
 @test "nobody may do more than read, and idle connections do no harm" {
 	start 2
 	wait_until 10 active 0 1
@@ -114,6 +125,28 @@ has_taken_over() { grep -q '^espalier_takeovers_total [1-9]' "$1"; }
 	wait_until 20 has_taken_over "$file"
 	member_stop 0
 	[ ! -e "$file" ]
+}
+
+@test "espalierctl events tells of views and takeovers, with their times" {
+	start 2
+	wait_until 10 active 0 1
+	[ "$(field 1 events '[.[] | select(.event == "takeover")] | length')" = 0 ]
+	[ "$(field 1 events '[.[] | select(.event == "view")] | length')" -ge 1 ]
+	before=$(date +%s%3N)
+	member_kill 0
+	wait_until 5 active 1
+	after=$(date +%s%3N)
+	takeover=$(ctl 1 events | jq -c '[.[] | select(.event == "takeover")] | .[0]')
+	[[ $(jq -r .text <<<"$takeover") == "member 0 is gone, without a word, heard "* ]]
+	at=$(jq .at_ms <<<"$takeover")
+	[ "$at" -ge "$before" ]
+	[ "$at" -le "$after" ]
+	espalierctl --socket "$(member_state 1)/control" events | grep -qE '^[0-9-]+ [0-9:]+\.[0-9]{3}  takeover  member 0'
+	member_start 0 espalierd "$(member_state 0)/espalier.conf"
+	wait_until 10 active 0 1
+	member_stop 0
+	wait_until 5 active 1
+	[[ $(field 1 events '[.[] | select(.event == "takeover")] | .[1].text') == "member 0 is gone, as it said, "* ]]
 }
 
 # The metrics that queries name, without what a histogram adds.

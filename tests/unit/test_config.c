@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The configuration file: what is read, every sentence said about what is wrong. */
+#include "config_endpoint.h"
 #include "config_file.h"
 
 #include <arpa/inet.h>
@@ -225,6 +226,13 @@ static void test_values(void **state)
 		"Misses 100001 is out of range: use 1 to 100000");
 	assert_bad(CLUSTER_KEY("Ingress = two"), 2, "Ingress 'two' is unknown: use one or all");
 	assert_bad(INTERFACE_KEY("Cpus = 256"), 2, "Cpus 256 is out of range: use 0 to 255");
+	assert_bad(INTERFACE_KEY("Metrics = 127.0.0.1"), 2,
+		"Metrics '127.0.0.1' is no address with a port: write it like 127.0.0.1:9742, "
+		"[::1]:9742, or off");
+	assert_bad(INTERFACE_KEY("MetricsFile = m.prom"), 2,
+		"MetricsFile 'm.prom' is not a full path: let it begin with /");
+	assert_bad(
+		INTERFACE_KEY("MetricsSas = all"), 2, "MetricsSas 'all' is unknown: use no or yes");
 	assert_bad(INTERFACE_KEY("Cpus = some"), 2, "Cpus 'some' is not a number: use 0 to 255");
 	assert_bad(INTERFACE_KEY("Control = /"
 				 "1234567890123456789012345678901234567890123456789012345678901234"
@@ -463,6 +471,35 @@ static void test_example(void **state)
 	assert_int_equal(c.max_sas, 65536);
 }
 
+static void test_endpoints(void **state)
+{
+	static const char *const bad[] = {"", "9742", ":9742", "127.0.0.1:", "127.0.0.1:0",
+		"127.0.0.1:65536", "127.0.0.1:999999", "127.0.0.1:1x", "127.0.0.1: 1", "a:1",
+		"::1:1", "[::1]", "[::1]1", "[::1:1", "[]:1", "[:1", "[127.0.0.1]:1",
+		"127.0.0.1]:1", "[0000:0000:0000:0000:0000:0000:0000:0000:0000:0000]:1"};
+	struct address address = {0};
+	unsigned int port = 7;
+	struct config c;
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (config_endpoint(bad[i], &address, &port))
+			fail_msg("%s is taken", bad[i]);
+	assert_int_equal(port, 7);
+	assert_true(config_endpoint("0.0.0.0:1", &address, &port));
+	assert_int_equal(port, 1);
+	assert_true(config_endpoint("[::1]:65535", &address, &port));
+	assert_address(&address, "::1");
+	assert_int_equal(port, 65535);
+	assert_good(GOOD, &c);
+	assert_address(&c.metrics_address, "127.0.0.1");
+	assert_int_equal(c.metrics_port, 9742);
+	assert_int_equal(c.metrics_sas, CONFIG_SAS_NO);
+	assert_string_equal(c.metrics_path, "");
+	assert_good(GOOD "[Interface]\nMetrics = OFF\n", &c);
+	assert_int_equal(c.metrics_port, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +512,7 @@ int main(void)
 		cmocka_unit_test(test_member_addresses),
 		cmocka_unit_test(test_missing),
 		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_endpoints),
 		cmocka_unit_test(test_example),
 	};
 
