@@ -38,7 +38,9 @@ PACKAGES := libmnl openssl libxdp libbpf json-c inih libmicrohttpd
 CPPFLAGS += -D_GNU_SOURCE -Iinclude -Iagent -I$(ROOT)/bpf $(shell pkg-config --cflags $(PACKAGES))
 CFLAGS ?= -O2 -g
 CFLAGS += -std=gnu11 -fPIE -pthread $(WARNINGS) $(if $(SANITIZE),$(SANITIZERS),$(HARDENING))
-LDFLAGS += -pie -Wl,-z,relro,-z,now
+LDFLAGS += -pie -Wl,-z,relro,-z,now -Wl,--as-needed
+# GnuTLS looks for this (agent/io/http.c)
+LDFLAGS += -Wl,--export-dynamic-symbol=_gnutls_global_init_skip
 # libxdp is linked statically: its dispatcher is replaced by ours
 LDLIBS += $(subst -lxdp,-l:libxdp.a,$(shell pkg-config --libs $(PACKAGES))) -pthread
 BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -D__bpf__ -Wall -Wextra $(WARNINGS_FAIL) -Iinclude -Ibpf \
