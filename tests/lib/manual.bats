@@ -93,6 +93,7 @@ completed()
 	make -s install DESTDIR="$BATS_TEST_TMPDIR/root" PREFIX=/usr
 	diff - <(cd "$BATS_TEST_TMPDIR/root" && find . -type f -printf '%m %P\n' | sort -k 2) <<-END
 		644 usr/lib/systemd/system/espalierd.service
+		644 usr/lib/systemd/system/strongswan.service.d/espalierd.conf
 		755 usr/sbin/espalierctl
 		755 usr/sbin/espalierd
 		644 usr/share/bash-completion/completions/espalierctl
