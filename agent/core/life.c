@@ -279,8 +279,9 @@ void life_keep(struct member *m, struct record *policy, bool deleted)
 	uint8_t owner = member_flow_owner(m, sa);
 
 	m->counters.kept++;
-	m->ops->notice(
-		m->ctx, NOTICE_KEPT, &policy->key, owner == ESPALIER_NOBODY ? sa->creator : owner);
+	if (owner == ESPALIER_NOBODY)
+		owner = sa->creator == ESPALIER_NOBODY ? m->config.self : sa->creator;
+	m->ops->notice(m->ctx, NOTICE_KEPT, &policy->key, owner);
 	if (deleted) {
 		policy->origin = RECORD_OTHERS;
 		policy->unwanted = true;

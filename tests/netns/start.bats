@@ -323,7 +323,8 @@ lacks()
 }
 
 @test "a start that lacks memory, at whatever step, changes nothing" {
-	local lowest=$((16 << 20)) step=$((2 << 20)) none="out of memory|Resource temporarily unavailable|Cannot allocate memory.*|error while loading.*"
+	# with less not even all shared libraries get in
+	local lowest=$((20 << 20)) step=$((2 << 20)) none="out of memory|Resource temporarily unavailable|Cannot allocate memory.*|error while loading.*"
 	for ((first = lowest; first < 64 << 20; first += step)); do
 		limited --as=$first && break
 		lacks "$none"
