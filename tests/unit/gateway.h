@@ -24,7 +24,7 @@
 
 #define MEMBERS 3
 #define DATAGRAMS 8192
-#define KINDS (WIRE_USAGE + 1)
+#define KINDS (WIRE_IKE + 1)
 #define SELECTORS 8
 
 struct sa {
@@ -188,6 +188,10 @@ static inline struct record_facts sa_facts(unsigned int sa, uint64_t birth)
 		.limited = limited,
 	};
 }
+
+/* Its IKE daemon, if a test has one. */
+static bool (*daemon_told)(struct gateway *g, enum ike_tell what, const struct ike *r);
+static uint32_t most_ikes; /* of a member */
 
 /* Ops. */
 
@@ -506,8 +510,13 @@ static inline void op_notice(
 	g->notices[notice]++;
 }
 
+static inline bool op_ike(void *ctx, enum ike_tell what, const struct ike *r)
+{
+	return daemon_told(ctx, what, r);
+}
+
 static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_use, op_read,
 	op_expire, op_guard, op_selector, op_pin, op_publish, op_macs, op_journal, op_forget,
-	op_journal_old, op_doubled, op_notice};
+	op_journal_old, op_doubled, op_notice, op_ike};
 
 #endif
