@@ -59,6 +59,8 @@ enum config_key {
 	CONFIG_AUDIT,
 	CONFIG_MISSES,
 	CONFIG_CPUS,
+	CONFIG_MAX_IKES,
+	CONFIG_IKE_COMMIT,
 	CONFIG_MEMBER_ID,
 	CONFIG_MEMBER_SYNC,
 	CONFIG_MEMBER_OUTER,
@@ -109,6 +111,9 @@ struct config {
 				  table */
 	unsigned int misses_per_second; /* packets for unknown SPIs that may wake the agent */
 	unsigned int cpus; /* that local ESP is spread over; 0: it is not; or CONFIG_CPUS_ALL */
+
+	unsigned int max_ikes; /* IKE SAs that live, of the whole cluster; 0: no plugin is served */
+	unsigned int ike_commit_us; /* an IKE message waits so long at most */
 
 	/* [Member]: all members, this one too */
 	uint32_t members; /* bit i: member i is configured */

@@ -26,6 +26,8 @@
 #define POSITIONS_EVERY_US 100000
 #define CLONE_EVERY_US 1000000
 
+#define HANDOVER_US 1000000 /* of IKE SAs, when we leave, at most */
+
 #define REST_EVERY_US 10000 /* of work without a pause, and then ... */
 #define REST_SHARE 8 /* ... for an eighth of it, but ... */
 #define REST_MOST_US 5000 /* ... no longer: it may have been stopped, and is behind */
@@ -44,6 +46,7 @@ enum source {
 	CLONE,
 	STRANGERS,
 	CONTROL,
+	IKE,
 	SOURCES
 };
 
@@ -84,7 +87,8 @@ static int open_loop(struct agent *a, struct loop *l)
 		watch(l, datapath_wake_fd(a->datapath), WAKE) < 0 ||
 		watch(l, watch_fd(a), WATCH) < 0 || watch(l, clone_fd(a->clone), CLONE) < 0 ||
 		watch(l, beacon_fd(a->strangers.beacon), STRANGERS) < 0 ||
-		watch(l, control_fd(a->control), CONTROL) < 0)
+		watch(l, control_fd(a->control), CONTROL) < 0 ||
+		watch(l, plugin_fd(a->ike.link), IKE) < 0)
 		return -errno;
 	return 0;
 }
@@ -112,6 +116,7 @@ static void tick(struct agent *a, struct loop *l)
 	}
 	strangers_tick(a, now);
 	progress_tick(a, now);
+	ike_tick(a);
 }
 
 static void on_signal(struct agent *a, struct loop *l)
@@ -123,6 +128,8 @@ static void on_signal(struct agent *a, struct loop *l)
 	agent_say("leaving: the others take over");
 	member_leave(a->member);
 	l->stop_us = agent_now_us() + 3ULL * a->config.heartbeat_us * a->config.dead_after;
+	if (member_ike_busy(a->member))
+		l->stop_us += HANDOVER_US;
 }
 
 static void handle(struct agent *a, struct loop *l, enum source source)
@@ -161,6 +168,9 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 	case CONTROL:
 		control_process(a->control, a);
 		break;
+	case IKE:
+		ike_process(a);
+		break;
 	case CHANNEL: /* is looked at in each turn */
 	case SOURCES:
 		break;
@@ -181,7 +191,8 @@ static int wait_ms(const struct agent *a, bool busy)
 static bool may_stop(const struct agent *a, const struct loop *l)
 {
 	return a->begins_anew ||
-	       (l->stop_us && (!(member_view(a->member)->live >> a->config.id & 1) ||
+	       (l->stop_us && ((!(member_view(a->member)->live >> a->config.id & 1) &&
+				       !member_ike_busy(a->member)) ||
 				      agent_now_us() >= l->stop_us));
 }
 
