@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 #   make            espalierd, espalierctl and the BPF programs, in build/
+#   make charon     the plugin for strongSwan's charon; its headers are fetched
 #   make demo       a cluster with real ESP, a member killed (README)
 #   make test       all tests and linters; make unit sim sanitize fuzz model load bpf netns vm debian13: one kind
 #   make fuzz       each fuzz target for about a minute, or FUZZ_SECONDS
@@ -116,6 +117,7 @@ $(patsubst tests/bpf/%.c,$(ROOT)/bpf/%.o,$(wildcard tests/bpf/hostile*.bpf.c)): 
 	bpf/steer.bpf.c bpf/clear.bpf.c tests/bpf/hostile.bpf.c $(wildcard tests/bpf/hostile*.h)
 
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(LIBRARY)
+$(B)/tests/test_charon_record: $(B)/obj/agent/charon/record.o
 $(B)/tests/test_control: $(B)/obj/agent/control.o
 $(B)/tests/test_forward: $(B)/obj/agent/forward.o
 $(B)/tests/test_forward: LDFLAGS += -Wl,--wrap=link_has_on_lo,--wrap=link_forwards
@@ -171,7 +173,7 @@ $(LACK): tests/lib/lack.c
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fPIE,$(CFLAGS)) -fPIC -shared -o $@ $<
 
 # What takes bytes from outside, and the fuzz targets: built by clang, with its fuzzer and sanitizers.
-FUZZED := $(wildcard agent/core/*.c agent/config*.c) agent/io/digest.c agent/io/dtls.c \
+FUZZED := $(wildcard agent/core/*.c agent/config*.c) agent/charon/record.c agent/io/digest.c agent/io/dtls.c \
 	agent/io/dtls_context.c agent/io/interface.c agent/io/xfrm_body.c agent/io/xfrm_facts.c \
 	agent/io/xfrm_text.c tests/fuzz/fuzz.c
 FUZZ := $(patsubst tests/fuzz/%.c,$(ROOT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -185,6 +187,25 @@ $(ROOT)/fuzz/obj/%.o: %.c
 $(FUZZ): $(ROOT)/fuzz/%: $(ROOT)/fuzz/obj/tests/fuzz/%.o $(FUZZED:%.c=$(ROOT)/fuzz/obj/%.o)
 	$(call say,LINK,$@)
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+
+# The plugin for strongSwan's charon. It is linked with nothing: charon has loaded what it calls.
+CHARON := $(patsubst agent/charon/%.c,$(B)/charon/%.o,$(wildcard agent/charon/*.c))
+CHARON_FLAGS = $(shell cat $(B)/charon/flags)
+$(CHARON): $(B)/charon/%.o: agent/charon/%.c $(B)/charon/flags
+	$(call say,CC,$<)
+	$(Q)$(CC) -Iinclude -Iagent $(CHARON_FLAGS) $(filter-out -fPIE,$(CFLAGS)) -Wno-unused-parameter -fPIC \
+		-fvisibility=hidden -MMD -MP -c -o $@ $<
+
+$(B)/libstrongswan-espalier.so: $(CHARON)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(filter-out -pie,$(LDFLAGS)) -shared -o $@ $^
+
+charon:
+	@mkdir -p $(B)/charon
+	$(Q)if scripts/charon-headers >$(B)/charon/flags.new; then \
+		cmp -s $(B)/charon/flags.new $(B)/charon/flags || mv $(B)/charon/flags.new $(B)/charon/flags; \
+		$(MAKE) $(B)/libstrongswan-espalier.so; \
+	else echo "charon: the plugin is not built: strongSwan's headers cannot be had"; fi
 
 SEEDS ?= 2000
 sim: $(B)/tests/sim
@@ -209,10 +230,13 @@ install: all
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/espalier/README.md
 	install -D -m 644 scripts/espalierd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/espalierd.service
 	install -d -m 700 $(DESTDIR)/etc/espalier $(DESTDIR)/var/lib/espalier
+	if [ -f $(B)/libstrongswan-espalier.so ]; then \
+		install -D -m 644 $(B)/libstrongswan-espalier.so $(DESTDIR)/usr/lib/ipsec/plugins/libstrongswan-espalier.so && \
+		install -D -m 644 docs/espalier-charon.conf $(DESTDIR)/etc/strongswan.d/charon/espalier.conf; fi
 
 clean:
 	rm -rf $(ROOT)
 
 .SECONDARY:
-.PHONY: all tests test unit sim sanitize fuzz fuzz-targets load load-objects model bpf netns vm bench debian13 demo check install clean
+.PHONY: all charon tests test unit sim sanitize fuzz fuzz-targets load load-objects model bpf netns vm bench debian13 demo check install clean
 -include $(shell find $(ROOT) -name '*.d' 2>/dev/null)

@@ -4,20 +4,20 @@
  *
  * A unix socket of type SOCK_SEQPACKET, `ike` in the agent's run folder: /run/espalier/ike. Root
  * only; both ends ask for SO_PEERCRED and close unless the other one is root. The agent listens,
- *one plugin at a time: a second connection is closed. Either side may restart at any time; the
- *plugin connects again and begins with HELLO.
+ * one plugin at a time: a second connection is closed. Either side may restart at any time; the
+ * plugin connects again and begins with HELLO.
  *
  * One message a packet: a header, then what its type says. Integers are in host byte order, since
  * both ends are on one machine; SPIs (__be64, __be32) and addresses are as on the wire. What is
  * reserved is zero. A packet that is too short or too long for its type, or of an unknown type,
- *ends the connection.
+ * ends the connection.
  *
  * An IKE SA is named by its SPIs. The agent knows it by the cluster's own one, that of the
- *initiator if ESPALIER_IKE_INITIATOR is set, which no two IKE SAs of the cluster share. The peer's
- *may be 0 as long as it is not known.
+ * initiator if ESPALIER_IKE_INITIATOR is set, which no two IKE SAs of the cluster share. The peer's
+ * may be 0 as long as it is not known.
  *
  * Which record of an IKE SA is the newer: the higher (turn, version). `turn` rises each time that
- *the IKE SA changes hands: 1 for one that this daemon has begun, that of GIVE for one that it was
+ * the IKE SA changes hands: 1 for one that this daemon has begun, that of GIVE for one that it was
  * given. `version` counts its records, and rises from one to the next; it goes on where GIVE stood.
  * So what a daemon says that ran on without its agent, while another member took over, is old.
  *
@@ -37,7 +37,7 @@
  *	GONE			COMMITTED	likewise
  *	NEED			GIVE or NONE
  *	RELEASED		RELEASE		the agent asks; the last RECORD goes before the
- *answer
+ * answer
  *
  * After a takeover: GIVE of each IKE SA that is this member's now, TAKEN behind the last one.
  */

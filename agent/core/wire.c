@@ -456,7 +456,8 @@ static void get_ike(struct reader *r, struct wire_ike *ret)
 		(ret->head.holder >= ESPALIER_MEMBERS && ret->head.holder != ESPALIER_NOBODY) ||
 		flags & ~(IKE_KEPT | IKE_DEAD) || ret->total > IKE_BODY_MAX ||
 		(ret->head.dead && ret->total) || ret->offset > ret->total ||
-		ret->len > ret->total - ret->offset)
+		ret->len > ret->total - ret->offset ||
+		(ret->len < ret->total - ret->offset && ret->len < IKE_PIECE_LEAST))
 		r->failed = true;
 }
 

@@ -63,6 +63,35 @@ static void check_digest(
 	REQUIRE(memcmp(a->values, b->values, a->count * sizeof(a->values[0])) == 0);
 }
 
+static void check_ike(const struct wire_ike *a, const struct wire_ike *b)
+{
+	REQUIRE(a->head.own == b->head.own && a->head.peer == b->head.peer);
+	REQUIRE(a->head.version == b->head.version && a->head.turn == b->head.turn);
+	REQUIRE(a->head.holder == b->head.holder && a->head.dead == b->head.dead);
+	REQUIRE(a->head.flags == b->head.flags && a->head.children == b->head.children);
+	REQUIRE(a->head.turn > 0 && a->total <= IKE_BODY_MAX && a->offset <= a->total);
+	REQUIRE(a->len <= a->total - a->offset);
+	REQUIRE(a->total == b->total && a->offset == b->offset && a->len == b->len);
+	REQUIRE(a->len == 0 || memcmp(a->bytes, b->bytes, a->len) == 0);
+}
+
+#define WIRE_IKE_HEADER 42 /* bytes of a piece before those of the body */
+
+/* Of a body of which these bytes are known. */
+static void encode_ike(struct writer *w, const struct wire_ike *ike)
+{
+	static uint8_t body[IKE_BODY_MAX];
+	struct writer within = *w;
+
+	if (ike->len)
+		memcpy(body + ike->offset, ike->bytes, ike->len);
+	if ((size_t)(w->end - w->at) > WIRE_IKE_HEADER + ike->len)
+		within.end = w->at + WIRE_IKE_HEADER + ike->len;
+	(void)wire_put_ike(&within, &ike->head, body, ike->total, ike->offset);
+	w->at = within.at;
+	w->failed |= within.failed;
+}
+
 static void encode(struct writer *w, const struct wire_message *m)
 {
 	switch (m->kind) {
@@ -91,6 +120,9 @@ static void encode(struct writer *w, const struct wire_message *m)
 	case WIRE_HAVE_END:
 	case WIRE_PULLED:
 		wire_put_number(w, m->kind, m->number);
+		break;
+	case WIRE_IKE:
+		encode_ike(w, &m->ike);
 		break;
 	case WIRE_ASK:
 	case WIRE_LACK:
@@ -129,6 +161,9 @@ static void check_same(const struct wire_message *m, const struct wire_message *
 	case WIRE_HAVE_END:
 	case WIRE_PULLED:
 		REQUIRE(m->number == n->number);
+		break;
+	case WIRE_IKE:
+		check_ike(&m->ike, &n->ike);
 		break;
 	case WIRE_ASK:
 	case WIRE_LACK:
