@@ -124,7 +124,10 @@ $(B)/tests/test_strangers: LDFLAGS += $(foreach f,beacon_open beacon_send beacon
 	member_claim member_claims member_held_back,-Wl,--wrap=$f)
 $(B)/tests/test_local: $(B)/obj/agent/local.o $(B)/obj/agent/local_policy.o
 $(B)/tests/test_boot: $(B)/obj/agent/boot.o
-$(B)/tests/test_ops: $(B)/obj/agent/ops.o $(B)/obj/agent/agent.o
+$(B)/tests/test_ops: $(B)/obj/agent/ops.o $(B)/obj/agent/agent.o $(B)/obj/agent/order.o
+$(B)/tests/test_order: $(B)/obj/agent/order.o $(B)/obj/agent/control_order.o
+$(B)/tests/test_order: LDFLAGS += $(foreach f,order fail_over other flags doubles view,\
+	-Wl,--wrap=member_$f)
 $(B)/tests/test_ops: LDFLAGS += $(foreach f,sa_set sa_get sa_delete pin_set pin_delete counters,\
 	-Wl,--wrap=datapath_$f)
 $(B)/tests/test_limits: $(B)/obj/agent/usage.o

@@ -142,9 +142,10 @@ static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struc
 	if (owner == ESPALIER_NOBODY)
 		return HOP_REASON(side, NO_OWNER);
 	/* Not passed up, as ONE_HOP is: anybody could have sent it, from anywhere, and an old
-	 * packet too, which this member could not tell from a new one. */
+	 * packet too, which this member could not tell from a new one. But while buckets change
+	 * hands its sender may hold this member for the owner. */
 	if (unwrapped)
-		return ESPALIER_TUNNEL_LEFT;
+		return view_active(v)->handing ? HOP_REASON(side, ONE_HOP) : ESPALIER_TUNNEL_LEFT;
 	if (hop_is_from_member(v, frame, side))
 		return HOP_REASON(side, ONE_HOP);
 	if (!hop_is_for_me(v, frame, side))

@@ -169,7 +169,9 @@ struct espalier_view_half {
 	__u64 epoch;
 	__u32 live; /* bit i: member i is in the view */
 	__u8 ingress; /* the member that answers ARP, or ESPALIER_NOBODY */
-	__u8 reserved[3];
+	__u8 handing; /* not 0: buckets are about to change hands, or just have: emit what is in the
+			 open blocks, whoever the owner is */
+	__u8 reserved[2];
 	__u8 owner[ESPALIER_BUCKETS]; /* member id or ESPALIER_NOBODY */
 };
 

@@ -227,6 +227,19 @@ static unsigned int steer(struct world *w, unsigned int at, unsigned int child)
 	}
 }
 
+/* An outbound packet that has come to this machine. */
+static void emit(struct world *w, unsigned int id, unsigned int child)
+{
+	uint64_t not_owner = w->not_owner;
+	unsigned int more = world_chance(w, 200) ? (unsigned int)world_random(w, 8) : 0;
+
+	machine_emit(w, id, child, 1 + more);
+	if (w->not_owner != not_owner)
+		plans_lost(w, id, child, "its guard holds it for another one's");
+	else if (!w->machines[id].sas[child].present)
+		plans_lost(w, id, child, "its kernel has no such SA");
+}
+
 void load_traffic(struct world *w)
 {
 	for (unsigned int out = 1; out < w->n_children; out += 2) {
@@ -240,13 +253,14 @@ void load_traffic(struct world *w)
 			w->delivered++;
 		else if (to < MACHINES)
 			machine_miss(w, to, out - 1);
+		if (to >= MACHINES || !w->machines[to].sas[out - 1].present)
+			plans_lost(w, at, out - 1, "nobody has it");
 		/* Outbound: the clear packet goes by its selector. */
 		if (!w->machines[at].sas[out].guarded)
 			continue;
 		to = steer(w, at, out);
 		if (to < MACHINES)
-			machine_emit(w, to, out,
-				1 + (unsigned int)(world_chance(w, 200) ? world_random(w, 8) : 0));
+			emit(w, to, out);
 	}
 	/* An SA that its agent has not seen yet. */
 	if (w->n_children && world_chance(w, 300)) {
