@@ -144,8 +144,14 @@ static bool added_policy(struct member *m, const struct member_record *record)
 		return false;
 	same = r->body_len == record->body_len && r->body_len &&
 	       memcmp(r->body, record->body, record->body_len) == 0;
+	if (!same && !m->starting && r->life == RECORD_ALIVE &&
+		life_is_held(m, r, &record->facts)) {
+		life_keep(m, r, false);
+		return true;
+	}
 	if (!found && (same || r->life != RECORD_ALIVE || !record_is_installed(r)))
 		r->origin = RECORD_HERE;
+	r->unwanted = false;
 	if (r->life == RECORD_ALIVE && record_is_installed(r) && same)
 		return true;
 	if (table_set_body(r, record->body, record->body_len) < 0)
@@ -437,7 +443,9 @@ void member_removed(struct member *m, const struct record_key *key)
 
 	if (!r || !record_is_installed(r))
 		return;
-	if (!speaks_for(m, r))
+	if (key->kind == RECORD_POLICY && life_is_held(m, r, NULL))
+		life_keep(m, r, true);
+	else if (!speaks_for(m, r))
 		life_lost(m, r);
 	else if (key->kind == RECORD_SA)
 		life_depart(m, r);

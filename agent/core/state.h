@@ -238,6 +238,18 @@ bool life_forget_past(struct member *m, uint32_t place, uint64_t before_us);
 void life_died(struct member *m, struct record *r); /* by what another member says */
 void life_end(struct member *m, struct record *r); /* because we say so */
 void life_lost(struct member *m, struct record *r); /* our kernel lacks it, others need not */
+/*
+ * Without a policy the traffic of its SAs leaves in the clear, so as long as they live only the
+ * member that they were made on may end it. Here it was deleted or, to: changed to that; is it to
+ * be put back?
+ */
+bool life_is_held(
+	const struct member *m, const struct record *policy, const struct record_facts *to);
+void life_keep(struct member *m, struct record *policy, bool deleted);
+/* Likewise, by the word of another member: does it stay since SAs of ours need it? */
+bool life_holds(const struct member *m, const struct record *policy, const struct record *heard);
+/* Is there a living SA that it leads to? */
+bool life_has_sa(const struct member *m, const struct record *policy);
 /* It was deleted here: it is shut, and has ended or comes back. */
 void life_depart(struct member *m, struct record *r);
 /* It comes under another key: what is under the present one goes. */

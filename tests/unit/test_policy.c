@@ -7,6 +7,7 @@
 
 #define POLICY 9
 #define TUNNEL 't'
+#define OTHER 'o'
 #define TRAP 'a'
 #define BLOCK 'b'
 
@@ -16,12 +17,17 @@ static struct record_key policy_key(void)
 		.kind = RECORD_POLICY, .proto = 1, .family = 2, .addr = {POLICY}};
 }
 
-/* As the kernel tells it. A tunnel's leads to the pair of SA 0. */
+static uint64_t pair_of(uint8_t what)
+{
+	return what == TUNNEL ? sa_facts(0, 1).pair : what == OTHER ? sa_facts(2, 1).pair : 0;
+}
+
+/* As the kernel tells it. A tunnel's leads to the pair of SA 0, another one's to that of SA 2. */
 static void tell(struct gateway *g, uint8_t what)
 {
 	struct member_record record = {
 		.key = policy_key(),
-		.facts = {.pair = what == TUNNEL ? sa_facts(0, 1).pair : 0,
+		.facts = {.pair = pair_of(what),
 			.direction = ESPALIER_OUT,
 			.remote = {.prefixlen = ESPALIER_SELECTOR_BITS + 24,
 				.family = 2,
@@ -119,6 +125,149 @@ static void test_tunnel_becomes_a_trap(void **state)
 	assert_int_not_equal(gateways[1].selectors[0].key.prefixlen, 0);
 }
 
+static void flush(unsigned int id)
+{
+	struct record_key key = policy_key();
+
+	gateways[id].policies[POLICY] = false;
+	member_flushed(gateways[id].m, &key);
+	run(300);
+}
+
+static void end_sas(unsigned int id)
+{
+	for (unsigned int sa = 0; sa < 2; sa++) {
+		struct record_key key = sa_key(sa);
+
+		gateways[id].sas[sa].present = false;
+		member_removed(gateways[id].m, &key);
+	}
+	run(100);
+}
+
+static void hot_standby(void)
+{
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		kill_agent(id);
+	mode = VIEW_HOT_STANDBY;
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		start(id);
+	run(500);
+}
+
+/* A tunnel that member 0 makes, where all have a trap of their own before. */
+static void tunnel_over_traps(void)
+{
+	for (unsigned int id = 0; id < MEMBERS; id++)
+		make(id, TRAP);
+	create(0, 0, 100);
+	create(0, 1, 101);
+	make(0, TUNNEL);
+	all_have(TUNNEL);
+}
+
+/* An IKE daemon that has made a policy of this selector before, and none of these SAs, is stopped:
+ * without the policy what the SAs are for would leave in the clear. */
+static void test_daemon_of_a_standby_stops(void **state)
+{
+	(void)state;
+	hot_standby();
+	tunnel_over_traps();
+	unmake(1);
+	all_have(TUNNEL);
+	assert_int_equal(gateways[1].notices[NOTICE_KEPT], 1);
+	assert_int_equal(gateways[0].notices[NOTICE_HELD], 0);
+	end_sas(0);
+	unmake(0);
+	all_have(TUNNEL); /* member 2 has made one, too */
+	unmake(2);
+	none_has();
+}
+
+/* A flush ends what was made on that member: this policy was, before. */
+static void test_flush_of_a_standby(void **state)
+{
+	(void)state;
+	hot_standby();
+	tunnel_over_traps();
+	flush(1);
+	all_have(TUNNEL);
+}
+
+/* Its trap would take the place of the tunnel's policy everywhere. */
+static void test_daemon_of_a_standby_starts(void **state)
+{
+	(void)state;
+	create(0, 0, 100);
+	create(0, 1, 101);
+	make(0, TUNNEL);
+	make(1, TRAP);
+	all_have(TUNNEL);
+	assert_int_equal(gateways[1].notices[NOTICE_KEPT], 1);
+	make(1, BLOCK);
+	all_have(TUNNEL);
+	/* Its own SAs may take it, those of before still living. */
+	create(1, 2, 102);
+	create(1, 3, 103);
+	make(1, OTHER);
+	all_have(OTHER);
+	end_sas(0);
+	all_have(OTHER);
+}
+
+/* Neither made these SAs, and nobody is left who has. */
+static void test_daemon_of_a_new_owner_stops(void **state)
+{
+	(void)state;
+	hot_standby();
+	tunnel_over_traps();
+	power_off(0);
+	run(500);
+	for (unsigned int id = 1; id < MEMBERS; id++) {
+		unmake(id);
+		assert_true(gateways[1].policies[POLICY] && gateways[2].policies[POLICY]);
+	}
+	/* Nobody but the owner has deleted it: then it ends with its SAs. */
+	end_sas(1);
+	assert_false(gateways[1].policies[POLICY] || gateways[2].policies[POLICY]);
+}
+
+/* The IKE daemon that made it deletes first the policy, then the SAs. */
+static void test_daemon_of_the_maker_stops(void **state)
+{
+	(void)state;
+	hot_standby();
+	create(0, 0, 100);
+	create(0, 1, 101);
+	make(0, TUNNEL);
+	kill_agent(0);
+	memset(gateways[0].selectors, 0, sizeof(gateways[0].selectors)); /* as agent/start.c */
+	run(500);
+	start(0);
+	run(500);
+	unmake(0);
+	none_has();
+	end_sas(0);
+	none_has();
+}
+
+/* A member hears of the SAs after it has changed or deleted the policy. */
+static void test_who_does_not_know(void **state)
+{
+	(void)state;
+	create(0, 0, 100);
+	create(0, 1, 101);
+	make(0, TUNNEL);
+	power_off(1);
+	run(500);
+	start(1);
+	for (unsigned int n = 0; n < 10; n++)
+		tell(&gateways[1], n % 2 ? BLOCK : TRAP); /* the later news */
+	run(1000);
+	all_have(TUNNEL);
+	assert_int_equal(gateways[0].notices[NOTICE_HELD], 1);
+}
+
 /* Somebody flushes them on a member that has copies only. */
 static void test_a_copy_comes_back(void **state)
 {
@@ -128,15 +277,6 @@ static void test_a_copy_comes_back(void **state)
 	all_have(BLOCK);
 	unmake(0);
 	none_has();
-}
-
-static void flush(unsigned int id)
-{
-	struct record_key key = policy_key();
-
-	gateways[id].policies[POLICY] = false;
-	member_flushed(gateways[id].m, &key);
-	run(300);
 }
 
 /* A flush ends what was made on that member since its agent started. */
@@ -282,6 +422,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_travels),
 		TEST(test_tunnel_becomes_a_trap),
+		TEST(test_daemon_of_a_standby_stops),
+		TEST(test_flush_of_a_standby),
+		TEST(test_daemon_of_a_standby_starts),
+		TEST(test_daemon_of_a_new_owner_stops),
+		TEST(test_daemon_of_the_maker_stops),
+		TEST(test_who_does_not_know),
 		TEST(test_a_copy_comes_back),
 		TEST(test_flush),
 		TEST(test_numbers_of_a_policy),
