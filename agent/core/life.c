@@ -290,25 +290,7 @@ void life_keep(struct member *m, struct record *policy, bool deleted)
 	sequence_install(m, policy, NULL, 0);
 }
 
-/* The last SA of a pair may have gone. Who made its policies deletes them, unless that one has gone
- * or knows nothing of it any more. */
-static void let_go(struct member *m, const struct record *sa)
-{
-	struct record *r = table_pair_first(&m->table, sa->facts.pair), *next;
-	bool owned = member_flow_owner(m, sa) == m->config.self;
-
-	for (; r; r = next) {
-		next = table_pair_next(&m->table, r);
-		if (r->key.kind != RECORD_POLICY || !r->unwanted || life_has_sa(m, r) ||
-			(!owned && r->author != m->config.self && m->view.live >> r->author & 1))
-			continue;
-		if (record_is_installed(r))
-			m->ops->remove(m->ctx, &r->key);
-		life_end(m, r);
-	}
-}
-
-void life_died(struct member *m, struct record *r)
+static void bury(struct member *m, struct record *r)
 {
 	r->life = RECORD_DEAD;
 	r->unwanted = false;
@@ -323,6 +305,37 @@ void life_died(struct member *m, struct record *r)
 	table_changed(&m->table, r);
 	flow_steer(m, r);
 	life_shut(m, r);
+}
+
+static void end(struct member *m, struct record *r)
+{
+	table_renew(r, m->config.self);
+	bury(m, r);
+	outbox_mark(m, r);
+	flow_apply(m, r);
+}
+
+/* The last SA of a pair may have gone. Who made its policies deletes them, unless that one has gone
+ * or knows nothing of it any more. */
+static void let_go(struct member *m, const struct record *sa)
+{
+	struct record *r = table_pair_first(&m->table, sa->facts.pair), *next;
+	bool owned = member_flow_owner(m, sa) == m->config.self;
+
+	for (; r; r = next) {
+		next = table_pair_next(&m->table, r);
+		if (r->key.kind != RECORD_POLICY || !r->unwanted || life_has_sa(m, r) ||
+			(!owned && r->author != m->config.self && m->view.live >> r->author & 1))
+			continue;
+		if (record_is_installed(r))
+			m->ops->remove(m->ctx, &r->key);
+		end(m, r);
+	}
+}
+
+void life_died(struct member *m, struct record *r)
+{
+	bury(m, r);
 	if (r->key.kind == RECORD_SA)
 		let_go(m, r);
 }
@@ -343,10 +356,9 @@ static int departures_grow(struct departures *d)
 
 void life_end(struct member *m, struct record *r)
 {
-	table_renew(r, m->config.self);
-	life_died(m, r);
-	outbox_mark(m, r);
-	flow_apply(m, r);
+	end(m, r);
+	if (r->key.kind == RECORD_SA)
+		let_go(m, r);
 }
 
 /* Without memory it has ended at once. */
