@@ -11,12 +11,13 @@
 #	ike_start peer
 #	ike_initiate m0 NAME
 #
+# IKE_STRONGSWAN, while that is configured, are more lines for strongSwan.
 # A place is m0 and so on, or peer. Each daemon has a mount namespace of its own, in which /run is
 # /run/PREFIX/PLACE/ike here: its configuration, sockets, and the file log. The daemons are those
 # that scripts/vm/vm-ike unpacks; they end with their network namespace.
 
 IKE_ROOT=${IKE_ROOT:-$("$(dirname "${BASH_SOURCE[0]}")/../../scripts/vm/vm-ike")}
-IKE_SECONDS=${IKE_SECONDS:-20} # for what two daemons agree on
+IKE_SECONDS=${IKE_SECONDS:-60} # for what two daemons agree on; the first needs modules of the kernel
 
 export STRONGSWAN_CONF=/run/strongswan.conf SWANCTL_DIR=/run/swanctl
 
@@ -64,13 +65,19 @@ ike_certificates()
 #   esn           yes or no
 #   ipcomp        yes or no: compressed before it is encrypted
 #   auth          psk or cert
+#   trap          yes or no: the cluster's side has a trap for it, and establishes it when it is needed
+#   nat           yes or no: the peer is behind the NAT box (nat_up)
+#   mobike        yes or no: the peer has address MOBILE_A or MOBILE_B, by its route (mobile_at)
+#   virtual       an address that the cluster's side gives to the peer, instead of \`there'; strongSwan only
+#   if_id         of the cluster's xfrm interface; strongSwan only
+#   second        a network behind the peer, for a second Child SA of the same IKE SA, NAME-2
 #   dpd_gateway, dpd_peer  seconds of silence before that side asks whether the other one lives
 ike_tunnel()
 {
 	local name=$1 members=() outer=4 mode=tunnel here=$HOST_NET there=$CLIENT_NET suite=gcm esn=yes ipcomp=no
-	local auth=psk gateway=$CLUSTER_OUTER peer=$PEER_OUTER place
+	local auth=psk trap=no gateway=$CLUSTER_OUTER peer=$PEER_OUTER place
 	# shellcheck disable=SC2034 # used by name
-	local dpd_gateway=0 dpd_peer=0
+	local dpd_gateway=0 dpd_peer=0 nat=no mobike=no virtual='' if_id='' second='' from
 	shift
 
 	for place; do
@@ -80,11 +87,15 @@ ike_tunnel()
 		esac
 	done
 	[ $outer = 4 ] || gateway=$CLUSTER_OUTER6 peer=$PEER_OUTER6
+	from=$peer
+	[ $nat = no ] || peer=$NAT_OUTER from=$NAT_PEER
+	[ $mobike = no ] || peer=%any from=%any
+	[ -z "$virtual" ] || there=$virtual/32
 	for place in "${members[@]}"; do
 		"ike_connection_${ike_daemon[$place]}" "$(ike_home "$place")" gateway "$gateway" "$here" \
 			peer "$peer" "$there" || return
 	done
-	"ike_connection_${ike_daemon[peer]}" "$(ike_home peer)" peer "$peer" "$there" gateway "$gateway" "$here"
+	"ike_connection_${ike_daemon[peer]}" "$(ike_home peer)" peer "$from" "$there" gateway "$gateway" "$here"
 }
 
 # The identity of a side: of a certificate there is one.
@@ -138,6 +149,26 @@ ike_reauthenticate() { ike_swanctl "$1" --rekey --reauth --ike "$2" >/dev/null; 
 # ike_sas PLACE: "NAME NUMBER" of each IKE SA that is established; a new one has another number.
 ike_sas() { "ike_sas_${ike_daemon[$1]}" "$1"; }
 
+# plain_watch: counts from now on what the peer gets of the cluster's that should have come in ESP: not of
+# the networks behind the cluster, nor pings of the cluster's own.
+plain_watch()
+{
+	in_peer nft -f - <<-END
+		table inet plain {
+			counter plain { }
+			chain prerouting {
+				type filter hook prerouting priority -300
+				meta ipsec exists return
+				ip saddr $HOST_NET counter name plain
+				ip6 saddr $HOST_NET6 counter name plain
+				ip saddr $CLUSTER_OUTER icmp type { echo-request, echo-reply } counter name plain
+			}
+		}
+	END
+}
+
+plain_packets() { in_peer nft list counter inet plain plain | sed -n 's/.*packets \([0-9]*\).*/\1/p'; }
+
 # How many answers to dead peer detection it has had.
 ike_dpd_answers() { "ike_dpd_answers_${ike_daemon[$1]}" "$1"; }
 
@@ -159,6 +190,7 @@ ike_configure_strongswan()
 		charon-systemd {
 			load = random nonce openssl pem pkcs1 x509 pubkey constraints kdf kernel-netlink socket-default vici
 			install_routes = no
+			${IKE_STRONGSWAN:-}
 			delete_rekeyed_delay = 1
 			make_before_break = yes
 			filelog {
@@ -175,10 +207,18 @@ ike_configure_strongswan()
 	END
 }
 
+# Uses the variables of ike_connection_strongswan.
+ike_child_strongswan() # NAME HERE THERE
+{
+	printf '%s\n' "$1 {" "mode = $mode" "ipcomp = $ipcomp" "local_ts = $2" "remote_ts = $3" \
+		"esp_proposals = $esp" "rekey_time = 0" "start_action = $start" "$interface" "}"
+}
+
 # Uses the variables of ike_tunnel.
 ike_connection_strongswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 {
-	local home=$1 esp local_ts=dynamic remote_ts=dynamic method=psk file='' dpd=dpd_$2
+	local home=$1 esp local_ts=dynamic remote_ts=dynamic method=psk file='' dpd=dpd_$2 start=none
+	local vips='' pools='' interface='' pool='' second_child=''
 
 	case $suite in
 	gcm) esp=aes128gcm16 ;;
@@ -187,6 +227,19 @@ ike_connection_strongswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 	[ "$esn" = yes ] && esp+=-esn || esp+=-noesn
 	[ "$mode" = transport ] || local_ts=$4 remote_ts=$7
 	[ "$auth" != cert ] || method=pubkey file="certs = $2.pem"
+	[ "$trap$2" != yesgateway ] || start="trap"
+	case $2 in
+	peer) [ -z "$virtual" ] || local_ts=dynamic vips="vips = $virtual" ;;
+	gateway)
+		[ -z "$virtual" ] || remote_ts=dynamic pools="pools = $name" pool="$name { addrs = $virtual/32 }"
+		[ -z "$if_id" ] || interface=$(printf 'if_id_%s = %s\n' in "$if_id" out "$if_id")
+		;;
+	esac
+	if [ -n "$second" ] && [ "$2" = peer ]; then
+		second_child=$(ike_child_strongswan "$name-2" "$second" "$remote_ts")
+	elif [ -n "$second" ]; then
+		second_child=$(ike_child_strongswan "$name-2" "$local_ts" "$second")
+	fi
 	cat >"$home/swanctl/conf.d/$name.conf" <<-END
 		connections {
 			$name {
@@ -194,7 +247,9 @@ ike_connection_strongswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 				local_addrs = $3
 				remote_addrs = $6
 				proposals = aes128gcm16-prfsha256-ecp256
-				mobike = no
+				mobike = $mobike
+				$vips
+				$pools
 				rekey_time = 0
 				dpd_delay = ${!dpd}
 				local {
@@ -207,16 +262,13 @@ ike_connection_strongswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 					id = $(ike_identity "$5")
 				}
 				children {
-					$name {
-						mode = $mode
-						ipcomp = $ipcomp
-						local_ts = $local_ts
-						remote_ts = $remote_ts
-						esp_proposals = $esp
-						rekey_time = 0
-					}
+					$(ike_child_strongswan "$name" "$local_ts" "$remote_ts")
+					$second_child
 				}
 			}
+		}
+		pools {
+			$pool
 		}
 		secrets {
 			ike-$name {
@@ -264,30 +316,42 @@ ike_configure_libreswan()
 	printf 'config setup\n\tuniqueids=no\n' >"$home/ipsec.conf"
 }
 
+# Uses the variables of ike_connection_libreswan.
+ike_conn_libreswan() # NAME SIDE ADDRESS NET SIDE ADDRESS NET
+{
+	printf '\nconn %s\n' "$1"
+	printf '\t%s\n' ikev2=insist ike=aes_gcm128-sha2_256-dh19 "esp=$esp" "esn=$esn" pfs=no \
+		"compress=$ipcomp" "type=$mode" rekey=no "mobike=$mobike" "auto=$start" "left=$3" "right=$6" \
+		"leftid=@$(ike_identity "$2")" "rightid=@$(ike_identity "$5")" leftupdown=%disabled
+	[ "${!dpd}" = 0 ] || printf '\t%s\n' "dpddelay=${!dpd}" dpdtimeout=120 dpdaction=hold
+	[ "$mode" = transport ] || printf '\t%s\n' "leftsubnet=$4" "rightsubnet=$7"
+	if [ "$auth" = cert ]; then
+		printf '\t%s\n' authby=ecdsa "leftcert=$2" leftsendcert=always rightca=%same
+	else
+		printf '\t%s\n' authby=secret
+	fi
+}
+
 # Uses the variables of ike_tunnel.
 ike_connection_libreswan() # HOME SIDE ADDRESS NET SIDE ADDRESS NET
 {
-	local home=$1 esp dpd=dpd_$2
+	local home=$1 esp dpd=dpd_$2 start=add
+	shift
 
+	[ "$trap$1" != yesgateway ] || start="ondemand"
 	case $suite in
 	gcm) esp=aes_gcm128 ;;
 	cbc) esp=aes_cbc128-sha2_256 ;;
 	esac
-	{
-		printf '\nconn %s\n' "$name"
-		printf '\t%s\n' ikev2=insist ike=aes_gcm128-sha2_256-dh19 esp=$esp "esn=$esn" pfs=no \
-			"compress=$ipcomp" "type=$mode" rekey=no mobike=no auto=add "left=$3" "right=$6" \
-			"leftid=@$(ike_identity "$2")" "rightid=@$(ike_identity "$5")" leftupdown=%disabled
-		[ "${!dpd}" = 0 ] || printf '\t%s\n' "dpddelay=${!dpd}" dpdtimeout=120 dpdaction=hold
-		[ "$mode" = transport ] || printf '\t%s\n' "leftsubnet=$4" "rightsubnet=$7"
-		if [ "$auth" = cert ]; then
-			printf '\t%s\n' authby=ecdsa "leftcert=$2" leftsendcert=always rightca=%same
-		else
-			printf '\t%s\n' authby=secret
-		fi
-	} >>"$home/ipsec.conf"
+	[ "$1$2" != peer%any ] || set -- peer %defaultroute "${@:3}"
+	ike_conn_libreswan "$name" "$@" >>"$home/ipsec.conf"
+	case $1 in
+	gateway) set -- "${@:1:5}" "$second" ;;
+	peer) set -- peer "$2" "$second" "${@:4}" ;;
+	esac
+	[ -z "$second" ] || ike_conn_libreswan "$name-2" "$@" >>"$home/ipsec.conf"
 	[ "$auth" = cert ] ||
-		echo "@$(ike_identity "$2") @$(ike_identity "$5") : PSK \"the secret of $name\"" >>"$home/ipsec.secrets"
+		echo "@$(ike_identity "$1") @$(ike_identity "$4") : PSK \"the secret of $name\"" >>"$home/ipsec.secrets"
 }
 
 ike_command_libreswan()
