@@ -66,8 +66,8 @@ ike_certificates()
 #   ipcomp        yes or no: compressed before it is encrypted
 #   auth          psk or cert
 #   trap          yes or no: the cluster's side has a trap for it, and establishes it when it is needed
-#   nat           yes or no: the peer is behind the NAT box (nat_up)
-#   mobike        yes or no: the peer has address MOBILE_A or MOBILE_B, by its route (mobile_at)
+#   nat           yes or no: the peer is at NAT_PEER, behind a box with the address NAT_OUTER
+#   mobike        yes or no: the peer has the address that its routes say, and may move
 #   virtual       an address that the cluster's side gives to the peer, instead of \`there'; strongSwan only
 #   if_id         of the cluster's xfrm interface; strongSwan only
 #   second        a network behind the peer, for a second Child SA of the same IKE SA, NAME-2
