@@ -11,7 +11,7 @@
 #	ike_start peer
 #	ike_initiate m0 NAME
 #
-# IKE_STRONGSWAN, while that is configured, are more lines for strongSwan.
+# IKE_STRONGSWAN, while a member's is configured, are more lines for strongSwan.
 # A place is m0 and so on, or peer. Each daemon has a mount namespace of its own, in which /run is
 # /run/PREFIX/PLACE/ike here: its configuration, sockets, and the file log. The daemons are those
 # that scripts/vm/vm-ike unpacks; they end with their network namespace.
@@ -190,7 +190,7 @@ ike_configure_strongswan()
 		charon-systemd {
 			load = random nonce openssl pem pkcs1 x509 pubkey constraints kdf kernel-netlink socket-default vici
 			install_routes = no
-			${IKE_STRONGSWAN:-}
+			$([ "$side" = peer ] || echo "${IKE_STRONGSWAN:-}")
 			delete_rekeyed_delay = 1
 			make_before_break = yes
 			filelog {
