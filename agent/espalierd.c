@@ -122,7 +122,7 @@ static void tick(struct agent *a, struct loop *l)
 	}
 	if (now >= a->clone_due_us) {
 		a->clone_due_us = now + CLONE_EVERY_US;
-		clone_ask(a->clone);
+		clone_ask(a->clone, CLONE_RUNS);
 	}
 	strangers_tick(a, now);
 	progress_tick(a, now);

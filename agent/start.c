@@ -305,7 +305,7 @@ static int ask_for_clone(struct agent *a, char *err, size_t err_size)
 		snprintf(err, err_size, "cannot look for a clone on the sync interface: %s",
 			strerror(-r));
 	else
-		clone_ask(a->clone);
+		clone_ask(a->clone, CLONE_STARTS);
 	return r;
 }
 

@@ -19,7 +19,7 @@
 #define PROTOCOL 0x88b5 /* IEEE 802: local experimental EtherType 1 */
 #define BATCH 16 /* frames at once; then the rest of the agent gets its turn */
 
-enum kind { QUESTION = 1, ANSWER = 2 };
+enum kind { QUESTION = 1, ANSWER = 2, QUESTION_AT_START = 3 };
 
 struct frame {
 	uint8_t magic[8];
@@ -37,6 +37,7 @@ struct clone {
 	uint8_t nonce[16];
 	unsigned int ifindex;
 	int fd;
+	enum clone_asks asks;
 	int64_t asked_ms;
 };
 
@@ -109,7 +110,7 @@ static void send_frame(const struct clone *c, enum kind kind, const uint8_t nonc
 }
 
 /* A copy of our memory may draw the same random bytes for a while. The time tells the two apart. */
-void clone_ask(struct clone *c)
+void clone_ask(struct clone *c, enum clone_asks asks)
 {
 	struct timespec now;
 
@@ -117,8 +118,9 @@ void clone_ask(struct clone *c)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	for (unsigned int i = 0; i < 4; i++)
 		c->nonce[i] ^= (uint8_t)(now.tv_nsec >> 8 * i);
+	c->asks = asks;
 	c->asked_ms = now_ms();
-	send_frame(c, QUESTION, c->nonce);
+	send_frame(c, asks == CLONE_STARTS ? QUESTION_AT_START : QUESTION, c->nonce);
 }
 
 int clone_fd(const struct clone *c)
@@ -136,6 +138,12 @@ static bool is_authentic(const struct clone *c, const struct frame *f)
 	for (unsigned int i = 0; i < sizeof(right); i++)
 		differs |= right[i] ^ f->tag[i];
 	return !differs;
+}
+
+/* Who starts, and may be refused, is no reason for one that runs to own nothing. */
+static bool is_to_answer(const struct clone *c, enum kind kind)
+{
+	return kind == QUESTION_AT_START || (kind == QUESTION && c->asks == CLONE_RUNS);
 }
 
 bool clone_process(struct clone *c, uint8_t ret_mac[6])
@@ -159,7 +167,7 @@ bool clone_process(struct clone *c, uint8_t ret_mac[6])
 		if (!is_authentic(c, &f))
 			continue;
 		own = memcmp(f.nonce, c->nonce, sizeof(f.nonce)) == 0;
-		if (f.kind == QUESTION && !own) {
+		if (!own && is_to_answer(c, f.kind)) {
 			send_frame(c, ANSWER, f.nonce);
 		} else if (f.kind == ANSWER && own) {
 			answered = true;

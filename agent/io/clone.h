@@ -26,13 +26,17 @@ struct clone_config {
 
 struct clone;
 
+enum clone_asks { CLONE_STARTS, CLONE_RUNS };
+
 /* 0 or -errno; the secret may go afterwards. */
 int clone_open(const struct clone_config *config, struct clone **ret);
 void clone_close(struct clone *c); /* takes NULL */
 
-void clone_ask(struct clone *c); /* best effort; voids earlier questions */
+/* Best effort; voids earlier questions. */
+void clone_ask(struct clone *c, enum clone_asks asks);
 int clone_fd(const struct clone *c); /* readable: call clone_process() */
-/* Answers what is asked. True: somebody answers our question, from this MAC address. */
+/* Answers what is asked; who starts answers only others that start. True: somebody answers our
+ * question, from this MAC address. */
 bool clone_process(struct clone *c, uint8_t ret_mac[6]);
 /* Waits for an answer until so long after the question. */
 bool clone_wait(struct clone *c, unsigned int ms, uint8_t ret_mac[6]);
