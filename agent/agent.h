@@ -238,6 +238,8 @@ struct agent {
 	bool ingress;
 	uint64_t announced_us; /* the cluster addresses, for the first time in this view */
 	uint64_t announce_due_us; /* again; 0: another member is the ingress */
+	uint64_t kept_us; /* policies put back are named, a few a minute: when that began, */
+	unsigned int kept; /* and how many have been */
 	uint64_t unfollowed_us; /* when we said last that a peer moved and nothing could follow */
 	bool first; /* since the machine was booted: SAs that are there are no copies */
 	bool journal_failed;

@@ -91,6 +91,7 @@ static void add_counters(struct json_object *o, const struct agent *a)
 	add_number(o, "takeovers", c->takeovers);
 	add_number(o, "records_repaired", c->repaired);
 	add_number(o, "records_lost", c->missing);
+	add_number(o, "policies_kept", c->kept);
 	add_number(o, "esp_without_sa", c->misses);
 	add_number(o, "esp_without_sa_found", c->misses_found);
 	add_number(o, "esp_without_sa_unknown", c->misses_unknown);

@@ -71,6 +71,7 @@ static const struct metric of_status[] = {
 	{"takeovers", "espalier_takeovers_total", COUNTER, "Views that took a member out."},
 	{"records_repaired", "espalier_records_repaired_total", COUNTER, "Records sent since a comparison found a difference."},
 	{"records_lost", "espalier_records_lost_total", COUNTER, "Records that the kernel lacked without a word."},
+	{"policies_kept", "espalier_policies_kept_total", COUNTER, "Policies put back, since living SAs need them."},
 	{"esp_without_sa", "espalier_esp_without_sa_total", COUNTER, "SAs that ESP came for and this kernel lacked."},
 	{"esp_without_sa_found", "espalier_esp_without_sa_found_total", COUNTER, "Those of them that another member had."},
 	{"esp_without_sa_unknown", "espalier_esp_without_sa_unknown_total", COUNTER, "Those of them that nobody knew."},

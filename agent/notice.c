@@ -21,6 +21,9 @@
 
 #define ANEW_EVERY_S 600 /* at most: a member that lies must not keep us busy */
 
+#define KEPT_EVERY_US 60000000
+#define KEPT_SAID 16 /* so many policies are named in that time */
+
 #define OLD_SIZE (CONFIG_PATH_SIZE + 4)
 
 /* What is full, or gets full. */
@@ -76,6 +79,27 @@ static void say_unsure(struct agent *a, const struct record_key *key)
 		reqid, spis, agent_name(key));
 }
 
+static void say_kept(struct agent *a, const struct record_key *key, uint8_t who)
+{
+	const struct record *r = table_find(member_table(a->member), key);
+	uint64_t now_us = agent_now_us();
+	char text[XFRM_TEXT];
+
+	if (now_us >= a->kept_us + KEPT_EVERY_US) {
+		a->kept_us = now_us;
+		a->kept = 0;
+	}
+	if (!r || !r->body || ++a->kept > KEPT_SAID)
+		return;
+	xfrm_policy_text(r->body, r->body_len, text, sizeof(text));
+	agent_say("a policy was deleted or changed here, and is put back, since living SAs that "
+		  "member %u has need it; to end it, delete these: %s%s",
+		who, text,
+		a->kept == KEPT_SAID
+			? " (others are counted by policies_kept in espalierctl status)"
+			: "");
+}
+
 void notice(void *ctx, enum member_notice what, const struct record_key *key, uint8_t who)
 {
 	const struct agent *a = ctx;
@@ -119,6 +143,14 @@ void notice(void *ctx, enum member_notice what, const struct record_key *key, ui
 	case NOTICE_MADE_HERE:
 		agent_say("member %u deleted a policy that was made here, too: it stays, on all "
 			  "members, until it is deleted here (espalierctl policy)",
+			who);
+		break;
+	case NOTICE_KEPT:
+		say_kept(ctx, key, who);
+		break;
+	case NOTICE_HELD:
+		agent_say("member %u deleted or changed a policy that living SAs of ours need: it "
+			  "stays, on all members (espalierctl policy)",
 			who);
 		break;
 	case NOTICE_FULL:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * kernel.c - what this member's own kernel says: what is there at the start, SAs and policies that
- * are made and deleted.
+ * kernel.c - what this member's own kernel says: what is there at the start, SAs that are made,
+ * SAs and policies that are deleted.
  */
 #include <errno.h>
 #include <string.h>
@@ -132,40 +132,6 @@ void member_started(struct member *m)
 }
 
 /* Kernel events. */
-
-static bool added_policy(struct member *m, const struct member_record *record)
-{
-	struct record *r = life_begin(m, &record->key, 0);
-	bool found = m->starting && !m->config.first; /* it may be a copy */
-	uint64_t old_pair;
-	bool same;
-
-	if (!r)
-		return false;
-	same = r->body_len == record->body_len && r->body_len &&
-	       memcmp(r->body, record->body, record->body_len) == 0;
-	if (!found && (same || r->life != RECORD_ALIVE || !record_is_installed(r)))
-		r->origin = RECORD_HERE;
-	if (r->life == RECORD_ALIVE && record_is_installed(r) && same)
-		return true;
-	if (table_set_body(r, record->body, record->body_len) < 0)
-		return false;
-	old_pair = r->facts.pair;
-	r->life = RECORD_ALIVE;
-	r->presence = RECORD_INSTALLED;
-	if (r->version < RECORD_FOUND)
-		r->version = RECORD_FOUND;
-	if (found)
-		r->author = m->config.self; /* as long as nobody says that it was made */
-	else
-		table_renew(r, m->config.self);
-	table_set_facts(&m->table, r, &record->facts);
-	table_changed(&m->table, r);
-	outbox_mark(m, r);
-	flow_apply_pair(m, old_pair);
-	flow_apply(m, r);
-	return true;
-}
 
 /*
  * Where it comes from. Was it just made here, we speak for it. Else: who has an outbound SA whose
@@ -366,7 +332,7 @@ bool member_added(struct member *m, const struct member_record *record)
 		return true;
 	if (record->key.kind == RECORD_SA)
 		return added_sa(m, record);
-	return added_policy(m, record);
+	return policy_added(m, record);
 }
 
 bool member_remembers(const struct member *m, const struct record_key *key, uint64_t birth)
@@ -437,7 +403,9 @@ void member_removed(struct member *m, const struct record_key *key)
 
 	if (!r || !record_is_installed(r))
 		return;
-	if (!speaks_for(m, r))
+	if (key->kind == RECORD_POLICY && life_is_held(m, r, NULL))
+		life_keep(m, r, true);
+	else if (!speaks_for(m, r))
 		life_lost(m, r);
 	else if (key->kind == RECORD_SA)
 		life_depart(m, r);

@@ -225,9 +225,76 @@ bool life_forget_past(struct member *m, uint32_t place, uint64_t before_us)
 	return true;
 }
 
-void life_died(struct member *m, struct record *r)
+/* The outbound SA that keeps a policy: it lives, and is not about to end. */
+static const struct record *held_by(const struct member *m, const struct record_facts *facts)
+{
+	const struct record *best = NULL;
+
+	for (const struct record *r = table_pair_first(&m->table, facts->pair); r;
+		r = table_pair_next(&m->table, r)) {
+		if (!record_is_outbound_sa(r) || r->presence == RECORD_LEAVING)
+			continue;
+		if (!best || (facts->spi && r->key.spi == facts->spi))
+			best = r;
+	}
+	return best;
+}
+
+/* Since this machine was booted: so whoever made it may still know of it. */
+static bool was_made_here(const struct member *m, const struct record *sa)
+{
+	return sa->origin == RECORD_HERE ||
+	       (sa->creator == m->config.self && sa->origin != RECORD_OTHERS);
+}
+
+static bool is_ours(const struct member *m, const struct record *sa)
+{
+	return was_made_here(m, sa) || member_flow_owner(m, sa) == m->config.self;
+}
+
+bool life_has_sa(const struct member *m, const struct record *policy)
+{
+	return held_by(m, &policy->facts) != NULL;
+}
+
+bool life_is_held(
+	const struct member *m, const struct record *policy, const struct record_facts *to)
+{
+	const struct record *sa = held_by(m, &policy->facts);
+	const struct record *other = to ? held_by(m, to) : NULL;
+
+	return sa && !was_made_here(m, sa) && !(other && is_ours(m, other));
+}
+
+bool life_holds(const struct member *m, const struct record *policy, const struct record *heard)
+{
+	const struct record *sa = held_by(m, &policy->facts);
+
+	return sa && is_ours(m, sa) && (heard->life != RECORD_ALIVE || !held_by(m, &heard->facts));
+}
+
+void life_keep(struct member *m, struct record *policy, bool deleted)
+{
+	const struct record *sa = held_by(m, &policy->facts);
+	uint8_t owner = member_flow_owner(m, sa);
+
+	m->counters.kept++;
+	if (owner == ESPALIER_NOBODY)
+		owner = sa->creator == ESPALIER_NOBODY ? m->config.self : sa->creator;
+	m->ops->notice(m->ctx, NOTICE_KEPT, &policy->key, owner);
+	if (deleted) {
+		policy->origin = RECORD_OTHERS;
+		policy->unwanted = true;
+		sequence_reset(policy);
+		table_changed(&m->table, policy);
+	}
+	sequence_install(m, policy, NULL, 0);
+}
+
+static void bury(struct member *m, struct record *r)
 {
 	r->life = RECORD_DEAD;
+	r->unwanted = false;
 	if (r->key.kind == RECORD_POLICY)
 		r->origin = RECORD_OTHERS;
 	sequence_reset(r);
@@ -239,6 +306,39 @@ void life_died(struct member *m, struct record *r)
 	table_changed(&m->table, r);
 	flow_steer(m, r);
 	life_shut(m, r);
+}
+
+static void end(struct member *m, struct record *r)
+{
+	table_renew(r, m->config.self);
+	bury(m, r);
+	outbox_mark(m, r);
+	flow_apply(m, r);
+}
+
+/* The last SA of a pair may have gone. Who made its policies deletes them, unless that one has gone
+ * or knows nothing of it any more. */
+static void let_go(struct member *m, const struct record *sa)
+{
+	struct record *r = table_pair_first(&m->table, sa->facts.pair), *next;
+	bool owned = member_flow_owner(m, sa) == m->config.self;
+
+	for (; r; r = next) {
+		next = table_pair_next(&m->table, r);
+		if (r->key.kind != RECORD_POLICY || !r->unwanted || life_has_sa(m, r) ||
+			(!owned && r->author != m->config.self && m->view.live >> r->author & 1))
+			continue;
+		if (record_is_installed(r))
+			m->ops->remove(m->ctx, &r->key);
+		end(m, r);
+	}
+}
+
+void life_died(struct member *m, struct record *r)
+{
+	bury(m, r);
+	if (r->key.kind == RECORD_SA)
+		let_go(m, r);
 }
 
 static int departures_grow(struct departures *d)
@@ -257,10 +357,9 @@ static int departures_grow(struct departures *d)
 
 void life_end(struct member *m, struct record *r)
 {
-	table_renew(r, m->config.self);
-	life_died(m, r);
-	outbox_mark(m, r);
-	flow_apply(m, r);
+	end(m, r);
+	if (r->key.kind == RECORD_SA)
+		let_go(m, r);
 }
 
 /* Without memory it has ended at once. */

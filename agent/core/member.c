@@ -68,6 +68,7 @@ void member_free(struct member *m)
 	}
 	work_free_all(m);
 	free(m->departures.all);
+	policy_free(m);
 	past_free(&m->past);
 	table_free(&m->table);
 	free(m);
@@ -322,6 +323,7 @@ void member_tick(struct member *m, uint64_t now_us)
 		heartbeat(m);
 	compare(m);
 	kernel_tick(m);
+	policy_tick(m);
 	flow_tick(m);
 	miss_tick(m);
 	life_tick(m);

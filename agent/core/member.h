@@ -82,6 +82,10 @@ enum member_notice {
 	NOTICE_DOUBLED, /* another member is there twice */
 	NOTICE_MADE_HERE, /* a member deleted a policy that was made here, too: it stays; each
 			     member once */
+	NOTICE_KEPT, /* a policy was deleted or changed here, and is put back: it leads to living
+			SAs, which this member has and we have not made */
+	NOTICE_HELD, /* a member deleted or changed a policy that leads to living SAs of ours: it
+			stays; each member once */
 	NOTICE_FULL, /* an SA or policy is refused, as many live as may; ... */
 	NOTICE_FULL_OF_DEAD, /* or so many are dead and may not be forgotten; not every one is told,
 				all are counted */
@@ -277,6 +281,7 @@ struct member_counters {
 	uint64_t refused; /* SAs and policies not taken: the table is full */
 	uint64_t out_of_bounds; /* records and heartbeats not taken: no honest member says that */
 	uint64_t missing; /* records that the kernel lacked without a word */
+	uint64_t kept; /* policies put back: living SAs need them */
 	uint64_t misses; /* SAs that ESP came for and the kernel lacked; found at another member, or
 			  * not */
 	uint64_t misses_found, misses_unknown;

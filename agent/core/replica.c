@@ -140,9 +140,9 @@ static bool moves(const struct record *r, const struct record *heard)
 
 /* Somebody else deleted a policy that was made here, too. Each who made it says so, or traffic that
  * it keeps from leaving in the clear would leave. */
-static bool outlives(const struct record *r, const struct record *heard)
+static bool outlives(const struct member *m, const struct record *r, const struct record *heard)
 {
-	return r->origin == RECORD_HERE && r->facts.pair == 0 && heard->life == RECORD_DEAD;
+	return r->origin == RECORD_HERE && heard->life == RECORD_DEAD && !life_has_sa(m, r);
 }
 
 /* We said that last, and found another one at our start: it was changed while no agent ran. */
@@ -166,10 +166,14 @@ static bool insists(
 	if (r->key.kind != RECORD_POLICY || r->life != RECORD_ALIVE ||
 		heard->version == UINT64_MAX || !table_newer(heard, r))
 		return false;
-	if (outlives(r, heard))
+	if (outlives(m, r, heard)) {
 		member_notice(m, NOTICE_MADE_HERE, &r->key, from);
-	else if (!has_changed(m, r, message))
+	} else if (life_holds(m, r, heard)) {
+		member_notice(m, NOTICE_HELD, &r->key, from);
+		r->unwanted |= heard->life == RECORD_DEAD;
+	} else if (!has_changed(m, r, message)) {
 		return false;
+	}
 	r->version = heard->version;
 	table_renew(r, m->config.self);
 	table_changed(&m->table, r);

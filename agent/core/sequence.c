@@ -52,6 +52,7 @@ void sequence_reset(struct record *r)
 	r->rekey_asked = 0;
 	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = 0;
 	r->refusals = 0;
+	r->change = 0;
 }
 
 void sequence_shut(struct member *m, struct record *r)
@@ -236,6 +237,7 @@ void sequence_install(struct member *m, struct record *r, const void *body, size
 	uint64_t block = next_block(m, r);
 	struct work *w;
 
+	r->change = 0; /* in our kernel: as it is here it shall be */
 	if (m->begins_anew || m->now_us < retry_at(m, r))
 		return;
 	if (out && r->fence == FENCE_NONE && block_exists(&m->rule, block, r->facts.esn)) {

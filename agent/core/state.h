@@ -93,6 +93,22 @@ struct departures {
 	uint32_t size, head, count;
 };
 
+/* A policy that was changed here before its SAs. Nothing came of it if its record names another
+ * change, or none. */
+struct policy_change {
+	uint64_t us;
+	uint32_t slot;
+	struct member_record record;
+	uint8_t *body; /* of that */
+};
+
+/* In order of time: a ring; its size is a power of two. */
+struct policy_changes {
+	struct policy_change *all;
+	uint32_t size, head, count;
+	uint32_t gone; /* so many were there before; with 1 for the first, what records name */
+};
+
 #define WORK_MAX 4096 /* so much of it, and nothing more is taken from the others' streams */
 
 /* ESP came for an SA that our kernel lacks: who has it? */
@@ -139,6 +155,7 @@ struct member {
 	uint64_t tickets, committed; /* journal ops: asked for, durable */
 	struct miss misses[MISSES];
 	struct departures departures;
+	struct policy_changes changes;
 	struct {
 		enum member_claim claim;
 		uint64_t until_us;
@@ -225,6 +242,12 @@ void compare_worked(struct member *m, uint8_t with);
 bool kernel_has(struct member *m, const struct record_key *key); /* asks it */
 void kernel_tick(struct member *m);
 
+/* policy.c */
+/* False: there is no room for it. */
+bool policy_added(struct member *m, const struct member_record *record);
+void policy_tick(struct member *m);
+void policy_free(struct member *m);
+
 /* life.c */
 void life_shut(struct member *m, struct record *r); /* in the guard, if its key has no other SA */
 /* The record of an SA or policy, if there is one or was. */
@@ -238,6 +261,18 @@ bool life_forget_past(struct member *m, uint32_t place, uint64_t before_us);
 void life_died(struct member *m, struct record *r); /* by what another member says */
 void life_end(struct member *m, struct record *r); /* because we say so */
 void life_lost(struct member *m, struct record *r); /* our kernel lacks it, others need not */
+/*
+ * Without a policy the traffic of its SAs leaves in the clear, so as long as they live only the
+ * member that they were made on may end it. Here it was deleted or, to: changed to that; is it to
+ * be put back?
+ */
+bool life_is_held(
+	const struct member *m, const struct record *policy, const struct record_facts *to);
+void life_keep(struct member *m, struct record *policy, bool deleted);
+/* Likewise, by the word of another member: does it stay since SAs of ours need it? */
+bool life_holds(const struct member *m, const struct record *policy, const struct record *heard);
+/* Is there a living SA that it leads to? */
+bool life_has_sa(const struct member *m, const struct record *policy);
 /* It was deleted here: it is shut, and has ended or comes back. */
 void life_depart(struct member *m, struct record *r);
 /* It comes under another key: what is under the present one goes. */

@@ -114,6 +114,8 @@ struct record {
 	uint64_t form_done; /* SA: the form in which this kernel has it */
 	uint64_t made_s; /* SA: when, by our kernel's clock, in seconds */
 	bool unsure; /* outbound: which inbound SA of its pair it belongs to cannot be told */
+	bool unwanted; /* policy: whoever had it deleted it while SAs that it leads to lived: it
+			  goes when they go */
 	bool selector_set; /* policy: the datapath has its remote selector, with this flow: */
 	uint8_t pin_told; /* inbound: `pinned` as the datapath has it */
 	struct espalier_flow selector_flow;
@@ -141,6 +143,7 @@ struct record {
 	uint32_t hash_next, key_next, pair_next, remote_next;
 	uint32_t idle_next, idle_prev; /* of those that are not alive */
 	bool counted; /* in table.sas or .policies */
+	uint32_t change; /* policy: it was changed here and waits for its SAs (policy.c); 0: no */
 	uint64_t digest; /* as it stands in table.digests and .leaves; 0: does not count */
 };
 

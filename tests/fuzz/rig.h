@@ -254,8 +254,9 @@ static void op_doubled(void *ctx, uint8_t who, bool over)
 static void op_notice(
 	void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who)
 {
-	bool of_sa = notice != NOTICE_MADE_HERE && notice != NOTICE_FULL &&
-		     notice != NOTICE_FULL_OF_DEAD && notice != NOTICE_OUT_OF_BOUNDS;
+	bool of_sa = notice != NOTICE_MADE_HERE && notice != NOTICE_KEPT && notice != NOTICE_HELD &&
+		     notice != NOTICE_FULL && notice != NOTICE_FULL_OF_DEAD &&
+		     notice != NOTICE_OUT_OF_BOUNDS;
 	bool of_none = notice == NOTICE_EPOCH || notice == NOTICE_STEPPED_DOWN ||
 		       notice == NOTICE_DOUBLED || notice == NOTICE_CROWDED ||
 		       notice == NOTICE_CROWDED_BY_DEAD || notice == NOTICE_ROOMY;

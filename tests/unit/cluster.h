@@ -33,6 +33,7 @@ static inline void tell_kernel(struct gateway *g, unsigned int sa)
 	};
 
 	record.facts.form = g->sas[sa].form;
+	record.facts.pair = pair_at(sa, g->sas[sa].place);
 	make_body(g->sas[sa].birth, body);
 	member_added(g->m, &record);
 }
@@ -213,7 +214,7 @@ static inline void setup_sas(unsigned int sas)
 	short_numbers = limited = first_day = unsettled = false;
 	while_starting = NULL;
 	body_len = 8;
-	pairs = one_pair = false;
+	pairs = one_pair = placed = false;
 	pair_sas = 2;
 	shared_from = UINT32_MAX;
 	capacity = 0;

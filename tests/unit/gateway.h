@@ -118,6 +118,7 @@ static uint32_t capacity; /* of a member; 0: more than there are SAs */
 static bool one_pair; /* all SAs are of one */
 static bool pairs; /* SAs of even number are the inbound ones of those after them */
 static unsigned int pair_sas; /* so many of them have one reqid */
+static bool placed; /* where its peer is tells an SA's pair, too, as its address does */
 static unsigned int shared_from =
 	UINT32_MAX; /* SAs from this on have no sequence numbers (IPComp) */
 
@@ -187,6 +188,11 @@ static inline struct record_facts sa_facts(unsigned int sa, uint64_t birth)
 		.esn = !short_numbers,
 		.limited = limited,
 	};
+}
+
+static inline uint64_t pair_at(unsigned int sa, uint8_t place)
+{
+	return sa_facts(sa, 1).pair + (placed ? (uint64_t)place << 32 : 0);
 }
 
 /* Ops. */
