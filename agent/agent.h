@@ -293,13 +293,16 @@ void events_own_macs(struct agent *a); /* tells what our MAC addresses are */
 void events_wake(void *ctx, const struct espalier_event *event);
 void events_journal(struct agent *a);
 void events_clone(struct agent *a);
-bool events_positions(struct agent *a); /* reads counters: what has moved is told; true: go on */
 
 /* audit.c. True: go on in the next turn. */
 bool audit_turn(struct agent *a, uint64_t now_us);
 
 /* progress.c */
 void progress_tick(struct agent *a, uint64_t now_us);
+
+/* positions.c */
+bool positions_turn(struct agent *a); /* reads counters: what has moved is told; true: go on */
+void positions_wake(struct agent *a, const struct espalier_event *event); /* ESPALIER_BLOCK_* */
 bool progress_goes_on(const struct agent *a); /* what the last tick has measured still holds */
 
 /* service.c */

@@ -479,7 +479,9 @@ static struct json_object *sa_name(const struct agent *a, const struct record_ke
 static struct json_object *sa_json(const struct agent *a, const struct record *r)
 {
 	struct json_object *o = sa_name(a, &r->key);
-	const struct espalier_counter *counter = &datapath_counters(a->datapath)[r->slot];
+	const struct espalier_counter *counter =
+		datapath_counter(a->datapath, r->slot, r->facts.birth);
+	uint64_t seq = counter ? counter->seq : 0;
 
 	add_member(o, "creator", r->creator);
 	add_bool(o, "installed", record_is_installed(r));
@@ -490,8 +492,8 @@ static struct json_object *sa_json(const struct agent *a, const struct record *r
 		return o;
 	add_bool(o, "esn", r->facts.esn);
 	add_flow(o, a, r);
-	add_number(o, "seq", counter->seq > r->seq ? counter->seq : r->seq);
-	add_number(o, "packets", counter->packets);
+	add_number(o, "seq", seq > r->seq ? seq : r->seq);
+	add_number(o, "packets", counter ? counter->packets : 0);
 	if (r->unsure)
 		add_bool(o, "pair_unsure", true);
 	if (r->facts.limited) {

@@ -249,7 +249,7 @@ static int run(struct agent *a, struct loop *l)
 			handle(a, l, (enum source)events[i].data.u32);
 		channel_process(a->channel, agent_now_us());
 		busy = member_work(a->member, agent_now_us());
-		busy |= events_positions(a);
+		busy |= positions_turn(a);
 		usage_turn(a, agent_now_us());
 		busy |= a->metrics.busy;
 		busy |= audit_turn(a, agent_now_us());

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* events.c - what happens, handed to the core: datagrams, links, positions, the journal; what the
+/* events.c - what happens, handed to the core: datagrams, links, the journal; what the
  * kernel says of SAs and policies: events_kernel.c. */
 #include <stdio.h>
 #include <string.h>
@@ -7,8 +7,6 @@
 
 #include "agent.h"
 #include "io/interface.h"
-
-#define POSITIONS 8192 /* that have moved, told in one turn */
 
 void events_datagram(void *ctx, uint8_t from, const void *buf, size_t len)
 {
@@ -149,40 +147,14 @@ const struct link_handlers events_links = {
 void events_wake(void *ctx, const struct espalier_event *event)
 {
 	struct agent *a = ctx;
-	const struct record *r = table_at(member_table(a->member), event->slot);
-	uint64_t oseq, seq;
+	struct record_key key = ops_record_key(&event->key);
 
-	if (event->kind == ESPALIER_SPI_MISS) {
-		struct record_key key = ops_record_key(&event->key);
-
-		events_kernel(a); /* perhaps we are told there what became of it */
-		member_missed(a->member, &key);
-	} else if (event->kind == ESPALIER_BLOCK_LOW) {
-		member_position(a->member, event->slot, event->seq);
-	} else if (event->kind == ESPALIER_BLOCK_OUT && r && record_is_installed(r) &&
-		   xfrm_counters(a->xfrm, &r->key, &oseq, &seq) == 0) {
-		member_counter(a->member, event->slot, oseq);
+	if (event->kind != ESPALIER_SPI_MISS) {
+		positions_wake(a, event);
+		return;
 	}
-}
-
-bool events_positions(struct agent *a)
-{
-	const struct espalier_counter *counters = datapath_counters(a->datapath);
-	uint32_t high = member_table(a->member)->high;
-
-	for (unsigned int moved = 0; a->positions_next < high && moved < POSITIONS;
-		a->positions_next++) {
-		uint32_t slot = a->positions_next;
-		uint64_t seq = counters[slot].seq;
-
-		if (seq == a->positions[slot])
-			continue;
-		a->positions[slot] = seq;
-		member_position(a->member, slot, seq);
-		usage_moved(a, slot);
-		moved++;
-	}
-	return a->positions_next < high;
+	events_kernel(a); /* perhaps we are told there what became of it */
+	member_missed(a->member, &key);
 }
 
 void events_clone(struct agent *a)

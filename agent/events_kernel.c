@@ -17,8 +17,11 @@ static struct record *find_installed(struct agent *a, const struct record_key *k
 /* What the guard has not counted, since it was not there, has been emitted all the same. */
 static void read_counter(struct agent *a, const struct record *r, uint64_t oseq)
 {
+	const struct espalier_counter *counter =
+		datapath_counter(a->datapath, r->slot, r->facts.birth);
+
 	if (r->key.kind != RECORD_SA || r->facts.direction != ESPALIER_OUT ||
-		oseq <= datapath_counters(a->datapath)[r->slot].seq)
+		oseq <= (counter ? counter->seq : 0))
 		return;
 	if (a->audit.unguarded)
 		member_strayed(a->member, r->slot, oseq);
@@ -66,6 +69,7 @@ static void on_added(void *ctx, const struct xfrm_record *record)
 		.key = record->key,
 		.facts = record->facts,
 		.oseq = record->oseq,
+		.seq = record->seq,
 		.made_s = record->made_s,
 		.body = record->body,
 		.body_len = record->body_len,
@@ -142,8 +146,8 @@ static void on_counters(void *ctx, const struct record_key *key, uint64_t oseq, 
 	(void)oseq; /* the guard counts what goes out */
 	if (!r || r->facts.direction != ESPALIER_IN)
 		return;
-	counter = &datapath_counters(a->datapath)[r->slot];
-	if (seq > counter->seq)
+	counter = datapath_counter(a->datapath, r->slot, r->facts.birth);
+	if (counter && seq > counter->seq)
 		counter->seq = seq;
 }
 

@@ -113,10 +113,19 @@ struct record_key ops_record_key(const struct espalier_sa_key *key)
 	return k;
 }
 
-static void count_anew(struct agent *a, uint32_t slot)
+/* The slot is this SA's from now on. */
+static void count(struct agent *a, const struct espalier_sa *sa)
 {
-	datapath_counters(a->datapath)[slot] = (struct espalier_counter){0};
-	a->positions[slot] = 0;
+	struct espalier_counter *counter = &datapath_counters(a->datapath)[sa->slot];
+
+	if (counter->birth == sa->birth)
+		return;
+	/* not while a program counts for the one before */
+	__atomic_store_n(&counter->birth, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&counter->seq, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&counter->packets, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&counter->birth, sa->birth, __ATOMIC_RELEASE);
+	a->positions[sa->slot] = 0;
 }
 
 /* The datapath's keys are those of ESP SAs: a CPI may be the same as an SPI. */
@@ -124,21 +133,16 @@ static void op_guard(void *ctx, const struct record_key *key, const struct espal
 {
 	struct agent *a = ctx;
 	struct espalier_sa_key k = ops_map_key(key);
-	struct espalier_sa before;
 	int r;
 
-	if (key->proto != IPPROTO_ESP) {
-		if (sa)
-			count_anew(a, sa->slot);
+	if (sa)
+		count(a, sa);
+	if (key->proto != IPPROTO_ESP)
 		return;
-	}
 	if (!sa) {
 		(void)datapath_sa_delete(a->datapath, &k);
 		return;
 	}
-	if (datapath_sa_get(a->datapath, &k, &before) < 0 || before.slot != sa->slot ||
-		before.birth != sa->birth)
-		count_anew(a, sa->slot);
 	r = datapath_sa_set(a->datapath, &k, sa);
 	if (r == -EEXIST)
 		agent_say("%s is kept shut: another SA has its destination and SPI, and the guard "

@@ -55,6 +55,7 @@ static void on_entry(void *ctx, const struct record_key *key, uint64_t birth, ui
 static void restore_guard(struct agent *a)
 {
 	uint32_t slots = table_slots(a->config.max_sas);
+	const struct espalier_counter *counter;
 	struct espalier_sa_key key;
 	struct espalier_sa sa;
 
@@ -62,11 +63,11 @@ static void restore_guard(struct agent *a)
 		r = datapath_sa_next(a->datapath, &key, &key, &sa)) {
 		struct record_key k = ops_record_key(&key);
 
+		counter = sa.slot < slots ? datapath_counter(a->datapath, sa.slot, sa.birth) : NULL;
 		if (sa.slot == ESPALIER_SLOT_LOCAL)
 			local_restore(a, &k);
 		else
-			member_guarded(a->member, &k, &sa,
-				sa.slot < slots ? datapath_counters(a->datapath)[sa.slot].seq : 0);
+			member_guarded(a->member, &k, &sa, counter ? counter->seq : 0);
 	}
 }
 

@@ -45,13 +45,14 @@ static __always_inline __u32 window_take(
 }
 
 static __always_inline void tell_agent(
-	enum espalier_event_kind kind, __u32 slot, __u64 seq, __u64 flags)
+	enum espalier_event_kind kind, const struct espalier_sa *sa, __u64 seq, __u64 flags)
 {
 	struct espalier_event *event = bpf_ringbuf_reserve(&wake, sizeof(*event), 0);
 
 	if (!event)
 		return;
-	*event = (struct espalier_event){.kind = kind, .slot = slot, .seq = seq};
+	*event = (struct espalier_event){
+		.kind = kind, .slot = sa->slot, .seq = seq, .birth = sa->birth};
 	bpf_ringbuf_submit(event, flags);
 }
 
@@ -62,7 +63,7 @@ static __always_inline void tell_agent(
 static __always_inline void tell_out_of_block(const struct espalier_sa *sa, __u32 seq)
 {
 	if (bpf_ringbuf_query(&wake, BPF_RB_AVAIL_DATA) == 0)
-		tell_agent(ESPALIER_BLOCK_OUT, sa->slot, seq, BPF_RB_NO_WAKEUP);
+		tell_agent(ESPALIER_BLOCK_OUT, sa, seq, BPF_RB_NO_WAKEUP);
 }
 
 /* Notes the highest number and the packets sent; wakes the agent when half of the block is used. A
@@ -71,7 +72,7 @@ static __always_inline void account(
 	const struct espalier_sa *sa, __u64 last, __u32 segments, bool counts)
 {
 	__u64 middle = sa->open[0].first + (sa->open[0].last - sa->open[0].first) / 2;
-	struct espalier_counter *counter = bpf_map_lookup_elem(&counters, &sa->slot);
+	struct espalier_counter *counter = counter_of(sa);
 	__u64 before, seen;
 
 	if (!counter)
@@ -88,7 +89,7 @@ static __always_inline void account(
 			break;
 	}
 	if (before < middle && last >= middle)
-		tell_agent(ESPALIER_BLOCK_LOW, sa->slot, last, BPF_RB_FORCE_WAKEUP);
+		tell_agent(ESPALIER_BLOCK_LOW, sa, last, BPF_RB_FORCE_WAKEUP);
 }
 
 /* An SA that the agent has not seen yet is new, and was created here: block 0. */
@@ -113,6 +114,7 @@ static __always_inline enum espalier_reason judge_known(struct espalier_sa *foun
 	sa.open[0] = found->open[0];
 	sa.open[1] = found->open[1];
 	sa.slot = found->slot;
+	sa.birth = found->birth;
 	flow = (struct espalier_flow){.bucket = found->bucket, .pinned = found->pinned};
 	bpf_spin_unlock(&found->lock);
 	if (view_owner(v, &flow) != settings.self)

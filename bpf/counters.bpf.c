@@ -44,7 +44,7 @@ int espalier_count(const __u64 *args)
 		key.mark_mask = x->mark.m;
 		sa = bpf_map_lookup_elem(&sas, &key);
 	}
-	counter = sa ? bpf_map_lookup_elem(&counters, &sa->slot) : NULL;
+	counter = sa ? counter_of(sa) : NULL;
 	if (!counter)
 		return 0;
 	seq = highest(x, net_seq);

@@ -150,6 +150,14 @@ static __always_inline struct espalier_view *view_map(void)
 	return bpf_map_lookup_elem(&view, &zero);
 }
 
+/* NULL: its slot counts for another SA. */
+static __always_inline struct espalier_counter *counter_of(const struct espalier_sa *sa)
+{
+	struct espalier_counter *counter = bpf_map_lookup_elem(&counters, &sa->slot);
+
+	return counter && counter->birth == sa->birth ? counter : NULL;
+}
+
 /* The half of the view that holds now. The agent flips `active` with one store. */
 static __always_inline const struct espalier_view_half *view_active(const struct espalier_view *v)
 {

@@ -286,11 +286,16 @@ struct espalier_sa {
  * espalier_flow. The outer side looks here only if the view says that there are some.
  */
 
-/* Map "counters" (ARRAY, mmapable), by SA slot. */
+/*
+ * Map "counters" (ARRAY, mmapable), by SA slot. The slots that entries of "sas" name may be those
+ * of an earlier agent's life: who writes to a counter or reads it looks whose it is.
+ */
 struct espalier_counter {
+	__u64 birth; /* of the SA that it counts; the rest is of no other one */
 	__u64 seq; /* highest: inbound after authentication, outbound at egress */
 	__u64 packets; /* outbound: by the outer interface, or in ESP; GSO packets with all
 				their segments */
+	__u64 reserved; /* one cache line has it whole */
 };
 
 /*
@@ -344,6 +349,7 @@ struct espalier_event {
 	__u32 kind; /* enum espalier_event_kind */
 	__u32 slot; /* ESPALIER_BLOCK_*: of the SA, and the sequence number */
 	__u64 seq;
+	__u64 birth; /* whose the slot was: another agent may read it */
 	struct espalier_sa_key key; /* ESPALIER_SPI_MISS: what was looked for */
 };
 
@@ -361,8 +367,8 @@ static_assert(sizeof(struct espalier_sa_key) == 32, "ABI");
 static_assert(sizeof(struct espalier_sa) == 72, "ABI");
 static_assert(sizeof(struct espalier_settings) == 208, "ABI");
 static_assert(sizeof(struct espalier_reasons) == 8 * ESPALIER_REASON_COUNT, "ABI");
-static_assert(sizeof(struct espalier_counter) == 16, "ABI");
-static_assert(sizeof(struct espalier_event) == 48, "ABI");
+static_assert(sizeof(struct espalier_counter) == 32, "ABI");
+static_assert(sizeof(struct espalier_event) == 56, "ABI");
 #endif
 
 #endif

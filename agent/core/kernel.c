@@ -93,6 +93,8 @@ void member_guarded(
 	r->facts.direction = sa->direction;
 	r->form_done = sa->form; /* half of it */
 	r->position = open ? seq : 0;
+	if (sa->direction == ESPALIER_IN && seq > r->seq)
+		r->seq = seq;
 	r->died_us = m->now_us;
 }
 
@@ -318,6 +320,7 @@ static bool added_sa(struct member *m, const struct member_record *told)
 	} else {
 		changed_sa(m, r, &record);
 	}
+	sequence_taken(m, r, record.seq);
 	table_changed(&m->table, r);
 	flow_steer(m, r);
 	if (r->facts.pair != old_pair)

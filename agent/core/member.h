@@ -65,6 +65,7 @@ struct member_record {
 	struct record_key key;
 	struct record_facts facts;
 	uint64_t oseq; /* outbound: last number used */
+	uint64_t seq; /* inbound: highest number taken */
 	uint64_t made_s; /* SA: seconds of CLOCK_REALTIME */
 	const void *body;
 	size_t body_len;
@@ -188,7 +189,8 @@ void member_free(struct member *m);
  * by then (record.pin_told) are to be taken out, too.
  */
 void member_restore(struct member *m, const struct record_key *key, uint64_t birth, uint64_t block);
-/* seq: the highest number that it has let out, read before the kernel's counter; 0: not known. */
+/* seq: the highest number that it has let out, read before the kernel's counter, or has taken in;
+ * 0: not known. */
 void member_guarded(
 	struct member *m, const struct record_key *key, const struct espalier_sa *sa, uint64_t seq);
 /*

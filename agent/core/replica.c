@@ -268,7 +268,8 @@ static void receive_position(struct member *m, const struct wire_message *messag
 
 	if (!r || r->key.kind != RECORD_SA)
 		return;
-	if (message->position.seq > r->seq)
+	if (r->facts.direction == ESPALIER_IN && message->position.seq > r->seq &&
+		block_of(&m->rule, message->position.seq) < block_count(&m->rule, r->facts.esn))
 		r->seq = message->position.seq;
 	used = r->used;
 	(void)table_use(r, &message->position.used);

@@ -447,10 +447,18 @@ void member_position(struct member *m, uint32_t slot, uint64_t seq)
 		/* Who emits is an owner, whatever has been heard of him since. */
 		raise_top(m, r, block_of(&m->rule, seq) + 1);
 		sequence_consider(m, r);
-	} else if (seq > r->seq && is_owner(m, r)) {
-		r->seq = seq;
-		outbox_mark_position(m, r);
+	} else {
+		sequence_taken(m, r, seq);
 	}
+}
+
+/* Whoever owns it: what has been taken is not to be taken again. */
+void sequence_taken(struct member *m, struct record *r, uint64_t seq)
+{
+	if (r->facts.direction != ESPALIER_IN || seq <= r->seq)
+		return;
+	r->seq = seq;
+	outbox_mark_position(m, r);
 }
 
 void member_counter(struct member *m, uint32_t slot, uint64_t oseq)

@@ -318,6 +318,8 @@ void sequence_adopt(
 	struct member *m, struct record *r, uint64_t oseq); /* it is in our kernel already */
 /* Likewise, and it was here before: what its counter says is not to be relied on. */
 void sequence_return(struct member *m, struct record *r, uint64_t oseq);
+/* Inbound: numbers up to this one have been taken in. */
+void sequence_taken(struct member *m, struct record *r, uint64_t seq);
 /* We have started: where one is that was adopted and never settled nobody knows. */
 void sequence_started(struct member *m, struct record *r);
 void sequence_guard(struct member *m, const struct record *r);

@@ -165,8 +165,17 @@ int datapath_sa_delete(struct datapath *d, const struct espalier_sa_key *key); /
 int datapath_sa_next(struct datapath *d, const struct espalier_sa_key *previous,
 	struct espalier_sa_key *ret_key, struct espalier_sa *ret);
 
-/* By slot, max_sas of them; the programs write here at any time. Clear a slot before it is used. */
+/* By slot, max_sas of them; the programs write to those whose `birth` is the SA's at any time. */
 struct espalier_counter *datapath_counters(const struct datapath *d);
+
+/* Of the SA of this birth; NULL: the slot counts for another one. */
+static inline struct espalier_counter *datapath_counter(
+	const struct datapath *d, uint32_t slot, uint64_t birth)
+{
+	struct espalier_counter *counter = &datapath_counters(d)[slot];
+
+	return counter->birth == birth ? counter : NULL;
+}
 
 /* The clear side. -ENOSPC: more than max_sas. */
 int datapath_selector_set(struct datapath *d, const struct espalier_selector *selector,

@@ -14,6 +14,7 @@
 #define PEER6 "2001:db8:7::7"
 #define SPI 0x11223344
 #define SLOT 7
+#define BIRTH 77
 #define BUCKET 31 /* member 1's */
 #define PASS ((int)TC_ACT_UNSPEC)
 #define K 65536ULL
@@ -50,7 +51,8 @@ static inline void set_sa_of(
 	int family, uint64_t first_0, uint64_t last_0, uint64_t first_1, uint64_t last_1)
 {
 	struct espalier_sa_key key = {.spi = htonl(SPI), .family = (uint8_t)family};
-	struct espalier_sa sa = {.open = {{first_0, last_0}, {first_1, last_1}},
+	struct espalier_sa sa = {.birth = BIRTH,
+		.open = {{first_0, last_0}, {first_1, last_1}},
 		.slot = SLOT,
 		.bucket = BUCKET,
 		.direction = ESPALIER_OUT};
@@ -66,7 +68,7 @@ static inline void set_sa(uint64_t first_0, uint64_t last_0, uint64_t first_1, u
 
 static inline void set_counter(uint64_t seq, uint64_t packets)
 {
-	struct espalier_counter counter = {.seq = seq, .packets = packets};
+	struct espalier_counter counter = {.birth = BIRTH, .seq = seq, .packets = packets};
 	uint32_t slot = SLOT;
 
 	assert_int_equal(

@@ -131,6 +131,7 @@ static void test_wake(void **state)
 	assert_int_equal(events[1].kind, ESPALIER_BLOCK_LOW);
 	assert_int_equal(events[1].slot, SLOT);
 	assert_int_equal(events[1].seq, middle);
+	assert_int_equal(events[1].birth, BIRTH);
 
 	set_counter(4 * K, 1);
 	sent(middle - 40, 45); /* crossed within a GSO packet */
@@ -143,6 +144,21 @@ static void test_wake(void **state)
 	assert_int_equal(events[3].kind, ESPALIER_BLOCK_OUT);
 	assert_int_equal(events[3].slot, SLOT);
 	ring_buffer__free(ring);
+}
+
+/* The slot is of an earlier agent's life, and another SA has it by now. */
+static void test_old_slot(void **state)
+{
+	const struct espalier_counter others = {.birth = BIRTH + 1, .seq = 1, .packets = 1};
+	struct espalier_counter after;
+	uint32_t slot = SLOT;
+
+	(void)state;
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&guard, "counters"), &slot, &others, BPF_ANY), 0);
+	sent(4 * K + 1, 1);
+	after = get_counter();
+	assert_memory_equal(&after, &others, sizeof(others));
 }
 
 static uint64_t run_many(const struct frame *frame, int repeat)
@@ -187,6 +203,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_blocks, setup),
 		cmocka_unit_test_setup(test_empty, setup),
+		cmocka_unit_test_setup(test_old_slot, setup),
 		cmocka_unit_test_setup(test_gso, setup),
 		cmocka_unit_test_setup(test_gso_across, setup),
 		cmocka_unit_test_setup(test_esn, setup),

@@ -120,7 +120,7 @@ static int set_up(void **state)
 {
 	(void)state;
 	agent.positions = positions;
-	counters[SLOT] = (struct espalier_counter){.seq = 77, .packets = 7};
+	counters[SLOT] = (struct espalier_counter){.birth = 11, .seq = 77, .packets = 7};
 	positions[SLOT] = 77;
 	is_guarded = is_pinned = false;
 	return 0;
@@ -158,17 +158,24 @@ static void test_a_cpi_like_an_spi(void **state)
 	assert_false(is_pinned);
 }
 
-/* What an SA before it in its slot has counted is not its own. */
+/* What an SA before it in its slot has counted is not its own. What it has counted itself, before
+ * the agent began anew, is. */
 static void test_slots_are_used_again(void **state)
 {
 	static const uint8_t protocols[] = {IPPROTO_ESP, IPPROTO_COMP};
-	const struct espalier_sa sa = {.slot = SLOT, .birth = 12};
+	struct espalier_sa sa = {.slot = SLOT, .birth = 12};
 
 	for (unsigned int i = 0; i < 2; i++) {
 		struct record_key key = key_of(protocols[i]);
 
 		set_up(state);
+		sa.birth = 11;
 		agent_ops.guard(&agent, &key, &sa);
+		assert_int_equal(counters[SLOT].seq, 77);
+		assert_int_equal(positions[SLOT], 77);
+		sa.birth = 12;
+		agent_ops.guard(&agent, &key, &sa);
+		assert_int_equal(counters[SLOT].birth, 12);
 		assert_int_equal(counters[SLOT].seq, 0);
 		assert_int_equal(counters[SLOT].packets, 0);
 		assert_int_equal(positions[SLOT], 0);

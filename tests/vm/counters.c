@@ -29,6 +29,8 @@ static bool make_sa(uint32_t spi, const char *sender_key, const char *sender, co
 		       peer, there, from, to, from, to, spi) == 0;
 }
 
+static uint64_t birth; /* of the SA that the slot counts; that of the SA here is 0 */
+
 static void remove_sas(void)
 {
 	shell("ip xfrm state flush; nsenter -t %d -n sh -c 'ip xfrm state flush; ip xfrm policy "
@@ -59,7 +61,7 @@ static struct datapath *open_with(uint32_t spi)
 	}
 	datapath_publish(d, all_owned_by(1));
 	assert_int_equal(datapath_sa_set(d, &key, &sa), 0);
-	datapath_counters(d)[SLOT] = (struct espalier_counter){};
+	datapath_counters(d)[SLOT] = (struct espalier_counter){.birth = birth};
 	return d;
 }
 
@@ -124,6 +126,15 @@ static int ip4_again(void **state)
 	return teardown(state);
 }
 
+/* The slot is of an earlier agent's life, and another SA has it by now. */
+static void test_old_slot(void **state)
+{
+	(void)state;
+	birth = 1;
+	counted(0x100b, KEY, "replay-window 32", "replay-window 32", 5, 0, 0);
+	birth = 0;
+}
+
 /* Whoever has not the key cannot move the counter. */
 static void test_forged(void **state)
 {
@@ -183,6 +194,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_window, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bitmap_and_esn, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ip6, setup, ip4_again),
+		cmocka_unit_test_setup_teardown(test_old_slot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forged, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_namespace, setup, teardown),
 	};

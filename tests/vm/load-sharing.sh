@@ -75,6 +75,34 @@ inbound_positions()
 	done
 }
 
+# No member says that more has come of an SA than its peer has sent.
+positions_possible()
+{
+	local pair spi member states answer sent seq
+
+	states=$(ip_in peer -oneline xfrm state list)
+	for ((member = 0; member < MEMBERS; member++)); do
+		answer=$(agent_ctl "$member" sa)
+		for pair in "${pairs[@]}"; do
+			spi=${pair_in[$pair]} seq=unknown
+			[[ ${states#*" spi $spi "} =~ \ oseq\ (0x[0-9a-f]+) ]] && sent=$((BASH_REMATCH[1]))
+			json_into seq seq "${answer#*"\"spi\":\"$spi\""}"
+			[[ $seq =~ ^[0-9]+$ ]] && ((seq <= sent)) ||
+				problem "SPI $spi, inbound position at member $member: $seq, but $sent were sent"
+		done
+	done
+}
+
+# As fault, of an agent that starts anew: with the slots of its records.
+restart()
+{
+	fault "$@"
+	positions_possible
+	inbound_positions
+	[ ${#problems[@]} = 0 ] || show_cluster
+	verdict "$1: inbound positions are those of the peer"
+}
+
 test_traffic()
 {
 	traffic_start
