@@ -56,6 +56,24 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	return r;
 }
 
+#define RAISES 8 /* tries: packets that the kernel took meanwhile may be forgotten by it */
+
+static int op_raise(void *ctx, const struct record_key *key, uint32_t slot, uint64_t seq)
+{
+	struct agent *a = ctx;
+	const struct espalier_counter *counter = &datapath_counters(a->datapath)[slot];
+	int r = xfrm_raise(a->xfrm, key, seq);
+
+	for (unsigned int i = 1; r == -EAGAIN && i < RAISES; i++)
+		r = xfrm_raise(a->xfrm, key, counter->seq > seq ? counter->seq : seq);
+	if (r == -EAGAIN)
+		return 0; /* it is there; of the last packets one may be taken again */
+	if (r < 0 && r != -ENOENT)
+		agent_say(
+			"cannot raise the replay window of %s: %s", agent_name(key), strerror(-r));
+	return r;
+}
+
 /* The kernel may have ended it just now; if it has not, it is told again with the next packets. */
 static void op_use(void *ctx, const struct record_key *key, const struct record_usage *used)
 {
@@ -293,6 +311,7 @@ const struct member_ops agent_ops = {
 	.install = op_install,
 	.remove = op_remove,
 	.move = op_move,
+	.raise = op_raise,
 	.use = op_use,
 	.read = op_read,
 	.expire = op_expire,

@@ -91,6 +91,7 @@ static void updated(struct member *m, struct record *r, const struct work *w, in
 		r->refusals = 0;
 		sequence_guard(m, r);
 		table_changed(&m->table, r);
+		inbound_look(m, r);
 	}
 }
 
@@ -119,6 +120,7 @@ static void install(struct member *m, struct batch *b)
 			.body = w->body ? w->body : r->body,
 			.body_len = w->body ? w->body_len : r->body_len,
 			.oseq = block_first(&m->rule, w->block),
+			.seq = record_is_windowed(r) ? r->seq : 0,
 			.used = r->used,
 			.update = w->updates,
 		};
@@ -134,6 +136,15 @@ static void install(struct member *m, struct batch *b)
 	}
 }
 
+/* Its counter there, or where it is to be. */
+static void count(struct member *m, struct record *r, const struct work *w)
+{
+	if (w->raises)
+		inbound_raise(m, r);
+	else
+		sequence_move(m, r, w);
+}
+
 bool member_work(struct member *m, uint64_t now_us)
 {
 	struct batch b;
@@ -144,7 +155,7 @@ bool member_work(struct member *m, uint64_t now_us)
 	install(m, &b);
 	for (unsigned int i = 0; i < b.n; i++) {
 		if (b.records[i] && !is_for_kernel(&b.work[i]))
-			sequence_move(m, b.records[i], &b.work[i]);
+			count(m, b.records[i], &b.work[i]);
 		work_free(&b.work[i]);
 	}
 	if (b.n)

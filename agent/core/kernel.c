@@ -320,7 +320,8 @@ static bool added_sa(struct member *m, const struct member_record *told)
 	} else {
 		changed_sa(m, r, &record);
 	}
-	sequence_taken(m, r, record.seq);
+	inbound_taken(m, r, record.seq);
+	inbound_look(m, r);
 	table_changed(&m->table, r);
 	flow_steer(m, r);
 	if (r->facts.pair != old_pair)

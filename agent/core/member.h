@@ -19,6 +19,7 @@
  *   flow.c       whose an SA's flow is: remote selectors, pins
  *   fence.c      SAs of which this member may emit nothing
  *   sequence.c   which numbers this member may emit
+ *   inbound.c    which numbers it may take
  *   usage.c      what is used up of limits
  *   outbox.c     what is to be sent; work.c: what is to be done in our kernel
  *   state.c      looking in
@@ -110,6 +111,8 @@ struct member_ops {
 	 * back; then the block is given up. Another -errno: the counter is below `oseq`, and it may
 	 * be tried again. So for what install() says of an SA that was there already. */
 	int (*move)(void *ctx, const struct record_key *key, uint64_t oseq);
+	/* Its kernel takes nothing of this inbound SA up to `seq` any more. 0 or -errno. */
+	int (*raise)(void *ctx, const struct record_key *key, uint32_t slot, uint64_t seq);
 	/* So much of the SA's limits is used up at least. */
 	void (*use)(void *ctx, const struct record_key *key, const struct record_usage *used);
 	int (*read)(void *ctx, const struct record_key *key, void *body,

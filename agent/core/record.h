@@ -89,6 +89,7 @@ struct record_install {
 	bool update; /* SA: it is there, and stays; `oseq` does not count */
 	int result; /* set by who carries it out: 0 or -errno */
 	struct record_usage used; /* SA: at least, whatever the body says */
+	uint64_t seq; /* inbound SA: nothing up to this number is to be taken */
 };
 
 #endif

@@ -271,6 +271,7 @@ static void receive_position(struct member *m, const struct wire_message *messag
 	if (r->facts.direction == ESPALIER_IN && message->position.seq > r->seq &&
 		block_of(&m->rule, message->position.seq) < block_count(&m->rule, r->facts.esn))
 		r->seq = message->position.seq;
+	inbound_look(m, r);
 	used = r->used;
 	(void)table_use(r, &message->position.used);
 	usage_follow(m, r, used);

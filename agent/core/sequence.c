@@ -51,6 +51,7 @@ void sequence_reset(struct record *r)
 	r->form_done = 0;
 	r->rekey_asked = 0;
 	r->work = r->windows[0] = r->windows[1] = r->position = r->jump_us = 0;
+	r->raised = 0;
 	r->refusals = 0;
 	r->change = 0;
 }
@@ -383,6 +384,7 @@ static void entered(struct member *m, struct record *r, uint64_t block)
 void sequence_installed(struct member *m, struct record *r, const struct work *w)
 {
 	r->position = block_first(&m->rule, w->block);
+	r->raised = r->seq;
 	r->refusals = 0;
 	if (w->enters)
 		entered(m, r, w->block);
@@ -448,17 +450,8 @@ void member_position(struct member *m, uint32_t slot, uint64_t seq)
 		raise_top(m, r, block_of(&m->rule, seq) + 1);
 		sequence_consider(m, r);
 	} else {
-		sequence_taken(m, r, seq);
+		inbound_taken(m, r, seq);
 	}
-}
-
-/* Whoever owns it: what has been taken is not to be taken again. */
-void sequence_taken(struct member *m, struct record *r, uint64_t seq)
-{
-	if (r->facts.direction != ESPALIER_IN || seq <= r->seq)
-		return;
-	r->seq = seq;
-	outbox_mark_position(m, r);
 }
 
 void member_counter(struct member *m, uint32_t slot, uint64_t oseq)
@@ -505,6 +498,7 @@ void sequence_look(struct member *m, struct record *r)
 {
 	uint8_t owner = member_flow_owner(m, r);
 
+	inbound_look(m, r);
 	if (r->life != RECORD_ALIVE || !record_is_outbound_sa(r))
 		return;
 	sequence_name(m, r);

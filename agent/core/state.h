@@ -65,8 +65,8 @@ struct other {
 };
 
 /*
- * Work in our kernel that waits its turn: to install a record, or to move an SA's counter. What
- * enters a block waits until that is in the journal.
+ * Work in our kernel that waits its turn: to install a record, to move an SA's counter, or to raise
+ * its window. What enters a block waits until that is in the journal.
  */
 struct work {
 	uint64_t id; /* rises */
@@ -74,6 +74,7 @@ struct work {
 	uint32_t slot;
 	bool installs;
 	bool updates; /* an SA that is there, to the form of the body */
+	bool raises; /* the window of an inbound SA */
 	bool enters; /* `block` */
 	uint64_t block;
 	uint64_t form; /* of the body */
@@ -318,13 +319,18 @@ void sequence_adopt(
 	struct member *m, struct record *r, uint64_t oseq); /* it is in our kernel already */
 /* Likewise, and it was here before: what its counter says is not to be relied on. */
 void sequence_return(struct member *m, struct record *r, uint64_t oseq);
-/* Inbound: numbers up to this one have been taken in. */
-void sequence_taken(struct member *m, struct record *r, uint64_t seq);
 /* We have started: where one is that was adopted and never settled nobody knows. */
 void sequence_started(struct member *m, struct record *r);
 void sequence_guard(struct member *m, const struct record *r);
 void sequence_reset(struct record *r); /* it is not in our kernel any more */
 void sequence_shut(struct member *m, struct record *r); /* also what is about to open is void */
+
+/* inbound.c */
+bool record_is_windowed(const struct record *r); /* inbound, with sequence numbers */
+/* Our kernel has taken numbers up to this one; whoever owns it: they are not to be taken again. */
+void inbound_taken(struct member *m, struct record *r, uint64_t seq);
+void inbound_look(struct member *m, struct record *r); /* is its window to be raised? */
+void inbound_raise(struct member *m, struct record *r);
 
 /* usage.c */
 /* More than `before` may be known to be used up, by another member: our kernel counts on there. */

@@ -122,6 +122,7 @@ struct record {
 	uint64_t work; /* id of what waits to be done for it in our kernel (work.c); 0: nothing
 			*/
 	uint64_t windows[2]; /* blocks open in the guard, + 1; newest first; 0: none */
+	uint64_t raised; /* inbound: up to here at least our kernel takes nothing any more */
 	uint64_t position; /* outbound: where this member's counter is known to be */
 	uint64_t jump_us; /* do not get above another owner again before */
 	uint64_t refused_us; /* when our kernel last refused to install or to move it, ... */

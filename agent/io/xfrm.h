@@ -107,14 +107,14 @@ int xfrm_dump(struct xfrm *x);
 
 /*
  * Builds SAs and policies from bodies of other members, in the order given, and sets each `result`.
- * An outbound SA's counter starts at `oseq`; `used` of its limits is used up, or what the body
- * says, if that is more. An SA that is there already under this key is replaced
- * if it has another birth. Else it is moved to `oseq`, and takes over what may change in a living
- * SA (limits, ports of the encapsulation, output marks); if more differs it is replaced, inbound
- * with its window. With `update` it is not replaced but -EXDEV; -ENOENT: it is not there. -EBADMSG:
- * the body is malformed, or does not match key and facts; -EADDRNOTAVAIL: it leads to no cluster
- * address of this member; -ENOSYS: this kernel lacks an algorithm; or another error of the
- * kernel's.
+ * An outbound SA's counter starts at `oseq`; an inbound one's window at `seq`, and is full; `used`
+ * of its limits is used up, or what the body says, if that is more. An SA that is there already
+ * under this key is replaced if it has another birth. Else it is moved to `oseq`, and takes over
+ * what may change in a living SA (limits, ports of the encapsulation, output marks); if more
+ * differs it is replaced, inbound with its window. With `update` it is not replaced but -EXDEV;
+ * -ENOENT: it is not there. -EBADMSG: the body is malformed, or does not match key and facts;
+ * -EADDRNOTAVAIL: it leads to no cluster address of this member; -ENOSYS: this kernel lacks an
+ * algorithm; or another error of the kernel's.
  */
 void xfrm_install(struct xfrm *x, struct record_install *list, unsigned int n);
 int xfrm_remove(struct xfrm *x, const struct record_key *key); /* -ENOENT: is not there */
@@ -127,6 +127,15 @@ int xfrm_remove(struct xfrm *x, const struct record_key *key); /* -ENOENT: is no
  * on. Any other error: the counter was not moved. -ERANGE: past 2^32 without ESN.
  */
 int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq);
+
+/*
+ * XFRM_MSG_NEWAE: nothing of this inbound SA is taken up to `seq`, nor what has been taken; read
+ * back with XFRM_MSG_GETAE. An SA without a replay window takes all, and 0 is returned. -EAGAIN: it
+ * is so, but the kernel has taken packets between looking and raising, and may have forgotten
+ * which: to be called again, with the highest number that has been taken by now. -EIO: it did not
+ * take.
+ */
+int xfrm_raise(struct xfrm *x, const struct record_key *key, uint64_t seq);
 
 /*
  * What leads to the address that the peer left leads to where it is now: an SA, with its counters,

@@ -81,32 +81,47 @@ static bool put_replay_of(
 	return a;
 }
 
+static int put_legacy(
+	struct xfrm_request *request, const struct xfrm_body *b, uint64_t oseq, uint64_t seq)
+{
+	struct xfrm_replay_state legacy = {.oseq = (uint32_t)oseq};
+
+	if (oseq > UINT32_MAX || seq > UINT32_MAX)
+		return -ERANGE;
+	if (b->sa.replay_window && seq)
+		xfrm_window_raise_legacy(&legacy, seq);
+	xfrm_socket_put(request, XFRMA_REPLAY_VAL, &legacy, sizeof(legacy));
+	return 0;
+}
+
 /*
- * The replay state of a new SA. Kernels without XFRMA_SA_DIR want a window in an outbound SA with
- * ESN too; kernels with it want none, and no counter of the other direction.
+ * The replay state of a new SA: outbound from `oseq` on, inbound above `seq`. Kernels without
+ * XFRMA_SA_DIR want a window in an outbound SA with ESN too; kernels with it want none, and no
+ * counter of the other direction.
  */
-static int put_replay(struct xfrm_request *request, const struct xfrm_body *b, uint64_t oseq)
+static int put_replay(
+	struct xfrm_request *request, const struct xfrm_body *b, uint64_t oseq, uint64_t seq)
 {
 	const struct xfrm_replay_state_esn *from;
-	struct xfrm_replay_state_esn esn = {
-		.oseq = (uint32_t)oseq, .oseq_hi = (uint32_t)(oseq >> 32)};
+	struct {
+		struct xfrm_replay_state_esn esn;
+		uint32_t bitmap[XFRMA_REPLAY_ESN_MAX / 32];
+	} state = {.esn = {.oseq = (uint32_t)oseq, .oseq_hi = (uint32_t)(oseq >> 32)}};
+	struct xfrm_replay_state_esn *esn = &state.esn;
 
-	if (!b->attr[XFRMA_REPLAY_ESN_VAL]) {
-		struct xfrm_replay_state legacy = {.oseq = (uint32_t)oseq};
-
-		if (oseq > UINT32_MAX)
-			return -ERANGE;
-		xfrm_socket_put(request, XFRMA_REPLAY_VAL, &legacy, sizeof(legacy));
-		return 0;
-	}
+	if (!b->attr[XFRMA_REPLAY_ESN_VAL])
+		return put_legacy(request, b, oseq, seq);
 	from = mnl_attr_get_payload(b->attr[XFRMA_REPLAY_ESN_VAL]);
-	esn.bmp_len = from->bmp_len;
-	esn.replay_window = from->replay_window;
-	if (esn.replay_window == 0 && !b->attr[XFRM_BODY_SA_DIR]) {
-		esn.replay_window = 1;
-		esn.bmp_len = esn.bmp_len ? esn.bmp_len : 1;
+	esn->bmp_len = from->bmp_len;
+	esn->replay_window = from->replay_window;
+	if (esn->replay_window == 0 && !b->attr[XFRM_BODY_SA_DIR]) {
+		esn->replay_window = 1;
+		esn->bmp_len = esn->bmp_len ? esn->bmp_len : 1;
 	}
-	xfrm_socket_put(request, XFRMA_REPLAY_ESN_VAL, &esn, sizeof(esn));
+	if (seq)
+		xfrm_window_raise_esn(esn, seq);
+	xfrm_socket_put(request, XFRMA_REPLAY_ESN_VAL, esn,
+		sizeof(*esn) + esn->bmp_len * sizeof(esn->bmp[0]));
 	return 0;
 }
 
@@ -129,7 +144,7 @@ static int make_sa(const struct xfrm *x, uint16_t type, const struct record_inst
 	if (!x->knows_direction)
 		b.attr[XFRM_BODY_SA_DIR] = NULL;
 	if (out || !put_replay_of(request, &b, before))
-		r = put_replay(request, &b, out ? item->oseq : 0);
+		r = put_replay(request, &b, out ? item->oseq : 0, out ? 0 : item->seq);
 	b.attr[XFRMA_REPLAY_ESN_VAL] = NULL;
 	put_attrs(request, &b);
 	return r;
@@ -239,6 +254,11 @@ static int install_over(
 		r = replace(x, item, b, &present);
 	else if (r == 0 && item->facts->direction == ESPALIER_OUT)
 		r = xfrm_move(x, item->key, item->oseq);
+	/* What the kernel takes meanwhile is in its window, but for a moment. */
+	if (r == 0 && item->facts->direction == ESPALIER_IN && item->seq) {
+		r = xfrm_raise(x, item->key, item->seq);
+		r = r == -EAGAIN ? 0 : r;
+	}
 	explicit_bzero(&present, sizeof(present));
 	return r;
 }

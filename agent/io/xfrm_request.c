@@ -159,32 +159,59 @@ int xfrm_counters(
 }
 
 /*
- * The kernel's own replay state with another oseq. It takes a bitmap of the size it has only, and
- * silently nothing if the attribute is not the one of the SA's replay mode.
+ * The kernel's own replay state, to be changed in the request. It takes a bitmap of the size it has
+ * only, and silently nothing if the attribute is not the one of the SA's replay mode. Of *ret_esn
+ * and *ret_legacy one is not NULL. -EIO: it told none.
  */
-static int put_oseq(struct xfrm_request *request, const struct xfrm_body *now, uint64_t oseq)
+static int put_replay(struct xfrm_request *request, const struct xfrm_body *now,
+	struct xfrm_replay_state_esn **ret_esn, struct xfrm_replay_state **ret_legacy)
 {
-	const struct nlattr *a = now->attr[XFRMA_REPLAY_ESN_VAL];
-	uint16_t type = XFRMA_REPLAY_ESN_VAL;
+	const struct nlattr *esn = now->attr[XFRMA_REPLAY_ESN_VAL];
+	const struct nlattr *a = esn ? esn : now->attr[XFRMA_REPLAY_VAL];
 	struct nlattr *copy = mnl_nlmsg_get_payload_tail((struct nlmsghdr *)request->data);
 
-	if (!a) {
-		a = now->attr[XFRMA_REPLAY_VAL];
-		type = XFRMA_REPLAY_VAL;
-	}
 	if (!a)
 		return -EIO;
-	xfrm_socket_put(request, type, mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
-	if (type == XFRMA_REPLAY_ESN_VAL) {
-		struct xfrm_replay_state_esn *esn = mnl_attr_get_payload(copy);
+	xfrm_socket_put(request, esn ? XFRMA_REPLAY_ESN_VAL : XFRMA_REPLAY_VAL,
+		mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
+	*ret_esn = esn ? mnl_attr_get_payload(copy) : NULL;
+	*ret_legacy = esn ? NULL : mnl_attr_get_payload(copy);
+	return 0;
+}
 
+static int put_oseq(struct xfrm_request *request, const struct xfrm_body *now, uint64_t oseq)
+{
+	struct xfrm_replay_state_esn *esn;
+	struct xfrm_replay_state *legacy;
+	int r = put_replay(request, now, &esn, &legacy);
+
+	if (r < 0)
+		return r;
+	if (!esn && oseq > UINT32_MAX)
+		return -ERANGE;
+	if (esn) {
 		esn->oseq = (uint32_t)oseq;
 		esn->oseq_hi = (uint32_t)(oseq >> 32);
-	} else if (oseq > UINT32_MAX) {
-		return -ERANGE;
 	} else {
-		((struct xfrm_replay_state *)mnl_attr_get_payload(copy))->oseq = (uint32_t)oseq;
+		legacy->oseq = (uint32_t)oseq;
 	}
+	return 0;
+}
+
+static int put_window(struct xfrm_request *request, const struct xfrm_body *now, uint64_t seq)
+{
+	struct xfrm_replay_state_esn *esn;
+	struct xfrm_replay_state *legacy;
+	int r = put_replay(request, now, &esn, &legacy);
+
+	if (r < 0)
+		return r;
+	if (!esn && seq > UINT32_MAX)
+		return -ERANGE;
+	if (esn)
+		xfrm_window_raise_esn(esn, seq);
+	else
+		xfrm_window_raise_legacy(legacy, seq);
 	return 0;
 }
 
@@ -240,6 +267,40 @@ int xfrm_move(struct xfrm *x, const struct record_key *key, uint64_t oseq)
 	if (after_oseq < oseq)
 		return -EIO;
 	return used < oseq - now_oseq ? 0 : -EAGAIN;
+}
+
+static bool is_windowless(const struct xfrm_body *b)
+{
+	const struct nlattr *a = b->attr[XFRMA_REPLAY_ESN_VAL];
+
+	return a &&
+	       ((const struct xfrm_replay_state_esn *)mnl_attr_get_payload(a))->replay_window == 0;
+}
+
+int xfrm_raise(struct xfrm *x, const struct record_key *key, uint64_t seq)
+{
+	struct xfrm_answer answer, answer_after;
+	struct xfrm_aevent_id *ae;
+	struct xfrm_request request;
+	uint64_t oseq, after_seq, used = 0;
+	struct xfrm_body now, after;
+	int r = get_aevent(x, key, &answer, &now);
+
+	if (r < 0)
+		return r;
+	ae = xfrm_socket_begin(&request, XFRM_MSG_NEWAE, NLM_F_REPLACE, sizeof(*ae));
+	name_sa(&request, &ae->sa_id, key);
+	r = put_window(&request, &now, seq);
+	if (r == 0)
+		r = xfrm_socket_transact(x, &request, NULL);
+	if (r == 0)
+		r = get_aevent(x, key, &answer_after, &after);
+	if (r < 0)
+		return r;
+	xfrm_body_counters(&after, &oseq, &after_seq);
+	if (after_seq < seq && !is_windowless(&after))
+		return -EIO;
+	return used_between(&now, &after, &used) == 0 && used == 0 ? 0 : -EAGAIN;
 }
 
 bool xfrm_socket_use(struct xfrm_lifetime_cur *now, const struct record_usage *used)

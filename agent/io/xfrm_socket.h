@@ -55,6 +55,11 @@ int xfrm_socket_tell(struct xfrm *x, enum record_kind kind, const struct nlmsghd
  * travel, is nobody's fault. */
 void xfrm_socket_note(int *error, int r);
 
+/* xfrm_window.c: nothing up to `seq` is taken; what has been noted stays noted. The bitmap of `esn`
+ * is there. */
+void xfrm_window_raise_esn(struct xfrm_replay_state_esn *esn, uint64_t seq);
+void xfrm_window_raise_legacy(struct xfrm_replay_state *legacy, uint64_t seq);
+
 /* A request under construction: a header, a body and what is put to it. To be wiped after use. */
 struct xfrm_request {
 	_Alignas(8) char data[XFRM_MESSAGE_SIZE];

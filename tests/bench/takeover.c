@@ -85,6 +85,12 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	return 0;
 }
 
+static int op_raise(void *ctx, const struct record_key *key, uint32_t slot, uint64_t seq)
+{
+	(void)ctx, (void)key, (void)slot, (void)seq;
+	return 0;
+}
+
 static void op_use(void *ctx, const struct record_key *key, const struct record_usage *used)
 {
 	(void)ctx, (void)key, (void)used;
@@ -170,6 +176,7 @@ static const struct member_ops ops = {
 	.install = op_install,
 	.remove = op_remove,
 	.move = op_move,
+	.raise = op_raise,
 	.use = op_use,
 	.read = op_read,
 	.expire = op_expire,

@@ -26,6 +26,7 @@ static struct member_record kernel_record(
 		.key = machine_key(c, w->machines[id].sas[child].place),
 		.facts = c->facts,
 		.oseq = w->machines[id].sas[child].oseq,
+		.seq = w->machines[id].sas[child].seq,
 		.body = body,
 		.body_len = machine_body(c, child, body),
 	};
@@ -315,7 +316,7 @@ void machine_add(struct world *w, unsigned int id, unsigned int child)
 	machine->sas[child].present = true;
 	machine->sas[child].place = key.addr[1];
 	machine->sas[child].form = c->moves + 1;
-	machine->sas[child].oseq = machine->sas[child].used = 0;
+	machine->sas[child].oseq = machine->sas[child].seq = machine->sas[child].used = 0;
 	machine->sas[child].rekey_asked = false;
 	if (c->facts.direction == ESPALIER_OUT)
 		machine->policies[c->facts.pair - 1] = true;

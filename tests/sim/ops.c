@@ -124,6 +124,8 @@ static int install(struct world *w, unsigned int id, const struct record_install
 	/* In the place of another form of it, its counter goes on. */
 	if (!machine->sas[index].present || machine->sas[index].oseq < r->oseq)
 		machine->sas[index].oseq = r->oseq;
+	if (!machine->sas[index].present || machine->sas[index].seq < r->seq)
+		machine->sas[index].seq = r->seq;
 	machine->sas[index].used = r->used.packets;
 	machine->sas[index].present = true;
 	machine->sas[index].place = key->addr[1];
@@ -187,6 +189,25 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	if (slow && world_chance(w, 500))
 		return -EAGAIN;
 	world_say(w, "member %u moves SA %d to %llu", c->id, child, (unsigned long long)oseq);
+	return 0;
+}
+
+/* As the adapter: looks, and raises. */
+static int op_raise(void *ctx, const struct record_key *key, uint32_t slot, uint64_t seq)
+{
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+	int child = machine_child(c->world, machine, key);
+
+	(void)slot;
+	if (dying(machine))
+		return 0;
+	if (child < 0)
+		return -ENOENT;
+	if (world_chance(c->world, 5) && !c->world->obeys)
+		return -ENOMEM;
+	if (machine->sas[child].seq < seq)
+		machine->sas[child].seq = seq;
 	return 0;
 }
 
@@ -398,6 +419,7 @@ const struct member_ops machine_ops = {
 	.install = op_install,
 	.remove = op_remove,
 	.move = op_move,
+	.raise = op_raise,
 	.use = op_use,
 	.read = op_read,
 	.expire = op_expire,

@@ -67,6 +67,7 @@ struct kernel_sa {
 	uint8_t place; /* of the peer: part of the key */
 	uint64_t form;
 	uint64_t oseq;
+	uint64_t seq; /* inbound: nothing up to here is taken any more */
 	bool guarded;
 	uint8_t guard_place;
 	struct espalier_sa guard;

@@ -27,6 +27,7 @@ static inline void tell_kernel(struct gateway *g, unsigned int sa)
 		.key = sa_key_at(sa, g->sas[sa].place),
 		.facts = sa_facts(sa, g->sas[sa].birth),
 		.oseq = g->sas[sa].oseq,
+		.seq = g->sas[sa].seq,
 		.made_s = g->sas[sa].made_s,
 		.body = body,
 		.body_len = body_len,
@@ -194,7 +195,7 @@ static inline void create(unsigned int id, unsigned int sa, uint64_t birth)
 {
 	gateways[id].sas[sa].present = true;
 	gateways[id].sas[sa].birth = birth;
-	gateways[id].sas[sa].oseq = 0;
+	gateways[id].sas[sa].oseq = gateways[id].sas[sa].seq = 0;
 	gateways[id].sas[sa].used = (struct record_usage){0};
 	gateways[id].sas[sa].place = 0;
 	gateways[id].sas[sa].journaled = 0; /* speaks of this SA from now on */

@@ -33,6 +33,7 @@ struct sa {
 	uint8_t place; /* where its peer is: part of its key */
 	uint8_t guarded_at; /* places that the guard knows it at, a bit each */
 	uint64_t birth, oseq, form, let_out;
+	uint64_t seq; /* inbound: nothing up to here is taken any more */
 	struct record_usage used; /* as its kernel has counted */
 	uint64_t made_s;
 	struct espalier_sa guard;
@@ -64,9 +65,9 @@ struct gateway {
 	bool lacks_ipcomp; /* the kernel */
 	unsigned int refuse; /* installs that the kernel is to refuse, by this error: */
 	int refusal;
-	unsigned int stick; /* moves that are to fail, by this error: */
+	unsigned int stick; /* moves and raises that are to fail, by this error: */
 	int stuck;
-	unsigned int installs, moves; /* tried */
+	unsigned int installs, moves, raises; /* tried */
 	unsigned int expires[FENCES]; /* asked for, by reason */
 	unsigned int notices[NOTICES], journals_old;
 	bool begins_anew; /* as told that the journal is old */
@@ -290,11 +291,14 @@ static inline int install(struct gateway *g, const struct record_install *r)
 		    (is_at(sa, r->key) && sa->form != r->facts->form && sa->oseq <= r->oseq));
 	if (sa->guard.open[0].first <= sa->guard.open[0].last)
 		check_durable(sa, r->oseq);
+	if (!sa->present)
+		sa->seq = 0;
 	sa->present = true;
 	sa->birth = birth;
 	sa->form = r->facts->form;
 	sa->place = r->key->addr[1];
 	sa->oseq = r->oseq;
+	sa->seq = sa->seq > r->seq ? sa->seq : r->seq;
 	sa->used = r->used; /* what a body says here is nothing */
 	return 0;
 }
@@ -333,6 +337,25 @@ static inline int op_move(void *ctx, const struct record_key *key, uint64_t oseq
 		return -ENOENT;
 	assert_true(oseq > sa->oseq);
 	sa->oseq = oseq;
+	return 0;
+}
+
+static inline int op_raise(void *ctx, const struct record_key *key, uint32_t slot, uint64_t seq)
+{
+	struct sa *sa = sa_of(ctx, key);
+	struct gateway *g = ctx;
+
+	(void)slot;
+	note(ctx, 'w');
+	g->raises++;
+	if (g->stick) {
+		g->stick--;
+		return g->stuck;
+	}
+	if (!is_at(sa, key))
+		return -ENOENT;
+	if (sa->seq < seq)
+		sa->seq = seq;
 	return 0;
 }
 
@@ -512,8 +535,8 @@ static inline void op_notice(
 	g->notices[notice]++;
 }
 
-static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_use, op_read,
-	op_expire, op_guard, op_selector, op_pin, op_publish, op_macs, op_journal, op_forget,
-	op_journal_old, op_doubled, op_notice};
+static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_raise, op_use,
+	op_read, op_expire, op_guard, op_selector, op_pin, op_publish, op_macs, op_journal,
+	op_forget, op_journal_old, op_doubled, op_notice};
 
 #endif

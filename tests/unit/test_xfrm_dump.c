@@ -104,7 +104,7 @@ static struct record_install make_record(uint32_t number)
 	assert_int_equal(facts(&b, key, f), 0);
 	len = xfrm_body_encode(&b, NOW, body, RECORD_BODY_MAX);
 	assert_true(len > 0);
-	return (struct record_install){key, f, body, (size_t)len, 0, false, 1, {0}};
+	return (struct record_install){key, f, body, (size_t)len, 0, false, 1, {0}, 0};
 }
 
 static void free_records(struct record_install *list, unsigned int n)

@@ -343,7 +343,7 @@ static int install(struct sa *sa, uint64_t oseq, bool update)
 
 	encode(sa);
 	item = (struct record_install){
-		&sa->key, &sa->facts, sa->body, sa->body_len, oseq, update, 1, used};
+		&sa->key, &sa->facts, sa->body, sa->body_len, oseq, update, 1, used, 0};
 	xfrm_install(x, &item, 1);
 	return item.result;
 }

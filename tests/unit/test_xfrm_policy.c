@@ -338,7 +338,7 @@ static void assert_text(const char *text)
 static void assert_installs(void)
 {
 	struct record_install item = {
-		&told.added, &told.facts, told.body, told.body_len, 0, false, 1, {0}};
+		&told.added, &told.facts, told.body, told.body_len, 0, false, 1, {0}, 0};
 	_Alignas(8) uint8_t there[RECORD_BODY_MAX];
 	const struct xfrm_config config = {.addresses = cluster, .n_addresses = 3};
 	const struct xfrm_handlers none = {0};

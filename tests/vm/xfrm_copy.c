@@ -163,11 +163,59 @@ static void test_usage(void **state)
 	assert_int_equal(((const struct xfrm_usersa_info *)last(&b)->body)->curlft.bytes, 70000);
 	assert_int_equal(xfrm_remove(b.x, &sa->key), 0);
 	again = (struct record_install){
-		&sa->key, &sa->facts, sa->body, sa->body_len, 99, false, 1, used};
+		&sa->key, &sa->facts, sa->body, sa->body_len, 99, false, 1, used, 0};
 	xfrm_install(b.x, &again, 1);
 	assert_int_equal(again.result, 0);
 	assert_int_equal(used_of(&b, &sa->key, &packets), 70000);
 	assert_int_equal(packets, 500);
+}
+
+static void came_to(const struct record_key *key, uint64_t seq)
+{
+	uint64_t oseq, now;
+
+	assert_int_equal(xfrm_counters(b.x, key, &oseq, &now), 0);
+	assert_int_equal(oseq, 0);
+	assert_int_equal(now, seq);
+}
+
+/* An inbound copy begins where its owner is, and its window is raised, never lowered. */
+static void window(uint32_t spi, const char *mode, uint64_t first, uint64_t then)
+{
+	const struct xfrm_record *sa;
+	struct record_install copy;
+
+	add_sa(false, spi, mode);
+	sa = last(&a);
+	copy = (struct record_install){.key = &sa->key,
+		.facts = &sa->facts,
+		.body = sa->body,
+		.body_len = sa->body_len,
+		.seq = first};
+	xfrm_install(b.x, &copy, 1);
+	assert_int_equal(copy.result, 0);
+	came_to(&sa->key, first);
+	assert_int_equal(xfrm_raise(b.x, &sa->key, then), 0);
+	came_to(&sa->key, then);
+	assert_int_equal(xfrm_raise(b.x, &sa->key, first), 0);
+	came_to(&sa->key, then);
+	copy.seq = then + 5; /* it is there */
+	xfrm_install(b.x, &copy, 1);
+	assert_int_equal(copy.result, 0);
+	came_to(&sa->key, then + 5);
+}
+
+static void test_window(void **state)
+{
+	struct record_key nobody = {.kind = RECORD_SA, .proto = IPPROTO_ESP, .family = AF_INET};
+
+	(void)state;
+	window(0x110, "mode tunnel replay-window 32 " GCM, 70, 5000);
+	window(0x111, "mode tunnel replay-window 32 " GCM, 0, UINT32_MAX - 5);
+	window(0x112, "mode tunnel replay-window 128 " GCM, 70, 5000);
+	window(0x113, "mode tunnel replay-window 128 flag esn " GCM, 1ULL << 32, 3ULL << 33);
+	window(0x114, "mode tunnel replay-window 4096 flag esn " GCM, 9, (1ULL << 32) + 1);
+	assert_int_equal(xfrm_raise(b.x, &nobody, 7), -ENOENT);
 }
 
 static const char *const foreign_policies[] = {
@@ -314,7 +362,7 @@ static void test_many_at_once(void **state)
 		records[i] = a.added[i % RECORDS].record;
 		memcpy(bodies[i], records[i].body, records[i].body_len);
 		list[i] = (struct record_install){&records[i].key, &records[i].facts, bodies[i],
-			records[i].body_len, i, false, 1, {0}};
+			records[i].body_len, i, false, 1, {0}, 0};
 		assert_int_equal(records[i].key.spi, htonl(0x1000 + i));
 		if (i % 50 == 0)
 			assert_int_equal(install(&b, &records[i], 2 * i), 0);
@@ -493,6 +541,7 @@ int main(void)
 		TEST(test_sas),
 		TEST(test_age),
 		TEST(test_usage),
+		TEST(test_window),
 		TEST(test_policies),
 		TEST(test_child_sa_is_a_pair),
 		TEST(test_install_again),

@@ -202,7 +202,7 @@ static bool install(struct xfrm *x)
 
 	for (unsigned int i = 0; i < n_copies; i++)
 		list[i] = (struct record_install){&copies[i].record.key, &copies[i].record.facts,
-			copies[i].body, copies[i].record.body_len, 0, false, 1, {0}};
+			copies[i].body, copies[i].record.body_len, 0, false, 1, {0}, 0};
 	xfrm_install(x, list, n_copies);
 	for (unsigned int i = 0; i < n_copies; i++) {
 		if (list[i].result == 0)

@@ -227,7 +227,8 @@ static void add_sa(bool outbound, uint32_t spi, const char *more)
 
 static int install(struct side *s, const struct xfrm_record *r, uint64_t oseq)
 {
-	struct record_install one = {&r->key, &r->facts, r->body, r->body_len, oseq, false, 1, {0}};
+	struct record_install one = {
+		&r->key, &r->facts, r->body, r->body_len, oseq, false, 1, {0}, 0};
 
 	xfrm_install(s->x, &one, 1);
 	return one.result;
@@ -235,7 +236,7 @@ static int install(struct side *s, const struct xfrm_record *r, uint64_t oseq)
 
 static inline int update(struct side *s, const struct xfrm_record *r)
 {
-	struct record_install one = {&r->key, &r->facts, r->body, r->body_len, 0, true, 1, {0}};
+	struct record_install one = {&r->key, &r->facts, r->body, r->body_len, 0, true, 1, {0}, 0};
 
 	xfrm_install(s->x, &one, 1);
 	return one.result;

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * inbound.c - which numbers of inbound SAs this member's kernel may take (RFC 6027 3.5). A copy is
+ * installed where its owner has told to be, and nothing up to there is taken. Its kernel's window
+ * stays there; who becomes the owner raises it to what has been told since, behind the flip.
+ */
+#include "core/state.h"
+
+/* A copy's window stays behind by less. Of a 64-bit number a packet has the low half, and what that
+ * means is told by where one is (RFC 4303 A2.2): here and in the datapath. */
+#define LAG (1ULL << 30)
+
+#define AGAIN_US 200000 /* our kernel has refused */
+
+bool record_is_windowed(const struct record *r)
+{
+	return r->key.kind == RECORD_SA && r->facts.direction == ESPALIER_IN &&
+	       !record_is_shared_sa(r);
+}
+
+void inbound_taken(struct member *m, struct record *r, uint64_t seq)
+{
+	if (!record_is_windowed(r))
+		return;
+	if (seq > r->raised)
+		r->raised = seq; /* our kernel is there */
+	if (seq <= r->seq)
+		return;
+	r->seq = seq;
+	outbox_mark_position(m, r);
+}
+
+void inbound_look(struct member *m, struct record *r)
+{
+	struct work *w;
+
+	if (!record_is_windowed(r) || r->life != RECORD_ALIVE || !record_is_installed(r) ||
+		r->work || r->seq <= r->raised)
+		return;
+	if (member_flow_owner(m, r) != m->config.self && r->seq - r->raised < LAG)
+		return;
+	w = work_add(m, r, 0, NULL, 0);
+	if (w)
+		w->raises = true;
+}
+
+void inbound_raise(struct member *m, struct record *r)
+{
+	uint64_t seq = r->seq, again_us = m->now_us + AGAIN_US;
+
+	if (!record_is_installed(r) || seq <= r->raised)
+		return;
+	if (m->ops->raise(m->ctx, &r->key, r->slot, seq) == 0)
+		r->raised = seq;
+	else if (!m->sweep_due_us || m->sweep_due_us > again_us)
+		m->sweep_due_us = again_us;
+}
