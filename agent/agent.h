@@ -230,6 +230,7 @@ struct agent {
 	struct control *control;
 	struct link *link;
 	struct route *route;
+	bool viewed; /* this life has published a view */
 	uint64_t *positions; /* by slot: what the core was told last */
 	uint64_t positions_due_us;
 	uint32_t positions_next; /* slot to be read next; behind the last one: all have been */

@@ -142,6 +142,7 @@ static void count(struct agent *a, const struct espalier_sa *sa)
 	__atomic_store_n(&counter->birth, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&counter->seq, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&counter->packets, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&counter->floor, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&counter->birth, sa->birth, __ATOMIC_RELEASE);
 	a->positions[sa->slot] = 0;
 }
@@ -262,6 +263,43 @@ void ops_listen(struct agent *a, enum datapath_side side)
 			side == DATAPATH_OUTER ? "outer" : "inner", strerror(-r));
 }
 
+static void op_floor(void *ctx, uint32_t slot, uint64_t seq)
+{
+	struct agent *a = ctx;
+
+	__atomic_store_n(&datapath_counters(a->datapath)[slot].floor, seq, __ATOMIC_RELAXED);
+}
+
+/* What was not ours until now; in a life's first view all: what others took in between is not
+ * known.
+ */
+static void mark_taken_over(struct agent *a, struct espalier_view_half *half)
+{
+	const struct espalier_view_half *before = datapath_view(a->datapath);
+	uint8_t self = (uint8_t)a->config.id;
+
+	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
+		if (half->owner[i] == self && (!a->viewed || before->owner[i] != self))
+			half->owner[i] |= ESPALIER_RAISING;
+	half->turned = UINT16_MAX;
+	if (a->viewed)
+		half->turned = before->turned | (uint16_t)(before->live ^ half->live);
+	a->viewed = true;
+}
+
+static void op_raised(void *ctx)
+{
+	struct agent *a = ctx;
+	struct espalier_view_half half = *datapath_view(a->datapath);
+	uint8_t marked = (uint8_t)a->config.id | ESPALIER_RAISING;
+
+	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
+		if (half.owner[i] == marked)
+			half.owner[i] = (uint8_t)a->config.id;
+	half.turned = 0;
+	datapath_publish(a->datapath, &half);
+}
+
 static void op_publish(
 	void *ctx, const struct view *view, uint8_t ingress, const uint8_t owner[ESPALIER_BUCKETS])
 {
@@ -270,6 +308,7 @@ static void op_publish(
 		.epoch = view->epoch, .live = view->live, .ingress = ingress};
 
 	memcpy(half.owner, owner, sizeof(half.owner));
+	mark_taken_over(a, &half);
 	datapath_publish(a->datapath, &half);
 	metrics_flipped(a);
 	a->ingress = ingress == a->config.id;
@@ -311,6 +350,8 @@ const struct member_ops agent_ops = {
 	.install = op_install,
 	.remove = op_remove,
 	.move = op_move,
+	.floor = op_floor,
+	.raised = op_raised,
 	.raise = op_raise,
 	.use = op_use,
 	.read = op_read,

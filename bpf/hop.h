@@ -7,7 +7,7 @@
 #ifndef HOP_H
 #define HOP_H
 
-#include "parse.h"
+#include "floor.h"
 
 #define UNDECIDED ESPALIER_REASON_COUNT /* it has a flow: whose that is decides */
 
@@ -135,12 +135,16 @@ static __always_inline enum espalier_reason hop_to_member(
 static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struct espalier_view *v,
 	struct frame *frame, const struct espalier_flow *flow, enum side side, bool unwrapped)
 {
-	__u8 owner = view_owner(v, flow);
+	__u8 owner = view_owner_marked(v, flow);
 
 	if (owner == settings.self)
 		return HOP_REASON(side, LOCAL);
 	if (owner == ESPALIER_NOBODY)
 		return HOP_REASON(side, NO_OWNER);
+	if (owner == (settings.self | ESPALIER_RAISING))
+		return side == SIDE_OUTER && floor_stops(ctx) ? ESPALIER_REPLAYED
+							      : HOP_REASON(side, LOCAL);
+	owner &= ~ESPALIER_RAISING;
 	/* Not passed up, as ONE_HOP is: anybody could have sent it, from anywhere, and an old
 	 * packet too, which this member could not tell from a new one. */
 	if (unwrapped)
@@ -167,6 +171,7 @@ static __always_inline int hop_verdict(enum espalier_reason reason)
 	case ESPALIER_ND_ANSWERED:
 		return XDP_TX;
 	case ESPALIER_MALFORMED:
+	case ESPALIER_REPLAYED:
 	case ESPALIER_NO_OWNER:
 	case ESPALIER_CLEAR_NO_OWNER:
 	case ESPALIER_TOO_BIG_LEFT:

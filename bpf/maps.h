@@ -164,16 +164,27 @@ static __always_inline const struct espalier_view_half *view_active(const struct
 	return &v->half[*(const volatile __u32 *)&v->active & 1];
 }
 
-/* Which member owns a flow: its id, or ESPALIER_NOBODY. */
-static __always_inline __u8 view_owner(
+/* Which member owns a flow: its id, or ESPALIER_NOBODY; if ESPALIER_RAISING is set and that is this
+ * member, it has just taken it over. */
+static __always_inline __u8 view_owner_marked(
 	const struct espalier_view *v, const struct espalier_flow *flow)
 {
 	const struct espalier_view_half *half = view_active(v);
-	__u8 pinned = flow->pinned;
+	__u8 pinned = flow->pinned, owner, mark;
 
-	if (pinned && half->live >> (pinned - 1 & 31) & 1)
-		return pinned - 1;
-	return half->owner[flow->bucket % ESPALIER_BUCKETS];
+	if (!pinned)
+		return half->owner[flow->bucket % ESPALIER_BUCKETS];
+	mark = half->turned >> (pinned - 1 & 31) & 1 ? ESPALIER_RAISING : 0;
+	if (half->live >> (pinned - 1 & 31) & 1)
+		return (pinned - 1) | mark;
+	owner = half->owner[flow->bucket % ESPALIER_BUCKETS];
+	return owner | mark;
+}
+
+static __always_inline bool view_is_own(
+	const struct espalier_view *v, const struct espalier_flow *flow)
+{
+	return (view_owner_marked(v, flow) & ~ESPALIER_RAISING) == settings.self;
 }
 
 #endif

@@ -21,6 +21,7 @@
 #define ESPALIER_BUCKETS (1 << ESPALIER_BUCKET_BITS)
 #define ESPALIER_ADDRESSES 8 /* cluster addresses a side */
 #define ESPALIER_NOBODY 0xff /* a bucket without an owner, a view without an ingress member */
+#define ESPALIER_RAISING 0x10 /* in espalier_view_half.owner, with this member's own id */
 
 /*
  * Why a packet went where it went. One list: the programs count by it, the agent and bpftool print
@@ -44,6 +45,9 @@
 	X(TOO_BIG, "too-big",                                                                      \
 		"answered by ICMP: does not fit into IP-in-IP to the owner of the bucket")         \
 	X(ONE_HOP, "one-hop", "passed: came from a member, is not sent on")                        \
+	X(REPLAYED, "replayed",                                                                    \
+		"dropped: not above what is known to have been taken of an SA that this member "   \
+		"has just taken over")                                                             \
 	X(NO_OWNER, "no-owner", "dropped: nobody owns the bucket")                                 \
 	X(NO_NEXT_HOP, "no-next-hop", "passed: the owner cannot be reached now")                   \
 	X(TOO_BIG_LEFT, "too-big-left",                                                            \
@@ -164,12 +168,18 @@ static inline __u32 espalier_ike_bucket(
  * `active`: that one store is the takeover. `heartbeat_ns` (CLOCK_MONOTONIC) is when the agent sent
  * its last heartbeat; a member whose agent has sent none for `lease_ns` no longer answers ARP nor
  * sends packets on to others.
+ *
+ * Of a bucket that this member has just taken over, the kernel's replay windows may be behind what
+ * the owner before has taken: until they have been raised, ESPALIER_RAISING is set in `owner`, and
+ * packets are held against the floors of their SAs. Likewise SAs that are pinned to a member that
+ * is in `turned`.
  */
 struct espalier_view_half {
 	__u64 epoch;
 	__u32 live; /* bit i: member i is in the view */
 	__u8 ingress; /* the member that answers ARP, or ESPALIER_NOBODY */
-	__u8 reserved[3];
+	__u8 reserved;
+	__u16 turned; /* bit i: member i has just come into the view, or left it */
 	__u8 owner[ESPALIER_BUCKETS]; /* member id or ESPALIER_NOBODY */
 };
 
@@ -275,7 +285,8 @@ struct espalier_sa {
 	struct bpf_spin_lock
 		lock; /* the guard reads `open` as the agent wrote it, never half of it */
 	__u8 pinned; /* with `bucket`: see espalier_flow */
-	__u8 reserved[3];
+	__u8 esn; /* not 0: 64-bit numbers */
+	__u8 reserved[2];
 	__u32 mark, mark_mask; /* the SA's; it may have the entry without */
 	__u32 form; /* what it was like, so that one sees whether it has changed; 0: not known */
 	__u32 moves; /* as in agent/core/table.h: of two entries of one birth the higher counts */
@@ -295,7 +306,7 @@ struct espalier_counter {
 	__u64 seq; /* highest: inbound after authentication, outbound at egress */
 	__u64 packets; /* outbound: by the outer interface, or in ESP; GSO packets with all
 				their segments */
-	__u64 reserved; /* one cache line has it whole */
+	__u64 floor; /* inbound: other members have taken numbers up to this one */
 };
 
 /*

@@ -353,8 +353,10 @@ static void sweep(struct member *m)
 		if (r)
 			flow_look(m, r);
 	}
-	if (m->sweep >= m->table.high)
-		m->sweep = TABLE_NONE;
+	if (m->sweep < m->table.high)
+		return;
+	m->sweep = TABLE_NONE;
+	inbound_swept(m);
 }
 
 void flow_tick(struct member *m)
@@ -362,7 +364,9 @@ void flow_tick(struct member *m)
 	if (m->sweep == TABLE_NONE && m->sweep_due_us && m->now_us >= m->sweep_due_us) {
 		m->sweep_due_us = 0;
 		m->sweep = 0;
+		m->put_off = false;
 	}
 	if (m->sweep != TABLE_NONE)
 		sweep(m);
+	inbound_tick(m);
 }

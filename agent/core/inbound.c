@@ -30,28 +30,57 @@ void inbound_taken(struct member *m, struct record *r, uint64_t seq)
 	outbox_mark_position(m, r);
 }
 
+/* To the next sweep: it cannot be raised now. */
+static void put_off(struct member *m)
+{
+	uint64_t again_us = m->now_us + AGAIN_US;
+
+	if (!m->sweep_due_us || m->sweep_due_us > again_us)
+		m->sweep_due_us = again_us;
+	m->put_off = true;
+	m->raising_work = UINT64_MAX;
+}
+
 void inbound_look(struct member *m, struct record *r)
 {
 	struct work *w;
 
 	if (!record_is_windowed(r) || r->life != RECORD_ALIVE || !record_is_installed(r) ||
-		r->work || r->seq <= r->raised)
+		r->seq <= r->raised)
 		return;
+	m->ops->floor(m->ctx, r->slot, r->seq);
 	if (member_flow_owner(m, r) != m->config.self && r->seq - r->raised < LAG)
 		return;
 	w = work_add(m, r, 0, NULL, 0);
 	if (w)
 		w->raises = true;
+	else
+		put_off(m);
+}
+
+void inbound_swept(struct member *m)
+{
+	if (m->raising && !m->put_off)
+		m->raising_work = m->work_ids;
+}
+
+void inbound_tick(struct member *m)
+{
+	if (!m->raising || m->sweep != TABLE_NONE || m->raising_work == UINT64_MAX ||
+		(m->work_count && work_at(m, 0)->id <= m->raising_work))
+		return;
+	m->raising = false;
+	m->ops->raised(m->ctx);
 }
 
 void inbound_raise(struct member *m, struct record *r)
 {
-	uint64_t seq = r->seq, again_us = m->now_us + AGAIN_US;
+	uint64_t seq = r->seq;
 
 	if (!record_is_installed(r) || seq <= r->raised)
 		return;
 	if (m->ops->raise(m->ctx, &r->key, r->slot, seq) == 0)
 		r->raised = seq;
-	else if (!m->sweep_due_us || m->sweep_due_us > again_us)
-		m->sweep_due_us = again_us;
+	else
+		put_off(m);
 }

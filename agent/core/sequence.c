@@ -100,6 +100,7 @@ void sequence_guard(struct member *m, const struct record *r)
 		.pinned = r->pinned,
 		.moves = r->moves,
 		.form = (uint32_t)r->form_done,
+		.esn = r->facts.esn,
 	};
 
 	if (is_wide(m, r))

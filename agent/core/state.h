@@ -164,6 +164,9 @@ struct member {
 
 	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
 	uint64_t sweep_due_us; /* when to sweep again; 0: only if something happens */
+	bool raising; /* windows of what we took over: raised() has not been told yet */
+	bool put_off; /* one of them, in this sweep */
+	uint64_t raising_work; /* it is when this work has been done; UINT64_MAX: not known yet */
 	uint64_t full_said_us; /* when it was last told that something is refused; 0: never */
 	bool crowded, crowded_by_dead; /* as told */
 	uint32_t reaped, reaped_past; /* next slot or place to look at */
@@ -331,6 +334,8 @@ bool record_is_windowed(const struct record *r); /* inbound, with sequence numbe
 void inbound_taken(struct member *m, struct record *r, uint64_t seq);
 void inbound_look(struct member *m, struct record *r); /* is its window to be raised? */
 void inbound_raise(struct member *m, struct record *r);
+void inbound_swept(struct member *m); /* all SAs have been looked at since the last flip */
+void inbound_tick(struct member *m);
 
 /* usage.c */
 /* More than `before` may be known to be used up, by another member: our kernel counts on there. */

@@ -113,6 +113,9 @@ static void flip(struct member *m, const struct view *view)
 	if (gone & (uint16_t)~member_bit(m->config.self))
 		m->counters.takeovers++;
 	m->sweep = 0; /* behind the flip, a bounded number of SAs at a time */
+	m->raising = true;
+	m->put_off = false;
+	m->raising_work = UINT64_MAX;
 	m->heartbeat_due_us = 0;
 }
 

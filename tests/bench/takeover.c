@@ -85,6 +85,16 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	return 0;
 }
 
+static void op_floor(void *ctx, uint32_t slot, uint64_t seq)
+{
+	(void)ctx, (void)slot, (void)seq;
+}
+
+static void op_raised(void *ctx)
+{
+	(void)ctx;
+}
+
 static int op_raise(void *ctx, const struct record_key *key, uint32_t slot, uint64_t seq)
 {
 	(void)ctx, (void)key, (void)slot, (void)seq;
@@ -177,6 +187,8 @@ static const struct member_ops ops = {
 	.remove = op_remove,
 	.move = op_move,
 	.raise = op_raise,
+	.floor = op_floor,
+	.raised = op_raised,
 	.use = op_use,
 	.read = op_read,
 	.expire = op_expire,

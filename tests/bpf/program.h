@@ -40,7 +40,8 @@ enum {
 	IN_TUNNEL = 128,
 	IN_CLEAR_TUNNEL = 256,
 	IN_SPREAD = 512,
-	IN_GUARD_FORMATS = 1024
+	IN_GUARD_FORMATS = 1024,
+	IN_FLOORS = 2048
 };
 
 /*
@@ -58,6 +59,7 @@ static const uint16_t said_by[ESPALIER_REASON_COUNT] = {
 	[ESPALIER_FORWARDED] = IN_STEER,
 	[ESPALIER_ONE_HOP] = IN_STEER,
 	[ESPALIER_NO_OWNER] = IN_STEER,
+	[ESPALIER_REPLAYED] = IN_FLOORS,
 	[ESPALIER_LOCAL_SPREAD] = IN_SPREAD,
 	[ESPALIER_TUNNELLED] = IN_TUNNEL,
 	[ESPALIER_TOO_BIG] = IN_TUNNEL,
@@ -238,6 +240,7 @@ static inline void program_set_view(struct program *p, uint32_t active, const ui
 	view.heartbeat_ns = heartbeat_ns;
 	view.lease_ns = 60000000000; /* a minute: only what is said to be dead is dead */
 	view.half[active].ingress = ingress;
+	view.half[active].turned = 0;
 	for (int i = 0; i < ESPALIER_BUCKETS; i++)
 		view.half[active].owner[i] = owners[i % n];
 	assert_int_equal(bpf_map_update_elem(program_map(p, "view"), &zero, &view, BPF_ANY), 0);

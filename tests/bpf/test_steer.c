@@ -113,6 +113,134 @@ static void test_no_such_owner(void **state)
 	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
 }
 
+#define FLOOR_SLOT 5U
+#define FLOOR_BIRTH 9U
+
+/* The inbound SA of member 0's SPI, to all cluster addresses. */
+static void set_floor(uint64_t birth, bool esn, uint64_t floor)
+{
+	const struct espalier_counter counter = {.birth = birth, .floor = floor};
+	const struct espalier_sa sa = {
+		.birth = FLOOR_BIRTH, .slot = FLOOR_SLOT, .direction = ESPALIER_IN, .esn = esn};
+	struct espalier_sa_key key = {.spi = htonl(SPI_0), .family = AF_INET};
+	uint32_t slot = FLOOR_SLOT;
+
+	inet_pton(AF_INET, CLUSTER, key.daddr);
+	assert_int_equal(bpf_map_update_elem(program_map(&steer, "sas"), &key, &sa, BPF_ANY), 0);
+	key.family = AF_INET6;
+	inet_pton(AF_INET6, CLUSTER6, key.daddr);
+	assert_int_equal(bpf_map_update_elem(program_map(&steer, "sas"), &key, &sa, BPF_ANY), 0);
+	assert_int_equal(
+		bpf_map_update_elem(program_map(&steer, "counters"), &slot, &counter, BPF_ANY), 0);
+}
+
+static void judged(uint32_t seq, bool replayed)
+{
+	struct frame frame;
+
+	esp_frame(&frame, mac_peer, SPI_0);
+	seq = htonl(seq);
+	memcpy(frame.bytes + 14 + 20 + 4, &seq, sizeof(seq));
+	untouched(&steer, &frame, replayed ? XDP_DROP : XDP_PASS,
+		replayed ? ESPALIER_REPLAYED : ESPALIER_LOCAL);
+}
+
+static void set_marked(void)
+{
+	static const uint8_t marked[] = {0 | ESPALIER_RAISING, 1, 2};
+
+	program_set_view(&steer, 0, marked, 3, 0, program_now());
+}
+
+/* What this member has just taken over is held against its floors. */
+static void test_floors(void **state)
+{
+	struct frame frame;
+
+	(void)state;
+	set_floor(FLOOR_BIRTH, false, 1000);
+	judged(1000, false); /* nothing has been taken over */
+	set_marked();
+	judged(1, true);
+	judged(1000, true);
+	judged(1001, false);
+	judged(UINT32_MAX, false);
+	set_floor(FLOOR_BIRTH, false, 0xfffffff0);
+	judged(5, true); /* a 32-bit number does not go round */
+	judged(0x80000000, true);
+	judged(0xfffffff1, false);
+	set_floor(FLOOR_BIRTH + 1, false, 1000); /* another SA's */
+	judged(1, false);
+	set_floor(FLOOR_BIRTH, false, 0); /* nobody has told of any */
+	judged(1, false);
+	set_floor(FLOOR_BIRTH, false, 1000);
+	esp_frame(&frame, mac_peer, SPI_1); /* what others own goes there */
+	forwarded(&steer, &frame, 1);
+	program_reasons(&steer, steer.said);
+	program_said(&steer, IN_FLOORS);
+}
+
+/* Of a 64-bit number the packet has the low half: the nearer one is meant. */
+static void test_floors_esn(void **state)
+{
+	(void)state;
+	set_marked();
+	for (uint64_t high = 0; high < 3; high++) {
+		set_floor(FLOOR_BIRTH, true, high << 32 | 1000);
+		judged(1000, true);
+		judged(1001, false);
+		judged(999, true);
+		judged(1000U + INT32_MAX, false);
+		judged(1000U - INT32_MAX, true);
+		set_floor(FLOOR_BIRTH, true, high << 32 | 0xfffffff0);
+		judged(0xfffffff0, true);
+		judged(0xfffffff1, false);
+		judged(5, false); /* beyond the next multiple of 2^32 */
+		judged(0x80000000, true);
+	}
+}
+
+/* In whatever way it comes; not AH, whose SPIs are others. */
+static void test_floors_formats(void **state)
+{
+	static const char *const esp[] = {"ip esp:0 data", "ip-options esp:0 data",
+		"vlan vlan-ad ip esp:0 data", "ip udp:4500 esp:0 data", "ip first:1 esp:0 data",
+		"ip6 esp:0 data", "ip6 hop-by-hop options esp:0 data", "ip6 udp:4500 esp:0 data"};
+	struct frame frame;
+
+	(void)state;
+	set_marked();
+	set_floor(FLOOR_BIRTH, false, 1);
+	for (unsigned int i = 0; i < sizeof(esp) / sizeof(*esp); i++) {
+		packet_build(&frame, esp[i]);
+		untouched(&steer, &frame, XDP_DROP, ESPALIER_REPLAYED);
+	}
+	packet_build(&frame, "ip ah:0 data");
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_LOCAL);
+}
+
+/* A pin changes hands with the member that it names. */
+static void test_floors_of_pins(void **state)
+{
+	const struct espalier_flow pin = {.bucket = 3072, .pinned = 1 + 1};
+	struct espalier_sa_key key = {.spi = htonl(SPI_0), .family = AF_INET};
+	struct espalier_view *view = program_view(&steer);
+
+	(void)state;
+	inet_pton(AF_INET, CLUSTER, key.daddr);
+	assert_int_equal(bpf_map_update_elem(program_map(&steer, "pins"), &key, &pin, BPF_ANY), 0);
+	set_floor(FLOOR_BIRTH, false, 1000);
+	view->pins = 1;
+	view->half[0].live = 5; /* member 1 has gone: the bucket's owner takes it over */
+	program_keep_view(&steer, view);
+	judged(1, false);
+	view->half[0].turned = 2;
+	program_keep_view(&steer, view);
+	judged(1, true);
+	judged(1001, false);
+	assert_int_equal(bpf_map_delete_elem(program_map(&steer, "pins"), &key), 0);
+}
+
 /* Types and versions that do not agree, and headers that are none. */
 static void test_odd_frames(void **state)
 {
@@ -419,6 +547,10 @@ int main(void)
 		cmocka_unit_test_setup(test_range, setup),
 		cmocka_unit_test_setup(test_from_member, setup),
 		cmocka_unit_test_setup(test_no_such_owner, setup),
+		cmocka_unit_test_setup(test_floors, setup),
+		cmocka_unit_test_setup(test_floors_esn, setup),
+		cmocka_unit_test_setup(test_floors_formats, setup),
+		cmocka_unit_test_setup(test_floors_of_pins, setup),
 		cmocka_unit_test_setup(test_odd_frames, setup),
 		cmocka_unit_test_setup(test_jumbo, setup),
 		cmocka_unit_test_setup(test_flip, setup),

@@ -192,6 +192,16 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 	return 0;
 }
 
+static void op_floor(void *ctx, uint32_t slot, uint64_t seq)
+{
+	(void)ctx, (void)slot, (void)seq;
+}
+
+static void op_raised(void *ctx)
+{
+	(void)ctx;
+}
+
 /* As the adapter: looks, and raises. */
 static int op_raise(void *ctx, const struct record_key *key, uint32_t slot, uint64_t seq)
 {
@@ -420,6 +430,8 @@ const struct member_ops machine_ops = {
 	.remove = op_remove,
 	.move = op_move,
 	.raise = op_raise,
+	.floor = op_floor,
+	.raised = op_raised,
 	.use = op_use,
 	.read = op_read,
 	.expire = op_expire,

@@ -68,6 +68,8 @@ struct gateway {
 	unsigned int stick; /* moves and raises that are to fail, by this error: */
 	int stuck;
 	unsigned int installs, moves, raises; /* tried */
+	unsigned int floors, raised; /* as told */
+	uint64_t floor; /* the last one */
 	unsigned int expires[FENCES]; /* asked for, by reason */
 	unsigned int notices[NOTICES], journals_old;
 	bool begins_anew; /* as told that the journal is old */
@@ -340,6 +342,31 @@ static inline int op_move(void *ctx, const struct record_key *key, uint64_t oseq
 	return 0;
 }
 
+static inline void op_floor(void *ctx, uint32_t slot, uint64_t seq)
+{
+	struct gateway *g = ctx;
+
+	(void)slot;
+	g->floors++;
+	g->floor = seq;
+}
+
+/* Then no window of what it owns may be behind. */
+static inline void op_raised(void *ctx)
+{
+	struct gateway *g = ctx;
+
+	g->raised++;
+	for (unsigned int i = 0; i < n_sas; i++) {
+		const struct record *r = table_at(&g->m->table, g->sas[i].guard.slot);
+
+		if (g->sas[i].present && r && r->facts.direction == ESPALIER_IN &&
+			r->facts.birth == g->sas[i].birth &&
+			member_flow_owner(g->m, r) == g->m->config.self)
+			assert_true(g->sas[i].seq >= r->seq);
+	}
+}
+
 static inline int op_raise(void *ctx, const struct record_key *key, uint32_t slot, uint64_t seq)
 {
 	struct sa *sa = sa_of(ctx, key);
@@ -535,8 +562,8 @@ static inline void op_notice(
 	g->notices[notice]++;
 }
 
-static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_raise, op_use,
-	op_read, op_expire, op_guard, op_selector, op_pin, op_publish, op_macs, op_journal,
-	op_forget, op_journal_old, op_doubled, op_notice};
+static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_floor, op_raised,
+	op_raise, op_use, op_read, op_expire, op_guard, op_selector, op_pin, op_publish, op_macs,
+	op_journal, op_forget, op_journal_old, op_doubled, op_notice};
 
 #endif

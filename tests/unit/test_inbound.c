@@ -81,11 +81,19 @@ static void test_windows_rise_behind_a_takeover(void **state)
 	(void)state;
 	for (unsigned int sa = 0; sa < SAS; sa += 2)
 		take_to(0, sa, (1ULL << 29) + sa);
+	gateways[1].floors = 0;
 	run(50);
 	assert_int_equal(gateways[1].raises, 0);
+	assert_int_equal(gateways[1].floors, SAS / 2);
+	assert_int_equal(gateways[1].floor, (1ULL << 29) + SAS - 2);
 	power_off(0);
 	gateways[1].stick = 3;
-	run(800);
+	gateways[1].raised = 0;
+	run(150);
+	assert_int_equal(gateways[1].m->view.live, 2);
+	assert_int_equal(gateways[1].raised, 0); /* three are not */
+	run(650);
+	assert_int_equal(gateways[1].raised, 1);
 	for (unsigned int sa = 0; sa < SAS; sa += 2)
 		assert_int_equal(sa_at(1, sa)->seq, (1ULL << 29) + sa);
 	assert_int_equal(gateways[1].raises, SAS / 2 + 3);

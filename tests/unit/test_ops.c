@@ -25,6 +25,8 @@ int __wrap_datapath_pin_set(
 	struct datapath *d, const struct espalier_sa_key *key, const struct espalier_flow *flow);
 int __wrap_datapath_pin_delete(struct datapath *d, const struct espalier_sa_key *key);
 struct espalier_counter *__wrap_datapath_counters(const struct datapath *d);
+const struct espalier_view_half *__wrap_datapath_view(const struct datapath *d);
+void __wrap_datapath_publish(struct datapath *d, const struct espalier_view_half *half);
 
 static struct agent agent;
 static struct espalier_counter counters[SLOT + 1];
@@ -81,6 +83,20 @@ struct espalier_counter *__wrap_datapath_counters(const struct datapath *d)
 {
 	(void)d;
 	return counters;
+}
+
+static struct espalier_view_half published;
+
+const struct espalier_view_half *__wrap_datapath_view(const struct datapath *d)
+{
+	(void)d;
+	return &published;
+}
+
+void __wrap_datapath_publish(struct datapath *d, const struct espalier_view_half *half)
+{
+	(void)d;
+	published = *half;
 }
 
 /* What is not asked for here. */
@@ -182,11 +198,61 @@ static void test_slots_are_used_again(void **state)
 	}
 }
 
+/* Buckets 0 to n - 1 are ours, the rest is another member's. */
+static void publish(uint16_t live, unsigned int n)
+{
+	static uint8_t owner[ESPALIER_BUCKETS];
+	const struct view view = {.live = live};
+
+	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
+		owner[i] = i < n ? 1 : 0;
+	agent_ops.publish(&agent, &view, 0, owner);
+}
+
+static void marked(unsigned int from, unsigned int n, uint16_t turned)
+{
+	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
+		assert_int_equal(published.owner[i], i >= n     ? 0
+						     : i < from ? 1
+								: 1 | ESPALIER_RAISING);
+	assert_int_equal(published.turned, turned);
+}
+
+/* What is taken over is marked until the kernel's windows have been raised. */
+static void test_what_is_taken_over_is_marked(void **state)
+{
+	(void)state;
+	agent.config.id = 1;
+	agent.viewed = false;
+	memset(published.owner, 1, sizeof(published.owner)); /* by an earlier life */
+	publish(7, 1000);
+	marked(0, 1000, UINT16_MAX);
+	agent_ops.raised(&agent);
+	marked(1000, 1000, 0);
+	publish(3, 1500);
+	marked(1000, 1500, 4);
+	publish(2, 4096); /* before the first ones have been raised */
+	marked(1000, 4096, 5);
+	agent_ops.raised(&agent);
+	marked(4096, 4096, 0);
+	publish(3, 2000);
+	marked(2000, 2000, 1);
+}
+
+static void test_floors(void **state)
+{
+	(void)state;
+	agent_ops.floor(&agent, SLOT, 4711);
+	assert_int_equal(counters[SLOT].floor, 4711);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_a_cpi_like_an_spi, set_up),
 		cmocka_unit_test_setup(test_slots_are_used_again, set_up),
+		cmocka_unit_test_setup(test_what_is_taken_over_is_marked, set_up),
+		cmocka_unit_test_setup(test_floors, set_up),
 	};
 
 	return cmocka_run_group_tests_name("ops", tests, NULL, NULL);
