@@ -66,6 +66,12 @@ static __always_inline bool hop_is_for_me(
 	return mac_equal(frame->eth->h_dest, side == SIDE_OUTER ? v->outer_mac : v->inner_mac);
 }
 
+/* Broadcast or multicast. What is for one other machine the kernel leaves alone; this it takes. */
+static __always_inline bool hop_is_for_many(const struct frame *frame)
+{
+	return frame->eth->h_dest[0] & 1;
+}
+
 /* Invariant I3: what comes from a member is never sent on to a member. */
 static __always_inline bool hop_is_from_member(
 	const struct espalier_view *v, const struct frame *frame, enum side side)
@@ -145,14 +151,16 @@ static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struc
 		return side == SIDE_OUTER && floor_stops(ctx) ? ESPALIER_REPLAYED
 							      : HOP_REASON(side, LOCAL);
 	owner &= ~ESPALIER_RAISING;
-	/* Not passed up, as ONE_HOP is: anybody could have sent it, from anywhere, and an old
-	 * packet too, which this member could not tell from a new one. */
+	/* Of what another member owns nothing is passed up, from the outer side: anybody could have
+	 * sent it, under a member's name too, and an old packet, which this member's kernel could
+	 * not tell from a new one. */
 	if (unwrapped)
 		return ESPALIER_TUNNEL_LEFT;
 	if (hop_is_from_member(v, frame, side))
 		return HOP_REASON(side, ONE_HOP);
 	if (!hop_is_for_me(v, frame, side))
-		return ESPALIER_NOT_OURS;
+		return side == SIDE_OUTER && hop_is_for_many(frame) ? ESPALIER_TO_MANY
+								    : ESPALIER_NOT_OURS;
 	return hop_to_member(ctx, v, frame, owner, side);
 }
 
@@ -172,6 +180,9 @@ static __always_inline int hop_verdict(enum espalier_reason reason)
 		return XDP_TX;
 	case ESPALIER_MALFORMED:
 	case ESPALIER_REPLAYED:
+	case ESPALIER_ONE_HOP:
+	case ESPALIER_TO_MANY:
+	case ESPALIER_NO_NEXT_HOP:
 	case ESPALIER_NO_OWNER:
 	case ESPALIER_CLEAR_NO_OWNER:
 	case ESPALIER_TOO_BIG_LEFT:

@@ -285,6 +285,28 @@ static __always_inline bool key_is_for_cluster(const struct frame *frame)
 	return ip ? is_cluster_address(ip->daddr) : ip6 && is_cluster_address6(&ip6->daddr);
 }
 
+/*
+ * More tags than we parse: the kernel takes off any number of those of VLAN 0. What is for the
+ * cluster behind them would get there unjudged. Weak, noinline: see key_of_any(). Not 0: it is, or
+ * there is no end of tags.
+ */
+__weak __noinline int key_behind_tags(struct xdp_md *ctx)
+{
+	struct frame frame;
+
+	if (!parse_frame(ctx, &frame))
+		return false;
+	for (int i = 0; i < VLAN_TAGS_MORE && parse_is_tag(frame.protocol); i++) {
+		const struct vlan_tag *tag = frame.payload;
+
+		if ((void *)(tag + 1) > frame.end)
+			return false;
+		frame.protocol = tag->protocol;
+		frame.payload = (void *)(tag + 1);
+	}
+	return parse_is_tag(frame.protocol) || key_is_for_cluster(&frame);
+}
+
 /* The common case: a whole ESP packet, right behind the IP header. */
 static __always_inline bool key_of_esp(
 	const struct frame *frame, const void *payload, struct key *ret)

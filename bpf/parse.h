@@ -15,6 +15,7 @@
 #include "maps.h"
 
 #define VLAN_TAGS 2
+#define VLAN_TAGS_MORE 8 /* that are looked through for the cluster's own */
 #define EXTENSIONS 6 /* RFC 8200 4.1 names five that may stand before ESP */
 #define NAT_T_PORT 4500 /* RFC 3948 */
 
@@ -95,6 +96,11 @@ struct frame {
 	__be16 protocol; /* of the payload, ETH_P_... */
 };
 
+static __always_inline bool parse_is_tag(__be16 protocol)
+{
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
 static __always_inline bool parse_frame(const struct xdp_md *ctx, struct frame *ret)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
@@ -109,7 +115,7 @@ static __always_inline bool parse_frame(const struct xdp_md *ctx, struct frame *
 	for (int i = 0; i < VLAN_TAGS; i++) {
 		struct vlan_tag *tag = next;
 
-		if (protocol != bpf_htons(ETH_P_8021Q) && protocol != bpf_htons(ETH_P_8021AD))
+		if (!parse_is_tag(protocol))
 			break;
 		if ((void *)(tag + 1) > end)
 			return false;

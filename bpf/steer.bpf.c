@@ -22,6 +22,8 @@ static __always_inline enum espalier_reason steer(struct xdp_md *ctx, struct key
 	/* key */
 	reason = frame.protocol == bpf_htons(ETH_P_IPV6) ? key_of_ipv6(ctx, &frame, key)
 							 : key_of_ipv4(ctx, &frame, key);
+	if (reason == ESPALIER_NOT_OURS && parse_is_tag(frame.protocol))
+		return key_behind_tags(ctx) ? ESPALIER_MALFORMED : ESPALIER_NOT_OURS;
 	if (reason == ESPALIER_NOT_OURS) {
 		if (!tunnel_receive(ctx, &frame, SIDE_OUTER, &unwrapped))
 			return ESPALIER_TUNNEL_STRANGER;

@@ -44,12 +44,15 @@
 	X(TUNNELLED, "tunnelled", "sent, in IP-in-IP, to the member that owns the bucket")         \
 	X(TOO_BIG, "too-big",                                                                      \
 		"answered by ICMP: does not fit into IP-in-IP to the owner of the bucket")         \
-	X(ONE_HOP, "one-hop", "passed: came from a member, is not sent on")                        \
+	X(ONE_HOP, "one-hop",                                                                      \
+		"dropped: came from a member, or says so, and this member does not own it")        \
+	X(TO_MANY, "to-many",                                                                      \
+		"dropped: sent to many machines at once, and this member does not own it")         \
 	X(REPLAYED, "replayed",                                                                    \
 		"dropped: not above what is known to have been taken of an SA that this member "   \
 		"has just taken over")                                                             \
 	X(NO_OWNER, "no-owner", "dropped: nobody owns the bucket")                                 \
-	X(NO_NEXT_HOP, "no-next-hop", "passed: the owner cannot be reached now")                   \
+	X(NO_NEXT_HOP, "no-next-hop", "dropped: the owner cannot be reached now")                  \
 	X(TOO_BIG_LEFT, "too-big-left",                                                            \
 		"dropped: does not fit into IP-in-IP, and nobody may be told")                     \
 	X(TUNNEL_STRANGER, "tunnel-stranger",                                                      \

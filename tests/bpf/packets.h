@@ -53,9 +53,9 @@ static const struct row {
 	PASS("ip esp:1 data",                           OURS,        LOCAL),
 	DROP("ip esp:0 data",                           NOBODYS,     NO_OWNER),
 	SEND("ip esp:1 data",                           NO_NEXT_HOP, TO_1),
-	PASS("ip esp:2 data",                           NO_NEXT_HOP, NO_NEXT_HOP),
+	DROP("ip esp:2 data",                           NO_NEXT_HOP, NO_NEXT_HOP),
 	PASS("ip esp:0 data",                           DEAD_AGENT,  LOCAL),
-	PASS("ip esp:1 data",                           DEAD_AGENT,  NO_NEXT_HOP),
+	DROP("ip esp:1 data",                           DEAD_AGENT,  NO_NEXT_HOP),
 	PASS("ip6 esp:0 data",                          THIRDS,      LOCAL),
 	SEND("ip6 esp:1 data",                          THIRDS,      TO_1),
 	SEND("ip6:2 esp:2 data",                        THIRDS,      TO_2),
@@ -73,7 +73,7 @@ static const struct row {
 	SEND("ip udp:500 ike:first data",               PINNED,      TO_1),
 	SEND("ip first:9 esp:1 data",                   PINNED,      TO_2),
 	SEND("ip later:9 data:esp",                     PINNED,      TO_2),
-	PASS("from:1 ip esp:1 data",                    PINNED,      ONE_HOP),
+	DROP("from:1 ip esp:1 data",                    PINNED,      ONE_HOP),
 	SEND("ip icmp:3 ip:out esp:out",                PINNED,      TO_1),
 	SEND("ip esp:1 data",                           PIN_LEFT,    TO_1), /* the bucket's owner */
 	PASS("ip6 esp:0 data",                          PIN_LEFT,    LOCAL),
@@ -81,10 +81,10 @@ static const struct row {
 	SEND("ip esp:1 data",                           PIN_OF_NOBODY, TO_1),
 
 	/* one hop */
-	PASS("from:1 ip esp:2 data",                    THIRDS,      ONE_HOP),
+	DROP("from:1 ip esp:2 data",                    THIRDS,      ONE_HOP),
 	PASS("from:1 ip esp:0 data",                    THIRDS,      LOCAL),
-	PASS("from:0 ip esp:1 data",                    THIRDS,      ONE_HOP),
-	PASS("from:2 ip6 esp:1 data",                   THIRDS,      ONE_HOP),
+	DROP("from:0 ip esp:1 data",                    THIRDS,      ONE_HOP),
+	DROP("from:2 ip6 esp:1 data",                   THIRDS,      ONE_HOP),
 
 	/* not for the cluster address, or not for us: a switch floods */
 	PASS("ip:elsewhere esp:1 data",                 THIRDS,      NOT_OURS),
@@ -105,7 +105,12 @@ static const struct row {
 	/* what may stand before ESP */
 	SEND("vlan ip esp:1 data",                      THIRDS,      TO_1),
 	SEND("vlan-ad vlan ip esp:1 data",              THIRDS,      TO_1),
-	PASS("vlan vlan vlan ip esp:1 data",            THIRDS,      NOT_OURS),
+	DROP("vlan vlan vlan ip esp:1 data",            THIRDS,      MALFORMED),
+	DROP("vlan vlan-ad vlan vlan ip6 esp:1 data",   THIRDS,      MALFORMED),
+	DROP("vlan vlan vlan vlan vlan vlan vlan vlan vlan vlan vlan ip:elsewhere esp:1 data",
+	                                                THIRDS,      MALFORMED),
+	PASS("vlan vlan vlan vlan ip:elsewhere esp:1 data",
+	                                                THIRDS,      NOT_OURS),
 	SEND("ip-options esp:1 data",                   THIRDS,      TO_1),
 	SEND("vlan vlan ip-options esp:1 data",         THIRDS,      TO_1),
 	SEND("ip6 hop-by-hop esp:1 data",               THIRDS,      TO_1),
@@ -134,7 +139,7 @@ static const struct row {
 	SEND("ip6 udp:4500 esp:2 data",                 THIRDS,      TO_2),
 	SEND("ip6 hop-by-hop options udp:4500 esp:2 data",
 	                                                THIRDS,      TO_2),
-	PASS("from:1 ip udp:4500 esp:2 data",           THIRDS,      ONE_HOP),
+	DROP("from:1 ip udp:4500 esp:2 data",           THIRDS,      ONE_HOP),
 	DROP("ip udp:4500 esp:1 data cut:65",           THIRDS,      MALFORMED),
 	DROP("ip udp:4500 esp:1 data cut:73",           THIRDS,      MALFORMED),
 	PASS("ip udp:4500 esp:1",                       THIRDS,      NOT_STEERED), /* no payload */
@@ -155,7 +160,7 @@ static const struct row {
 	SEND("ip udp:4500 marker ike:auth data",        THIRDS,      TO_2),
 	SEND("ip6 options udp:500 ike:first data",      THIRDS,      TO_1),
 	SEND("ip6 udp:4500 marker ike:auth data",       THIRDS,      TO_2),
-	PASS("from:1 ip udp:500 ike:auth data",         THIRDS,      ONE_HOP),
+	DROP("from:1 ip udp:500 ike:auth data",         THIRDS,      ONE_HOP),
 	DROP("ip udp:500 ike:first cut:9",              THIRDS,      MALFORMED),
 	DROP("ip udp:4500 marker ike:first cut:9",      THIRDS,      MALFORMED),
 	PASS("ip udp:500 marker | data",                THIRDS,      NOT_STEERED), /* by its length */
@@ -177,7 +182,7 @@ static const struct row {
 	PASS("ip6 later:1 data:esp",                    GOES_ON,     FRAGMENT_UNKNOWN),
 	SEND("ip-options first:1 esp:2 data",           GOES_ON,     TO_2), /* 1 is used again */
 	SEND("ip-options later:1 data:esp",             GOES_ON,     TO_2),
-	PASS("from:1 ip later:1 data:esp",              GOES_ON,     ONE_HOP),
+	DROP("from:1 ip later:1 data:esp",              GOES_ON,     ONE_HOP),
 	PASS("ip later:1 data:esp",                     OURS,        LOCAL),
 	DROP("ip later:1 data:esp",                     NOBODYS,     NO_OWNER),
 	PASS("ip later:3 data:esp",                     THIRDS,      FRAGMENT_UNKNOWN), /* too early: */
@@ -224,7 +229,7 @@ static const struct row {
 	SEND("ip icmp:3 ip:out first:1 esp:out data",   THIRDS,      TO_2),
 	SEND("ip first:7 icmp:3 ip:out esp:out data",   THIRDS,      TO_2),
 	SEND("ip later:7 data:icmp",                    GOES_ON,     TO_2),
-	PASS("from:1 ip icmp:3 ip:out esp:out data",    THIRDS,      ONE_HOP),
+	DROP("from:1 ip icmp:3 ip:out esp:out data",    THIRDS,      ONE_HOP),
 	PASS("ip icmp:3 ip:out esp:out data",           OURS,        LOCAL),
 	PASS("ip icmp:3 ip:out esp:none data",          THIRDS,      ERROR_UNKNOWN),
 	PASS("ip icmp:3 ip:out ah:out data",            THIRDS,      ERROR_UNKNOWN),

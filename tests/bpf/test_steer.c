@@ -96,10 +96,31 @@ static void test_from_member(void **state)
 	(void)state;
 	for (int id = 0; id < 3; id++) {
 		esp_frame(&frame, mac_outer[id], SPI_1);
-		untouched(&steer, &frame, XDP_PASS, ESPALIER_ONE_HOP);
+		untouched(&steer, &frame, XDP_DROP, ESPALIER_ONE_HOP);
 	}
 	esp_frame(&frame, mac_inner[1], SPI_1);
 	forwarded(&steer, &frame, 1);
+}
+
+/* The kernel takes what is sent to all machines of the link, and to groups; of what is sent to one
+ * other machine it takes nothing. */
+static void test_to_many(void **state)
+{
+	static const uint8_t broadcast[] = {255, 255, 255, 255, 255, 255},
+			     group[] = {1, 0, 0x5e, 0, 0, 1}, other[] = {2, 0, 0, 0, 9, 9};
+	struct frame frame;
+
+	(void)state;
+	esp_frame(&frame, mac_peer, SPI_1);
+	memcpy(frame.bytes, broadcast, 6);
+	untouched(&steer, &frame, XDP_DROP, ESPALIER_TO_MANY);
+	memcpy(frame.bytes, group, 6);
+	untouched(&steer, &frame, XDP_DROP, ESPALIER_TO_MANY);
+	memcpy(frame.bytes, other, 6);
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_NOT_OURS);
+	esp_frame(&frame, mac_peer, SPI_0); /* its owner may take it */
+	memcpy(frame.bytes, broadcast, 6);
+	untouched(&steer, &frame, XDP_PASS, ESPALIER_LOCAL);
 }
 
 static void test_no_such_owner(void **state)
@@ -110,7 +131,7 @@ static void test_no_such_owner(void **state)
 	(void)state;
 	program_set_view(&steer, 0, &beyond, 1, 0, program_now());
 	esp_frame(&frame, mac_peer, SPI_0);
-	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
+	untouched(&steer, &frame, XDP_DROP, ESPALIER_NO_NEXT_HOP);
 }
 
 #define FLOOR_SLOT 5U
@@ -318,11 +339,11 @@ static void test_no_next_hop(void **state)
 	(void)state;
 	program_set_members(&steer, false);
 	esp_frame(&frame, mac_peer, SPI_2);
-	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
+	untouched(&steer, &frame, XDP_DROP, ESPALIER_NO_NEXT_HOP);
 	/* known, but it does not know us: it would send the packet on */
 	assert_int_equal(
 		bpf_map_update_elem(program_map(&steer, "members"), &id, &member, BPF_ANY), 0);
-	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
+	untouched(&steer, &frame, XDP_DROP, ESPALIER_NO_NEXT_HOP);
 	member.outer.kind = ESPALIER_HOP_LINK;
 	assert_int_equal(
 		bpf_map_update_elem(program_map(&steer, "members"), &id, &member, BPF_ANY), 0);
@@ -332,7 +353,7 @@ static void test_no_next_hop(void **state)
 	/* our agent is dead, so its view is old */
 	program_set_view(&steer, 0, thirds, 3, 0, program_now() - 61000000000);
 	esp_frame(&frame, mac_peer, SPI_1);
-	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
+	untouched(&steer, &frame, XDP_DROP, ESPALIER_NO_NEXT_HOP);
 }
 
 /* The agent has been silent: its view is old, so nothing is sent on; what is ours stays ours. */
@@ -343,7 +364,7 @@ static void test_dead_agent(void **state)
 	(void)state;
 	program_set_view(&steer, 0, thirds, 3, 0, program_now() - 61000000000);
 	esp_frame(&frame, mac_peer, SPI_1);
-	untouched(&steer, &frame, XDP_PASS, ESPALIER_NO_NEXT_HOP);
+	untouched(&steer, &frame, XDP_DROP, ESPALIER_NO_NEXT_HOP);
 	esp_frame(&frame, mac_peer, SPI_0);
 	untouched(&steer, &frame, XDP_PASS, ESPALIER_LOCAL);
 	program_set_view(&steer, 0, thirds, 3, 0, program_now() - 59000000000);
@@ -546,6 +567,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_range, setup),
 		cmocka_unit_test_setup(test_from_member, setup),
+		cmocka_unit_test_setup(test_to_many, setup),
 		cmocka_unit_test_setup(test_no_such_owner, setup),
 		cmocka_unit_test_setup(test_floors, setup),
 		cmocka_unit_test_setup(test_floors_esn, setup),

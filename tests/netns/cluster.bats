@@ -89,13 +89,13 @@ peer_sees_member() { [ "$(peer_sees)" = "$(member_mac "$1" outer)" ]; }
 	[ "$(ctl 1 owner "$spi" | jq .owner)" = 0 ]
 }
 
-@test "without its agent a member steers by what it has, keeps what it would send on, and is silent in ARP" {
+@test "without its agent a member steers by what it has, drops what it would send on, and is silent in ARP" {
 	start 3
 	wait_until 10 active 0 1 2
 	spi=$(spi_of 2)
 	member_kill 1
 	wait_until 5 active 0 2
-	# What reaches it all the same (the peer's neighbour entry points there) it keeps.
+	# What reaches it all the same (the peer's neighbour entry points there) it drops: not its own.
 	in_peer ip neighbour replace "$CLUSTER_OUTER" lladdr "$(member_mac 1 outer)" dev outer
 	in_peer espsend --from "$PEER_OUTER" --to "$CLUSTER_OUTER" --spi "$spi" --count 10
 	member_start 1 espalierd "$(member_state 1)/espalier.conf"
