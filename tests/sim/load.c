@@ -227,6 +227,46 @@ static unsigned int steer(struct world *w, unsigned int at, unsigned int child)
 	}
 }
 
+/* What its agent knows to have been taken, by whichever member, and has no work to do about. */
+static bool is_known(struct world *w, unsigned int at, unsigned int in, uint64_t seq)
+{
+	const struct machine *machine = &w->machines[at];
+	const struct child *c = &w->children[in];
+	const struct record_key key = machine_key(c, machine->sas[in].place);
+	const struct record *r;
+
+	/* Until it follows a view it has what was there before. */
+	if (!machine->agent || machine->frozen || machine->ops_left ||
+		!(member_view(machine->agent)->live >> machine->member & 1))
+		return false;
+	r = table_find_birth(member_table(machine->agent), &key, c->facts.birth);
+	return r && r->life == RECORD_ALIVE && record_is_installed(r) && !r->work && r->seq >= seq;
+}
+
+/* As XDP, and the kernel's window: the peer's next packet, or an old one that an attacker plays.
+ * I5: none is taken that is known to have been taken. */
+static void take(struct world *w, unsigned int at, unsigned int in)
+{
+	struct machine *machine = &w->machines[at];
+	struct kernel_sa *sa = &machine->sas[in];
+	struct child *c = &w->children[in];
+	bool old = c->sent && world_chance(w, 300);
+	uint64_t seq = old ? 1 + world_random(w, c->sent) : ++c->sent;
+
+	if (owner_at(w, at, in) != machine->member)
+		return;
+	if (seq <= sa->seq || (machine->raising && seq <= sa->floor)) {
+		w->replays++;
+		return;
+	}
+	if (is_known(w, at, in, seq))
+		world_fail(w, "I5: member %u takes number %llu of SA %u, known to have been taken",
+			at, (unsigned long long)seq, in);
+	w->delivered += !old;
+	w->taken_again += old;
+	sa->seq = seq;
+}
+
 void load_traffic(struct world *w)
 {
 	for (unsigned int out = 1; out < w->n_children; out += 2) {
@@ -237,7 +277,7 @@ void load_traffic(struct world *w)
 		/* Inbound: the ESP packet finds its SA somewhere. */
 		to = steer(w, at, out - 1);
 		if (to < MACHINES && w->machines[to].sas[out - 1].present)
-			w->delivered++;
+			take(w, to, out - 1);
 		else if (to < MACHINES)
 			machine_miss(w, to, out - 1);
 		/* Outbound: the clear packet goes by its selector. */

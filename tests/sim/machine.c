@@ -460,6 +460,8 @@ static void report_positions(struct world *w, struct machine *machine)
 		const struct kernel_sa *sa = &machine->sas[i];
 		const struct record_usage used = {.packets = sa->used};
 
+		if (sa->guarded && sa->present && sa->seq)
+			member_position(machine->agent, sa->guard.slot, sa->seq);
 		if (sa->guarded && sa->counter)
 			member_position(machine->agent, sa->guard.slot, sa->counter);
 		if (sa->guarded && sa->present && sa->used)

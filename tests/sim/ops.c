@@ -194,12 +194,22 @@ static int op_move(void *ctx, const struct record_key *key, uint64_t oseq)
 
 static void op_floor(void *ctx, uint32_t slot, uint64_t seq)
 {
-	(void)ctx, (void)slot, (void)seq;
+	struct machine_context *c = ctx;
+	struct machine *machine = &c->world->machines[c->id];
+
+	if (dying(machine))
+		return;
+	for (unsigned int i = 0; i < c->world->n_children; i++)
+		if (machine->sas[i].guarded && machine->sas[i].guard.slot == slot)
+			machine->sas[i].floor = seq;
 }
 
 static void op_raised(void *ctx)
 {
-	(void)ctx;
+	struct machine_context *c = ctx;
+
+	if (!dying(&c->world->machines[c->id]))
+		c->world->machines[c->id].raising = false;
 }
 
 /* As the adapter: looks, and raises. */
@@ -315,6 +325,7 @@ static void op_publish(
 		return;
 	memcpy(c->world->machines[c->id].owner, owner, ESPALIER_BUCKETS);
 	c->world->machines[c->id].live = view->live;
+	c->world->machines[c->id].raising = true;
 	c->world->views_changed = true;
 	world_say(c->world, "member %u: view %llu of %u, live %x", c->id,
 		(unsigned long long)view->epoch, view->publisher, view->live);

@@ -451,6 +451,8 @@ static bool run(uint64_t seed, const struct choice *choice, struct world *total)
 	total->blocked += w->blocked;
 	total->rejected += w->rejected;
 	total->delivered += w->delivered;
+	total->replays += w->replays;
+	total->taken_again += w->taken_again;
 	total->hops += w->hops;
 	total->datagrams += w->datagrams;
 	total->faults_made += w->faults_made;
@@ -520,6 +522,9 @@ int main(int argc, char **argv)
 		(unsigned long long)total.excused[EXCUSED_SET_BACK],
 		(unsigned long long)total.excused[EXCUSED_TWO_CREATORS],
 		(unsigned long long)total.excused[EXCUSED_MADE_AGAIN]);
+	printf("of what an attacker had recorded %llu packets were stopped, %llu taken: nobody had "
+	       "told of them\n",
+		(unsigned long long)total.replays, (unsigned long long)total.taken_again);
 	printf("clones were noticed %llu times\n", (unsigned long long)total.doubled);
 	printf("%llu passed, %llu failed\n", (unsigned long long)(seeds - failed),
 		(unsigned long long)failed);

@@ -53,6 +53,7 @@ struct child {
 	bool doubtful; /* nobody may be able to send through it any more */
 	uint8_t ended_by;
 	uint32_t ended_boots; /* the life of the agent that was told; 0: none */
+	uint64_t sent; /* inbound: by the peer; an attacker has recorded all of it */
 	/* Outbound: what has been on a wire, and what the peer has seen (judge.c). */
 	struct judged *judged;
 	uint64_t highest;
@@ -67,7 +68,8 @@ struct kernel_sa {
 	uint8_t place; /* of the peer: part of the key */
 	uint64_t form;
 	uint64_t oseq;
-	uint64_t seq; /* inbound: nothing up to here is taken any more */
+	uint64_t seq; /* inbound: nothing up to here is taken any more, */
+	uint64_t floor; /* nor up to here while windows are being raised */
 	bool guarded;
 	uint8_t guard_place;
 	struct espalier_sa guard;
@@ -129,6 +131,7 @@ struct machine {
 	/* Pinned maps: survive the agent, not the machine. */
 	uint8_t owner[ESPALIER_BUCKETS];
 	uint32_t live;
+	bool raising; /* since the last view: floors count */
 	struct pin pins[SAS];
 	struct wire_macs macs[ESPALIER_MEMBERS];
 	bool next_hop[ESPALIER_MEMBERS];
@@ -244,8 +247,8 @@ struct world {
 	/* Results. */
 	char failure[200];
 	struct judge *judge;
-	uint64_t emitted, blocked, unowned, accepted, rejected, delivered, hops, takeovers,
-		calm_takeovers, datagrams, faults_made, rounds, misses, pins;
+	uint64_t emitted, blocked, unowned, accepted, rejected, delivered, replays, taken_again,
+		hops, takeovers, calm_takeovers, datagrams, faults_made, rounds, misses, pins;
 	uint64_t excused[EXCUSES], doubled;
 };
 
