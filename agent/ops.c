@@ -287,17 +287,27 @@ static void mark_taken_over(struct agent *a, struct espalier_view_half *half)
 	a->viewed = true;
 }
 
-static void op_raised(void *ctx)
+/* All that is ours. */
+static void mark(struct agent *a, bool marked)
 {
-	struct agent *a = ctx;
 	struct espalier_view_half half = *datapath_view(a->datapath);
-	uint8_t marked = (uint8_t)a->config.id | ESPALIER_RAISING;
+	uint8_t self = (uint8_t)a->config.id, to = marked ? self | ESPALIER_RAISING : self;
 
 	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
-		if (half.owner[i] == marked)
-			half.owner[i] = (uint8_t)a->config.id;
-	half.turned = 0;
+		if ((half.owner[i] & ~ESPALIER_RAISING) == self)
+			half.owner[i] = to;
+	half.turned = marked ? UINT16_MAX : 0;
 	datapath_publish(a->datapath, &half);
+}
+
+static void op_raising(void *ctx)
+{
+	mark(ctx, true);
+}
+
+static void op_raised(void *ctx)
+{
+	mark(ctx, false);
 }
 
 static void op_publish(
@@ -351,6 +361,7 @@ const struct member_ops agent_ops = {
 	.remove = op_remove,
 	.move = op_move,
 	.floor = op_floor,
+	.raising = op_raising,
 	.raised = op_raised,
 	.raise = op_raise,
 	.use = op_use,

@@ -41,21 +41,40 @@ static void put_off(struct member *m)
 	m->raising_work = UINT64_MAX;
 }
 
+/* What is ours is behind without a flip: another member was its owner, too, or we by a pin now.
+ * Until our kernel has raised its window, which may take a while, the floor holds. */
+static void hold(struct member *m)
+{
+	if (!m->raising)
+		m->raising_work = 0;
+	m->raising = true;
+	if (!m->all_raising)
+		m->ops->raising(m->ctx);
+	m->all_raising = true;
+}
+
 void inbound_look(struct member *m, struct record *r)
 {
 	struct work *w;
+	bool ours;
 
 	if (!record_is_windowed(r) || r->life != RECORD_ALIVE || !record_is_installed(r) ||
 		r->seq <= r->raised)
 		return;
+	ours = member_flow_owner(m, r) == m->config.self;
 	m->ops->floor(m->ctx, r->slot, r->seq);
-	if (member_flow_owner(m, r) != m->config.self && r->seq - r->raised < LAG)
+	if (!ours && r->seq - r->raised < LAG)
 		return;
-	w = work_add(m, r, 0, NULL, 0);
-	if (w)
-		w->raises = true;
-	else
+	if (ours)
+		hold(m);
+	w = r->work ? work_of(m, r) : work_add(m, r, 0, NULL, 0);
+	if (!w || w->installs || w->updates) {
 		put_off(m);
+		return;
+	}
+	w->raises = true;
+	if (m->raising_work < w->id)
+		m->raising_work = w->id;
 }
 
 void inbound_swept(struct member *m)
@@ -69,7 +88,7 @@ void inbound_tick(struct member *m)
 	if (!m->raising || m->sweep != TABLE_NONE || m->raising_work == UINT64_MAX ||
 		(m->work_count && work_at(m, 0)->id <= m->raising_work))
 		return;
-	m->raising = false;
+	m->raising = m->all_raising = false;
 	m->ops->raised(m->ctx);
 }
 

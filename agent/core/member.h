@@ -111,9 +111,11 @@ struct member_ops {
 	 * back; then the block is given up. Another -errno: the counter is below `oseq`, and it may
 	 * be tried again. So for what install() says of an SA that was there already. */
 	int (*move)(void *ctx, const struct record_key *key, uint64_t oseq);
-	/* Other members have taken numbers of the inbound SA in this slot up to `seq`: as long as
-	 * raised() has not been called since the last publish(), nothing up to there is let in. */
+	/* Other members have taken numbers of the inbound SA in this slot up to `seq`: nothing up
+	 * to there is let in, of what publish() has brought and, since raising(), of all that is
+	 * owned, until raised(). */
 	void (*floor)(void *ctx, uint32_t slot, uint64_t seq);
+	void (*raising)(void *ctx); /* a window of what is owned is below its floor */
 	void (*raised)(void *ctx); /* all that is owned has the window that it is to have */
 	/* Its kernel takes nothing of this inbound SA up to `seq` any more. 0 or -errno. */
 	int (*raise)(void *ctx, const struct record_key *key, uint32_t slot, uint64_t seq);

@@ -165,6 +165,7 @@ struct member {
 	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
 	uint64_t sweep_due_us; /* when to sweep again; 0: only if something happens */
 	bool raising; /* windows of what we took over: raised() has not been told yet */
+	bool all_raising; /* and raising() has been told */
 	bool put_off; /* one of them, in this sweep */
 	uint64_t raising_work; /* it is when this work has been done; UINT64_MAX: not known yet */
 	uint64_t full_said_us; /* when it was last told that something is refused; 0: never */
@@ -360,6 +361,8 @@ void outbox_send(struct member *m, uint8_t to, const uint8_t *payload, size_t le
 struct work *work_add(
 	struct member *m, struct record *r, uint64_t block, const void *body, size_t body_len);
 struct work *work_at(const struct member *m, uint32_t index); /* 0: the next one */
+/* What waits to be done for a record that has some. */
+struct work *work_of(const struct member *m, const struct record *r);
 /* Takes out the next one of those that are released; to be given to work_free(). False: none is. */
 bool work_take(struct member *m, struct work *ret);
 void work_free(struct work *w);

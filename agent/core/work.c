@@ -11,6 +11,12 @@ struct work *work_at(const struct member *m, uint32_t index)
 	return &m->work[(m->work_head + index) & (m->work_size - 1)];
 }
 
+/* Their ids follow one another. */
+struct work *work_of(const struct member *m, const struct record *r)
+{
+	return work_at(m, (uint32_t)(r->work - work_at(m, 0)->id));
+}
+
 static int work_grow(struct member *m)
 {
 	uint32_t size = m->work_size ? 2 * m->work_size : 64;

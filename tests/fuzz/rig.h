@@ -291,6 +291,7 @@ static const struct member_ops ops = {
 	.move = op_move,
 	.raise = op_raise,
 	.floor = op_floor,
+	.raising = op_raised,
 	.raised = op_raised,
 	.use = op_use,
 	.read = op_read,

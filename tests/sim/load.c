@@ -227,7 +227,20 @@ static unsigned int steer(struct world *w, unsigned int at, unsigned int child)
 	}
 }
 
-/* What its agent knows to have been taken, by whichever member, and has no work to do about. */
+/* As bpf/maps.h view_owner_marked(): do floors count? */
+static bool is_marked(const struct world *w, unsigned int at, const struct child *c)
+{
+	const struct machine *machine = &w->machines[at];
+	const struct pin *pin = machine_pin(machine, &c->key);
+	unsigned int id = pin ? pin->flow.pinned - 1U : ESPALIER_MEMBERS;
+
+	if (id < ESPALIER_MEMBERS && machine->turned >> id & 1)
+		return true;
+	return (id >= ESPALIER_MEMBERS || !(machine->live >> id & 1)) &&
+	       machine->marked[espalier_bucket(__builtin_bswap32(c->key.spi), w->hash)];
+}
+
+/* What its agent knows to have been taken, by whichever member. */
 static bool is_known(struct world *w, unsigned int at, unsigned int in, uint64_t seq)
 {
 	const struct machine *machine = &w->machines[at];
@@ -235,12 +248,13 @@ static bool is_known(struct world *w, unsigned int at, unsigned int in, uint64_t
 	const struct record_key key = machine_key(c, machine->sas[in].place);
 	const struct record *r;
 
-	/* Until it follows a view it has what was there before. */
-	if (!machine->agent || machine->frozen || machine->ops_left ||
+	/* Until it follows a view it has what was there before. Of an SA that was deleted and made
+	 * again with its keys the kernel has forgotten all until the agent learns of that. */
+	if (c->made_again == at + 1 || !machine->agent || machine->frozen || machine->ops_left ||
 		!(member_view(machine->agent)->live >> machine->member & 1))
 		return false;
 	r = table_find_birth(member_table(machine->agent), &key, c->facts.birth);
-	return r && r->life == RECORD_ALIVE && record_is_installed(r) && !r->work && r->seq >= seq;
+	return r && r->life == RECORD_ALIVE && record_is_installed(r) && r->seq >= seq;
 }
 
 /* As XDP, and the kernel's window: the peer's next packet, or an old one that an attacker plays.
@@ -255,7 +269,7 @@ static void take(struct world *w, unsigned int at, unsigned int in)
 
 	if (owner_at(w, at, in) != machine->member)
 		return;
-	if (seq <= sa->seq || (machine->raising && seq <= sa->floor)) {
+	if (seq <= sa->seq || (seq <= sa->floor && is_marked(w, at, c))) {
 		w->replays++;
 		return;
 	}

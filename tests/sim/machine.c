@@ -121,6 +121,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 	machine->queued = 0;
 	machine->n_events = 0;
 	machine->ops_left = 0;
+	machine->viewed = false;
 	memset(machine->heard_boots, 0, sizeof(machine->heard_boots));
 	memset(machine->heard_us, 0, sizeof(machine->heard_us));
 	memset(machine->refused_block, 0, sizeof(machine->refused_block));
@@ -187,6 +188,8 @@ void machine_boot(struct world *w, unsigned int id)
 	memset(machine->policies, 0, sizeof(machine->policies));
 	memset(machine->owner, ESPALIER_NOBODY, sizeof(machine->owner));
 	machine->live = 0;
+	memset(machine->marked, 0, sizeof(machine->marked));
+	machine->turned = 0;
 	memset(machine->pins, 0, sizeof(machine->pins));
 	memset(machine->macs, 0, sizeof(machine->macs));
 	if (!machine->journal_id)

@@ -204,12 +204,28 @@ static void op_floor(void *ctx, uint32_t slot, uint64_t seq)
 			machine->sas[i].floor = seq;
 }
 
+/* As agent/ops.c marks: all that is its own. */
+static void mark(struct machine *machine, bool marked)
+{
+	if (dying(machine))
+		return;
+	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
+		machine->marked[i] = marked && machine->owner[i] == machine->member;
+	machine->turned = marked ? UINT16_MAX : 0;
+}
+
+static void op_raising(void *ctx)
+{
+	struct machine_context *c = ctx;
+
+	mark(&c->world->machines[c->id], true);
+}
+
 static void op_raised(void *ctx)
 {
 	struct machine_context *c = ctx;
 
-	if (!dying(&c->world->machines[c->id]))
-		c->world->machines[c->id].raising = false;
+	mark(&c->world->machines[c->id], false);
 }
 
 /* As the adapter: looks, and raises. */
@@ -315,6 +331,18 @@ static void op_pin(void *ctx, const struct record_key *key, const struct espalie
 		flow ? (struct pin){.key = *key, .flow = *flow} : (struct pin){0};
 }
 
+/* As agent/ops.c: what was not its own until now; in a life's first view all. */
+static void mark_taken_over(struct machine *machine, const uint8_t *owner, uint16_t live)
+{
+	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
+		machine->marked[i] = owner[i] == machine->member &&
+				     (!machine->viewed || machine->marked[i] ||
+					     machine->owner[i] != machine->member);
+	machine->turned =
+		machine->viewed ? machine->turned | (uint16_t)(machine->live ^ live) : UINT16_MAX;
+	machine->viewed = true;
+}
+
 static void op_publish(
 	void *ctx, const struct view *view, uint8_t ingress, const uint8_t owner[ESPALIER_BUCKETS])
 {
@@ -323,9 +351,9 @@ static void op_publish(
 	(void)ingress;
 	if (dying(&c->world->machines[c->id]))
 		return;
+	mark_taken_over(&c->world->machines[c->id], owner, view->live);
 	memcpy(c->world->machines[c->id].owner, owner, ESPALIER_BUCKETS);
 	c->world->machines[c->id].live = view->live;
-	c->world->machines[c->id].raising = true;
 	c->world->views_changed = true;
 	world_say(c->world, "member %u: view %llu of %u, live %x", c->id,
 		(unsigned long long)view->epoch, view->publisher, view->live);
@@ -442,6 +470,7 @@ const struct member_ops machine_ops = {
 	.move = op_move,
 	.raise = op_raise,
 	.floor = op_floor,
+	.raising = op_raising,
 	.raised = op_raised,
 	.use = op_use,
 	.read = op_read,

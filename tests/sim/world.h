@@ -131,7 +131,10 @@ struct machine {
 	/* Pinned maps: survive the agent, not the machine. */
 	uint8_t owner[ESPALIER_BUCKETS];
 	uint32_t live;
-	bool raising; /* since the last view: floors count */
+	/* Of these floors count: espalier_view_half. */
+	bool marked[ESPALIER_BUCKETS];
+	uint16_t turned;
+	bool viewed; /* this life has followed a view */
 	struct pin pins[SAS];
 	struct wire_macs macs[ESPALIER_MEMBERS];
 	bool next_hop[ESPALIER_MEMBERS];

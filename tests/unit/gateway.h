@@ -69,6 +69,7 @@ struct gateway {
 	int stuck;
 	unsigned int installs, moves, raises; /* tried */
 	unsigned int floors, raised; /* as told */
+	bool raising; /* floors hold for all that is its own */
 	uint64_t floor; /* the last one */
 	unsigned int expires[FENCES]; /* asked for, by reason */
 	unsigned int notices[NOTICES], journals_old;
@@ -352,11 +353,19 @@ static inline void op_floor(void *ctx, uint32_t slot, uint64_t seq)
 }
 
 /* Then no window of what it owns may be behind. */
+static inline void op_raising(void *ctx)
+{
+	struct gateway *g = ctx;
+
+	g->raising = true;
+}
+
 static inline void op_raised(void *ctx)
 {
 	struct gateway *g = ctx;
 
 	g->raised++;
+	g->raising = false;
 	for (unsigned int i = 0; i < n_sas; i++) {
 		const struct record *r = table_at(&g->m->table, g->sas[i].guard.slot);
 
@@ -562,8 +571,8 @@ static inline void op_notice(
 	g->notices[notice]++;
 }
 
-static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_floor, op_raised,
-	op_raise, op_use, op_read, op_expire, op_guard, op_selector, op_pin, op_publish, op_macs,
-	op_journal, op_forget, op_journal_old, op_doubled, op_notice};
+static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_floor, op_raising,
+	op_raised, op_raise, op_use, op_read, op_expire, op_guard, op_selector, op_pin, op_publish,
+	op_macs, op_journal, op_forget, op_journal_old, op_doubled, op_notice};
 
 #endif

@@ -118,6 +118,32 @@ static void test_told_late(void **state)
 	assert_int_equal(sa_at(1, SA)->seq, 1000);
 }
 
+/* By who was an owner, too, in a view of its own: there is no flip then that marks it. */
+static void test_told_to_the_owner(void **state)
+{
+	struct gateway *g = &gateways[0];
+
+	(void)state;
+	take_to(0, SA, 1000);
+	run(50);
+	take_to(1, SA, 2000);
+	run(20);
+	assert_int_equal(sa_at(0, SA)->seq, 2000);
+	assert_false(g->raising);
+	g->stick = 2;
+	take_to(1, SA, 3000);
+	run(20);
+	assert_int_equal(sa_at(0, SA)->seq, 2000);
+	assert_int_equal(g->floor, 3000);
+	assert_true(g->raising);
+	run(250); /* refused again */
+	assert_int_equal(g->stick, 0);
+	assert_true(g->raising);
+	run(250);
+	assert_int_equal(sa_at(0, SA)->seq, 3000);
+	assert_false(g->raising);
+}
+
 /* A copy does not fall so far behind that the low half of a number could mean another one. */
 static void test_copies_follow_from_afar(void **state)
 {
@@ -184,6 +210,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_windows_rise_behind_a_takeover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_told_late, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_told_to_the_owner, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_copies_follow_from_afar, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restarts_know, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_made_again, setup, teardown),

@@ -239,6 +239,22 @@ static void test_what_is_taken_over_is_marked(void **state)
 	marked(2000, 2000, 1);
 }
 
+/* All that is ours, when a window of it is behind; what is taken over then is no exception. */
+static void test_all_of_ours_is_marked(void **state)
+{
+	(void)state;
+	agent.config.id = 1;
+	agent.viewed = true;
+	publish(7, 1000);
+	agent_ops.raised(&agent);
+	agent_ops.raising(&agent);
+	marked(0, 1000, UINT16_MAX);
+	publish(3, 1500);
+	marked(0, 1500, UINT16_MAX);
+	agent_ops.raised(&agent);
+	marked(1500, 1500, 0);
+}
+
 static void test_floors(void **state)
 {
 	(void)state;
@@ -252,6 +268,7 @@ int main(void)
 		cmocka_unit_test_setup(test_a_cpi_like_an_spi, set_up),
 		cmocka_unit_test_setup(test_slots_are_used_again, set_up),
 		cmocka_unit_test_setup(test_what_is_taken_over_is_marked, set_up),
+		cmocka_unit_test_setup(test_all_of_ours_is_marked, set_up),
 		cmocka_unit_test_setup(test_floors, set_up),
 	};
 
