@@ -77,6 +77,11 @@ void outbox_mark_position(struct member *m, struct record *r)
 	mark_all(m, r, &r->dirty_position);
 }
 
+void outbox_mark_position_for(struct member *m, struct record *r, unsigned int id)
+{
+	mark(m, r, id, &r->dirty_position);
+}
+
 void outbox_mark_for(struct member *m, struct record *r, unsigned int id)
 {
 	mark(m, r, id, &r->dirty);

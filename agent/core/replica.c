@@ -181,6 +181,15 @@ static bool insists(
 	return true;
 }
 
+/* Positions are told once, to those who have the record, and are not compared: who shows that it is
+ * behind has got its copy from one that was. */
+static void put_right(struct member *m, uint8_t from, struct record *r, uint64_t seq,
+	const struct record_usage *used)
+{
+	if (r->life == RECORD_ALIVE && (r->seq > seq || usage_is_less(used, &r->used)))
+		outbox_mark_position_for(m, r, from);
+}
+
 static void receive_record(struct member *m, uint8_t from, const struct wire_message *message)
 {
 	const struct record *heard = &message->record;
@@ -215,6 +224,7 @@ static void receive_record(struct member *m, uint8_t from, const struct wire_mes
 	merged = table_merge(&m->table, r, heard);
 	if (merged & TABLE_OURS_NEWER)
 		outbox_mark_for(m, r, from);
+	put_right(m, from, r, heard->seq, &heard->used);
 	if (r->key.kind == RECORD_SA && r->life == RECORD_ALIVE && !contest(m, r)) {
 		flow_apply_pair(m, old_pair);
 		return;
@@ -254,6 +264,7 @@ static void receive_state(struct member *m, uint8_t from, const struct record *h
 	used = r->used;
 	doubt = knows_more_of_us(m, r, heard);
 	(void)table_merge(&m->table, r, &merged);
+	put_right(m, from, r, heard->seq, &heard->used);
 	usage_follow(m, r, used);
 	if (doubt && r->life == RECORD_ALIVE)
 		fence_doubt(m, r, from);
@@ -261,7 +272,7 @@ static void receive_state(struct member *m, uint8_t from, const struct record *h
 	flow_look(m, r);
 }
 
-static void receive_position(struct member *m, const struct wire_message *message)
+static void receive_position(struct member *m, uint8_t from, const struct wire_message *message)
 {
 	struct record *r = table_find_name(&m->table, message->position.name);
 	struct record_usage used;
@@ -274,6 +285,7 @@ static void receive_position(struct member *m, const struct wire_message *messag
 	inbound_look(m, r);
 	used = r->used;
 	(void)table_use(r, &message->position.used);
+	put_right(m, from, r, message->position.seq, &message->position.used);
 	usage_follow(m, r, used);
 }
 
@@ -288,7 +300,7 @@ static void receive(struct member *m, uint8_t from, const struct wire_message *m
 		break;
 	case WIRE_POSITION:
 	case WIRE_USAGE:
-		receive_position(m, message);
+		receive_position(m, from, message);
 		break;
 	case WIRE_HEARTBEAT:
 	case WIRE_ASK:

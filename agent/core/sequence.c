@@ -387,6 +387,8 @@ void sequence_installed(struct member *m, struct record *r, const struct work *w
 	r->position = block_first(&m->rule, w->block);
 	r->raised = r->seq;
 	r->refusals = 0;
+	if (record_is_windowed(r))
+		outbox_mark_position(m, r); /* where it begins: others may know better */
 	if (w->enters)
 		entered(m, r, w->block);
 	else

@@ -339,6 +339,7 @@ void inbound_swept(struct member *m); /* all SAs have been looked at since the l
 void inbound_tick(struct member *m);
 
 /* usage.c */
+bool usage_is_less(const struct record_usage *a, const struct record_usage *b); /* in any part */
 /* More than `before` may be known to be used up, by another member: our kernel counts on there. */
 void usage_follow(struct member *m, const struct record *r, struct record_usage before);
 
@@ -346,6 +347,7 @@ void usage_follow(struct member *m, const struct record *r, struct record_usage 
 void outbox_mark(struct member *m, struct record *r); /* all of it, to all */
 void outbox_mark_state(struct member *m, struct record *r); /* its numbers, to all */
 void outbox_mark_position(struct member *m, struct record *r); /* seq and used, to all */
+void outbox_mark_position_for(struct member *m, struct record *r, unsigned int id); /* to one */
 void outbox_mark_for(struct member *m, struct record *r, unsigned int id); /* all of it, to one */
 /* Of a comparison: not a record. */
 void outbox_queue(struct member *m, uint8_t to, enum queue_kind kind, uint32_t index);

@@ -8,7 +8,7 @@
  */
 #include "core/state.h"
 
-static bool is_less(const struct record_usage *a, const struct record_usage *b)
+bool usage_is_less(const struct record_usage *a, const struct record_usage *b)
 {
 	return a->bytes < b->bytes || a->packets < b->packets;
 }
@@ -16,7 +16,7 @@ static bool is_less(const struct record_usage *a, const struct record_usage *b)
 void usage_follow(struct member *m, const struct record *r, struct record_usage before)
 {
 	if (r->life == RECORD_ALIVE && record_is_installed(r) && r->facts.limited &&
-		is_less(&before, &r->used))
+		usage_is_less(&before, &r->used))
 		m->ops->use(m->ctx, &r->key, &r->used);
 }
 

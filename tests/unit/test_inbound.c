@@ -144,6 +144,34 @@ static void test_told_to_the_owner(void **state)
 	assert_false(g->raising);
 }
 
+/* It got its copy from one that was. Each says where its copy begins. */
+static void test_who_is_behind_is_told(void **state)
+{
+	const struct traffic *t = &traffic[1][0];
+	struct record_key key = sa_key(SA);
+	struct record *r;
+	uint64_t told;
+
+	(void)state;
+	take_to(0, SA, 1000);
+	run(50);
+	r = table_find(member_table(gateways[1].m), &key);
+	assert_int_equal(r->seq, 1000);
+	told = t->messages[WIRE_POSITION];
+	sa_at(1, SA)->present = false;
+	member_missing(gateways[1].m, &key);
+	settle(5000);
+	assert_true(t->messages[WIRE_POSITION] > told);
+	r->seq = 900;
+	outbox_mark_position(gateways[1].m, r);
+	run(50);
+	assert_int_equal(r->seq, 1000);
+	assert_int_equal(traffic[0][1].messages[WIRE_POSITION], 2);
+	outbox_mark_position(gateways[1].m, r);
+	run(50);
+	assert_int_equal(traffic[0][1].messages[WIRE_POSITION], 2); /* is not behind */
+}
+
 /* A copy does not fall so far behind that the low half of a number could mean another one. */
 static void test_copies_follow_from_afar(void **state)
 {
@@ -211,6 +239,7 @@ int main(void)
 			test_windows_rise_behind_a_takeover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_told_late, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_told_to_the_owner, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_who_is_behind_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_copies_follow_from_afar, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_restarts_know, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_made_again, setup, teardown),
