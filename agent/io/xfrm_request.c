@@ -160,36 +160,35 @@ int xfrm_counters(
 
 /*
  * The kernel's own replay state, to be changed in the request. It takes a bitmap of the size it has
- * only, and silently nothing if the attribute is not the one of the SA's replay mode. Of *ret_esn
- * and *ret_legacy one is not NULL. -EIO: it told none.
+ * only, and silently nothing if the attribute is not the one of the SA's replay mode. *ret_esn: it
+ * is a struct xfrm_replay_state_esn, else a struct xfrm_replay_state. NULL: the kernel told none.
  */
-static int put_replay(struct xfrm_request *request, const struct xfrm_body *now,
-	struct xfrm_replay_state_esn **ret_esn, struct xfrm_replay_state **ret_legacy)
+static void *put_replay(struct xfrm_request *request, const struct xfrm_body *now, bool *ret_esn)
 {
 	const struct nlattr *esn = now->attr[XFRMA_REPLAY_ESN_VAL];
 	const struct nlattr *a = esn ? esn : now->attr[XFRMA_REPLAY_VAL];
 	struct nlattr *copy = mnl_nlmsg_get_payload_tail((struct nlmsghdr *)request->data);
 
+	*ret_esn = esn;
 	if (!a)
-		return -EIO;
+		return NULL;
 	xfrm_socket_put(request, esn ? XFRMA_REPLAY_ESN_VAL : XFRMA_REPLAY_VAL,
 		mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
-	*ret_esn = esn ? mnl_attr_get_payload(copy) : NULL;
-	*ret_legacy = esn ? NULL : mnl_attr_get_payload(copy);
-	return 0;
+	return mnl_attr_get_payload(copy);
 }
 
 static int put_oseq(struct xfrm_request *request, const struct xfrm_body *now, uint64_t oseq)
 {
-	struct xfrm_replay_state_esn *esn;
-	struct xfrm_replay_state *legacy;
-	int r = put_replay(request, now, &esn, &legacy);
+	bool is_esn;
+	void *state = put_replay(request, now, &is_esn);
+	struct xfrm_replay_state_esn *esn = state;
+	struct xfrm_replay_state *legacy = state;
 
-	if (r < 0)
-		return r;
-	if (!esn && oseq > UINT32_MAX)
+	if (!state)
+		return -EIO;
+	if (!is_esn && oseq > UINT32_MAX)
 		return -ERANGE;
-	if (esn) {
+	if (is_esn) {
 		esn->oseq = (uint32_t)oseq;
 		esn->oseq_hi = (uint32_t)(oseq >> 32);
 	} else {
@@ -200,18 +199,17 @@ static int put_oseq(struct xfrm_request *request, const struct xfrm_body *now, u
 
 static int put_window(struct xfrm_request *request, const struct xfrm_body *now, uint64_t seq)
 {
-	struct xfrm_replay_state_esn *esn;
-	struct xfrm_replay_state *legacy;
-	int r = put_replay(request, now, &esn, &legacy);
+	bool is_esn;
+	void *state = put_replay(request, now, &is_esn);
 
-	if (r < 0)
-		return r;
-	if (!esn && seq > UINT32_MAX)
+	if (!state)
+		return -EIO;
+	if (!is_esn && seq > UINT32_MAX)
 		return -ERANGE;
-	if (esn)
-		xfrm_window_raise_esn(esn, seq);
+	if (is_esn)
+		xfrm_window_raise_esn(state, seq);
 	else
-		xfrm_window_raise_legacy(legacy, seq);
+		xfrm_window_raise_legacy(state, seq);
 	return 0;
 }
 
@@ -293,8 +291,9 @@ int xfrm_raise(struct xfrm *x, const struct record_key *key, uint64_t seq)
 	r = put_window(&request, &now, seq);
 	if (r == 0)
 		r = xfrm_socket_transact(x, &request, NULL);
-	if (r == 0)
-		r = get_aevent(x, key, &answer_after, &after);
+	if (r < 0)
+		return r;
+	r = get_aevent(x, key, &answer_after, &after);
 	if (r < 0)
 		return r;
 	xfrm_body_counters(&after, &oseq, &after_seq);

@@ -32,7 +32,7 @@ struct replay_packet {
 	uint8_t bytes[REPLAY_BYTES]; /* from the IP header on */
 };
 
-static void replay_usage(void)
+__attribute__((noreturn)) static void replay_usage(void)
 {
 	tool_die(0, "usage: espreplay record FILE INTERFACE ADDRESS\n"
 		    "       espreplay play FILE forward|backward [INTERFACE MAC]");
@@ -64,7 +64,7 @@ static bool replay_wanted(const struct replay_packet *packet, struct in_addr to)
 static unsigned int replay_record(FILE *file, const char *interface, const char *address)
 {
 	static struct replay_packet packet;
-	struct sockaddr_ll link, from;
+	struct sockaddr_ll link, from = {0};
 	int fd = replay_socket(interface, &link);
 	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
 	unsigned int n = 0;
@@ -81,7 +81,9 @@ static unsigned int replay_record(FILE *file, const char *interface, const char 
 		if (poll(&poll_fd, 1, REPLAY_POLL_MS) <= 0)
 			continue;
 		size = recvfrom(fd, packet.bytes, REPLAY_BYTES, 0, (struct sockaddr *)&from, &len);
-		packet.size = size < 0 ? 0 : (uint32_t)size;
+		if (size < 0)
+			continue;
+		packet.size = (uint32_t)size;
 		if (from.sll_pkttype != PACKET_OUTGOING || !replay_wanted(&packet, to) ||
 			n == REPLAY_MOST)
 			continue;

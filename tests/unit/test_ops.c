@@ -211,10 +211,11 @@ static void publish(uint16_t live, unsigned int n)
 
 static void marked(unsigned int from, unsigned int n, uint16_t turned)
 {
-	for (unsigned int i = 0; i < ESPALIER_BUCKETS; i++)
-		assert_int_equal(published.owner[i], i >= n     ? 0
-						     : i < from ? 1
-								: 1 | ESPALIER_RAISING);
+	uint8_t owner[ESPALIER_BUCKETS] = {0};
+
+	memset(owner, 1, n);
+	memset(owner + from, 1 | ESPALIER_RAISING, n - from);
+	assert_memory_equal(published.owner, owner, sizeof(owner));
 	assert_int_equal(published.turned, turned);
 }
 
