@@ -137,6 +137,17 @@ static __always_inline enum espalier_reason hop_to_member(
 	return HOP_REASON(side, FORWARDED);
 }
 
+/*
+ * A member has sent it here, and here it is another one's: it is not sent on again (I3). From the
+ * outer side it is not passed up either: anybody could have sent it, under a member's name, and an
+ * old packet, which this member's kernel could not tell from a new one. What members send to each
+ * other while they hand buckets over would have to be excepted here.
+ */
+static __always_inline enum espalier_reason hop_left(enum side side, bool unwrapped)
+{
+	return unwrapped ? ESPALIER_TUNNEL_LEFT : HOP_REASON(side, ONE_HOP);
+}
+
 /* What becomes of a packet of a flow. unwrapped: it came in a member's IP-in-IP. */
 static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struct espalier_view *v,
 	struct frame *frame, const struct espalier_flow *flow, enum side side, bool unwrapped)
@@ -151,13 +162,8 @@ static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struc
 		return side == SIDE_OUTER && floor_stops(ctx) ? ESPALIER_REPLAYED
 							      : HOP_REASON(side, LOCAL);
 	owner &= ~ESPALIER_RAISING;
-	/* Of what another member owns nothing is passed up, from the outer side: anybody could have
-	 * sent it, under a member's name too, and an old packet, which this member's kernel could
-	 * not tell from a new one. */
-	if (unwrapped)
-		return ESPALIER_TUNNEL_LEFT;
-	if (hop_is_from_member(v, frame, side))
-		return HOP_REASON(side, ONE_HOP);
+	if (unwrapped || hop_is_from_member(v, frame, side))
+		return hop_left(side, unwrapped);
 	if (!hop_is_for_me(v, frame, side))
 		return side == SIDE_OUTER && hop_is_for_many(frame) ? ESPALIER_TO_MANY
 								    : ESPALIER_NOT_OURS;
