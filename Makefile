@@ -131,7 +131,7 @@ $(B)/tests/test_happened: LDFLAGS += -Wl,--wrap=member_counters,--wrap=member_fe
 $(B)/tests/test_metrics: $(call objects,agent/metrics.c agent/exposition.c)
 $(B)/tests/test_ops: $(B)/obj/agent/ops.o $(call objects,agent/agent.c agent/metrics_times.c agent/happened.c)
 $(B)/tests/test_ops: LDFLAGS += $(foreach f,sa_set sa_get sa_delete pin_set pin_delete counters view \
-	publish,	-Wl,--wrap=datapath_$f)
+	publish,-Wl,--wrap=datapath_$f)
 $(B)/tests/test_positions: $(B)/obj/agent/positions.o
 $(B)/tests/test_positions: LDFLAGS += $(foreach f,member_table member_position member_counter \
 	xfrm_counters datapath_counters,-Wl,--wrap=$f)

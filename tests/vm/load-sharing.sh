@@ -87,8 +87,9 @@ positions_possible()
 			spi=${pair_in[$pair]} seq=unknown
 			[[ ${states#*" spi $spi "} =~ \ oseq\ (0x[0-9a-f]+) ]] && sent=$((BASH_REMATCH[1]))
 			json_into seq seq "${answer#*"\"spi\":\"$spi\""}"
-			[[ $seq =~ ^[0-9]+$ ]] && ((seq <= sent)) ||
+			if [[ ! $seq =~ ^[0-9]+$ ]] || ((seq > sent)); then
 				problem "SPI $spi, inbound position at member $member: $seq, but $sent were sent"
+			fi
 		done
 	done
 }
