@@ -186,7 +186,9 @@ static bool insists(
 static void put_right(struct member *m, uint8_t from, struct record *r, uint64_t seq,
 	const struct record_usage *used)
 {
-	if (r->life == RECORD_ALIVE && (r->seq > seq || usage_is_less(used, &r->used)))
+	bool uses = r->facts.limited && usage_is_less(used, &r->used);
+
+	if (r->life == RECORD_ALIVE && (r->seq > seq || uses))
 		outbox_mark_position_for(m, r, from);
 }
 

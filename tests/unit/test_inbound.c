@@ -167,9 +167,12 @@ static void test_who_is_behind_is_told(void **state)
 	run(50);
 	assert_int_equal(r->seq, 1000);
 	assert_int_equal(traffic[0][1].messages[WIRE_POSITION], 2);
+	/* Who is not behind is not answered; nor where limits were, of which no more is told. */
+	r->used.packets = 1;
+	table_find(member_table(gateways[0].m), &key)->used.packets = 1;
 	outbox_mark_position(gateways[1].m, r);
 	run(50);
-	assert_int_equal(traffic[0][1].messages[WIRE_POSITION], 2); /* is not behind */
+	assert_int_equal(traffic[0][1].messages[WIRE_POSITION], 2);
 }
 
 /* A copy does not fall so far behind that the low half of a number could mean another one. */
