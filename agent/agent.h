@@ -370,8 +370,14 @@ void notice_doubled(void *ctx, uint8_t who, bool over);
 /* Takes the journal, if it is there still, out of the way of the next life. 0 or -errno. */
 int notice_set_aside(const char *journal_path);
 
+/* order.c: what this member is to own, kept beside the journal. */
+int order_keep(const struct config *c, enum wire_order order); /* 0 or -errno; says so */
+/* What was kept; if that cannot be read, ORDER_DRAIN: who was drained must not come back. */
+enum wire_order order_kept(const struct config *c);
+
 /* ops.c */
 extern const struct member_ops agent_ops; /* ctx: struct agent */
+void ops_hand(void *ctx, bool on); /* ctx: struct agent; member_ops.hand */
 /* Tells the link of a side that the cluster addresses are here now. */
 void ops_announce(struct agent *a, enum datapath_side side);
 void ops_announce_again(struct agent *a, uint64_t now_us); /* on both sides, if it is due */
@@ -396,6 +402,9 @@ struct json_object *control_policies(const struct agent *a, const char *from);
 
 /* control_adopt.c: "all", or an SPI; owned by the caller. */
 struct json_object *control_adopt(const struct agent *a, const char *argument);
+
+/* control_order.c: "drain", "undrain", with a member's id, or "failover"; owned by the caller. */
+struct json_object *control_order(const struct agent *a, const char *word, const char *argument);
 
 /* control_ike.c: what each member's IKE daemon is to be told; owned by the caller. */
 struct json_object *control_ike_config(const struct config *c);

@@ -51,6 +51,8 @@ static const char *state_of(uint8_t flags, bool active)
 		return "leaving";
 	if (flags & WIRE_LINK_DOWN)
 		return "link-down";
+	if (flags & WIRE_DRAINED)
+		return active ? "draining" : "drained";
 	if (active)
 		return "active";
 	if (!(flags & WIRE_STARTED))
@@ -237,6 +239,19 @@ static void add_doubled(struct json_object *status, const struct agent *a)
 	json_object_object_add(status, "doubled", array);
 }
 
+/* While buckets are about to change hands: who is not ready for it. */
+static void add_handover(struct json_object *status, const struct agent *a)
+{
+	struct json_object *array;
+
+	if (!member_is_handing(a->member))
+		return;
+	array = json_object_new_array();
+	for (uint16_t set = member_awaited(a->member); set; set &= (uint16_t)(set - 1))
+		json_object_array_add(array, json_object_new_int(view_lowest(set)));
+	json_object_object_add(status, "handover_awaits", array);
+}
+
 static struct json_object *status(const struct agent *a)
 {
 	const struct view *view = member_view(a->member);
@@ -269,6 +284,7 @@ static struct json_object *status(const struct agent *a)
 		if (member_fenced_for(a->member, why))
 			add_fenced(o, a, why);
 	add_doubled(o, a);
+	add_handover(o, a);
 	add_number(o, "pins", member_pins(a->member));
 	add_number(o, "local_sas", a->local.count);
 	add_number(o, "local_policies", a->local_policies.count);
@@ -314,6 +330,8 @@ static struct json_object *member_json(const struct agent *a, uint8_t id)
 	add_bool(o, "self", self);
 	add_bool(o, "in_view", member_view(a->member)->live >> id & 1);
 	add_number(o, "buckets", buckets);
+	add_bool(o, "drained", (self ? member_flags(a->member) : other.flags) & WIRE_DRAINED);
+	add_bool(o, "yields", (self ? member_flags(a->member) : other.flags) & WIRE_YIELDS);
 	if (stranger->known)
 		add_string(o, "differs", differs);
 	if (self) {
@@ -560,6 +578,9 @@ struct json_object *control_answer(const struct agent *a, char *request)
 		return happened_json(a);
 	if (strcmp(word, "adopt") == 0)
 		return control_adopt(a, argument);
+	if (strcmp(word, "drain") == 0 || strcmp(word, "undrain") == 0 ||
+		strcmp(word, "failover") == 0)
+		return control_order(a, word, argument);
 	if (strcmp(word, "ike-config") == 0)
 		return control_ike_config(&a->config);
 	o = json_object_new_object();

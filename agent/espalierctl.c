@@ -19,6 +19,7 @@
 
 #define ANSWER_MAX (1 << 20)
 #define PATIENCE_S 3
+#define FOLLOW_S 30 /* how long to wait until an order is done */
 
 static void say_silent(void)
 {
@@ -252,6 +253,15 @@ static void print_adopted(struct json_object *o)
 	printf("%s SAs are adopted\n", text_of(o, "adopted"));
 }
 
+static void print_order(struct json_object *o)
+{
+	if (json_object_object_get_ex(o, "from", NULL))
+		printf("member %s hands all over to member %s\n", text_of(o, "from"),
+			text_of(o, "member"));
+	else
+		printf("member %s is told\n", text_of(o, "member"));
+}
+
 static void print_status(struct json_object *o)
 {
 	struct json_object *inside;
@@ -302,9 +312,82 @@ static struct json_object *ask_for(int fd, const char *command, const char *argu
 	return ask(fd, request);
 }
 
+static struct json_object *of_member(struct json_object *members, int id)
+{
+	for (size_t i = 0; i < json_object_array_length(members); i++) {
+		struct json_object *m = json_object_array_get_idx(members, i), *value;
+
+		if (json_object_object_get_ex(m, "member", &value) &&
+			json_object_get_int(value) == id)
+			return m;
+	}
+	return NULL;
+}
+
+/* How far it is, in `text`. 1: done, 0: not yet, -1: said why. */
+static int look(int fd, const char *command, int id, char *text, size_t size)
+{
+	struct json_object *members = ask(fd, "members"), *m, *status, *awaits;
+	bool owns, drained, done;
+
+	if (!members)
+		return -1;
+	m = of_member(members, id);
+	owns = strcmp(text_of(m, "buckets"), "0") != 0;
+	drained = strcmp(text_of(m, "drained"), "yes") == 0;
+	/* who is not able to own anything now is not waited for */
+	done = strcmp(command, "drain") == 0 ? drained && !owns
+	       : strcmp(command, "undrain") == 0
+		       ? !drained && (owns || strcmp(text_of(m, "state"), "standby") != 0)
+		       : owns;
+	snprintf(text, size, "member %d: %s, %s buckets", id, text_of(m, "state"),
+		text_of(m, "buckets"));
+	json_object_put(members);
+	status = ask(fd, "status");
+	if (!status)
+		return -1;
+	if (json_object_object_get_ex(status, "handover_awaits", &awaits) &&
+		json_object_array_length(awaits)) {
+		size_t len = strlen(text);
+
+		snprintf(text + len, size - len, "; waiting until these members are ready: %s",
+			json_object_get_string(awaits));
+	}
+	json_object_put(status);
+	return done;
+}
+
+/* Shows how far an order is, until it is done. In hot standby a standby owns nothing for good. */
+static int follow(int fd, const char *command, struct json_object *order, bool quiet)
+{
+	struct json_object *member = NULL;
+	char text[256], last[256] = "";
+	int done = 0, id;
+
+	json_object_object_get_ex(order, "member", &member);
+	id = json_object_get_int(member);
+	for (unsigned int looks = 0; !done && looks < FOLLOW_S * 10; looks++) {
+		if (looks)
+			usleep(100000);
+		done = look(fd, command, id, text, sizeof(text));
+		if (done >= 0 && !quiet && strcmp(text, last) != 0)
+			printf("%s\n", text);
+		fflush(stdout);
+		snprintf(last, sizeof(last), "%s", text);
+	}
+	if (done > 0)
+		return EXIT_SUCCESS;
+	if (done == 0)
+		fprintf(stderr,
+			"espalierctl: not done within %d s (%s); the order holds, and is followed "
+			"when it can be\n",
+			FOLLOW_S, text);
+	return EXIT_FAILURE;
+}
+
 static int usage(FILE *to)
 {
-	fprintf(to, "usage: espalierctl [--json] [--socket PATH] COMMAND\n"
+	fprintf(to, "usage: espalierctl [--json] [--socket PATH] [--no-wait] COMMAND\n"
 		    "       espalierctl --version\n"
 		    "  status      this member: view, state, sync channel, datapath\n"
 		    "  members     all members, as this one sees them\n"
@@ -314,6 +397,11 @@ static int usage(FILE *to)
 		    "  adopt SPI   you vouch for SAs that are shut since their past is unknown\n"
 		    "              (past-unknown): nobody but this machine has sent for them;\n"
 		    "              adopt all: for all of them\n"
+		    "  drain ID    that member is to own nothing, until undrain ID: the others take\n"
+		    "              its SAs over without loss; it stays a standby\n"
+		    "  undrain ID  it is to own its share again\n"
+		    "  failover    hot standby: the next member is to own all\n"
+		    "              (--no-wait: without waiting until it is done)\n"
 		    "  reasons     packets by what became of them\n"
 		    "  events      what happened of late: views, takeovers, SAs shut, repairs\n"
 		    "  ike-config  for strongswan.conf: the SPIs that each member is to draw\n");
@@ -327,6 +415,7 @@ int main(int argc, char **argv)
 		{"socket", required_argument, NULL, 's'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'V'},
+		{"no-wait", no_argument, NULL, 'n'},
 		{0},
 	};
 	static const struct {
@@ -340,14 +429,17 @@ int main(int argc, char **argv)
 		{"policy", 0, print_policies},
 		{"owner", 1, print_owner},
 		{"adopt", 1, print_adopted},
+		{"drain", 1, print_order},
+		{"undrain", 1, print_order},
+		{"failover", 0, print_order},
 		{"reasons", 0, print_reasons},
 		{"events", 0, print_events},
 		{"ike-config", 0, print_ike_config},
 	};
 	const char *path = "/run/espalier/control";
 	struct json_object *answer;
-	bool json = false;
-	int option, fd;
+	bool json = false, wait = true;
+	int option, fd, r = EXIT_SUCCESS;
 	size_t i;
 
 	while ((option = getopt_long(argc, argv, "hV", options, NULL)) != -1) {
@@ -357,6 +449,8 @@ int main(int argc, char **argv)
 			path = optarg;
 		else if (option == 'V')
 			return puts("espalierctl " ESPALIER_VERSION) < 0;
+		else if (option == 'n')
+			wait = false;
 		else
 			return usage(option == 'h' ? stdout : stderr);
 	}
@@ -370,13 +464,15 @@ int main(int argc, char **argv)
 	if (fd < 0)
 		return EXIT_FAILURE;
 	answer = ask_for(fd, commands[i].name, commands[i].arguments ? argv[optind + 1] : "");
-	close(fd);
 	if (!answer)
 		return EXIT_FAILURE;
 	if (json)
 		printf("%s\n", json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PRETTY));
 	else
 		commands[i].print(answer);
+	if (wait && commands[i].print == print_order)
+		r = follow(fd, commands[i].name, answer, json);
 	json_object_put(answer);
-	return EXIT_SUCCESS;
+	close(fd);
+	return r;
 }

@@ -25,6 +25,7 @@
 #include "version.h"
 
 #define POSITIONS_EVERY_US 100000
+#define LEAVE_US 10000000 /* most that a handover takes (core/handover.c), and as much again */
 #define CLONE_EVERY_US 1000000
 
 #define REST_EVERY_US 10000 /* of work without a pause, and then ... */
@@ -132,6 +133,14 @@ static void tick(struct agent *a, struct loop *l)
 		(void)watch(l, metrics_fd(a), METRICS);
 }
 
+/* Until the others have all; where nobody could, only until they may have noticed. */
+static uint64_t leave_for_us(const struct agent *a)
+{
+	return member_heirs(a->member, (uint8_t)a->config.id)
+		       ? LEAVE_US
+		       : 3ULL * a->config.heartbeat_us * a->config.dead_after;
+}
+
 static void on_signal(struct agent *a, struct loop *l)
 {
 	struct signalfd_siginfo info;
@@ -140,8 +149,8 @@ static void on_signal(struct agent *a, struct loop *l)
 		return;
 	agent_say("leaving: the others take over");
 	service_stop(a);
+	l->stop_us = agent_now_us() + leave_for_us(a);
 	member_leave(a->member);
-	l->stop_us = agent_now_us() + 3ULL * a->config.heartbeat_us * a->config.dead_after;
 }
 
 static void handle(struct agent *a, struct loop *l, enum source source)
@@ -203,7 +212,8 @@ static int wait_ms(const struct agent *a, bool busy)
 static bool may_stop(const struct agent *a, const struct loop *l)
 {
 	return a->begins_anew ||
-	       (l->stop_us && (!(member_view(a->member)->live >> a->config.id & 1) ||
+	       (l->stop_us && ((!(member_view(a->member)->live >> a->config.id & 1) &&
+				       !member_is_handing(a->member)) ||
 				      agent_now_us() >= l->stop_us));
 }
 
@@ -260,6 +270,7 @@ static int run(struct agent *a, struct loop *l)
 		metrics_turn(a, since, agent_now_us());
 		rest(l);
 	}
+	ops_hand(a, false); /* whatever we did not wait for */
 	return 0;
 }
 

@@ -315,7 +315,11 @@ static void op_publish(
 {
 	struct agent *a = ctx;
 	struct espalier_view_half half = {
-		.epoch = view->epoch, .live = view->live, .ingress = ingress};
+		.epoch = view->epoch,
+		.live = view->live,
+		.ingress = ingress,
+		.handing = datapath_view(a->datapath)->handing,
+	};
 
 	memcpy(half.owner, owner, sizeof(half.owner));
 	mark_taken_over(a, &half);
@@ -334,6 +338,22 @@ static void op_publish(
 		(unsigned long long)view->epoch, view->publisher, view->live);
 	agent_say("view %llu: live members 0x%04x, ARP is answered by %s",
 		(unsigned long long)view->epoch, view->live, a->ingress ? "us" : "another member");
+}
+
+void ops_hand(void *ctx, bool on)
+{
+	struct agent *a = ctx;
+	struct espalier_view_half half = *datapath_view(a->datapath);
+
+	half.handing = on;
+	datapath_publish(a->datapath, &half);
+}
+
+static int op_keep(void *ctx, enum wire_order order)
+{
+	struct agent *a = ctx;
+
+	return order_keep(&a->config, order);
 }
 
 static void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
@@ -371,6 +391,8 @@ const struct member_ops agent_ops = {
 	.selector = op_selector,
 	.pin = op_pin,
 	.publish = op_publish,
+	.hand = ops_hand,
+	.keep = op_keep,
 	.macs = op_macs,
 	.journal = op_journal,
 	.forget = op_forget,

@@ -195,6 +195,7 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 		.first = a->first,
 		.journal = journal_id(a->journal),
 		.life = 1,
+		.order = order_kept(c),
 	};
 	int r;
 
@@ -449,6 +450,7 @@ int agent_take_over(struct agent *a, char *err, size_t err_size)
 	int r = 0;
 
 	a->first = boot_is_first(a);
+	ops_hand(a, false); /* an earlier agent may have died in the midst of it */
 	if (!a->first)
 		r = datapath_attach(a->datapath, err, err_size);
 	if (r < 0 || (r = start_links(a, err, err_size)) < 0 ||

@@ -117,7 +117,7 @@ static __always_inline enum espalier_reason judge_known(struct espalier_sa *foun
 	sa.birth = found->birth;
 	flow = (struct espalier_flow){.bucket = found->bucket, .pinned = found->pinned};
 	bpf_spin_unlock(&found->lock);
-	if (!view_is_own(v, &flow))
+	if (!view_is_own(v, &flow) && !view_active(v)->handing)
 		return ESPALIER_GUARD_NOT_OWNER;
 	/* numbers rise, so they may begin in the block before and end in the one entered last */
 	taken = window_take(&sa.open[1], seq, segments, &last);

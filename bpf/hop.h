@@ -138,32 +138,30 @@ static __always_inline enum espalier_reason hop_to_member(
 }
 
 /*
- * A member has sent it here, and here it is another one's: it is not sent on again (I3). From the
- * outer side it is not passed up either: anybody could have sent it, under a member's name, and an
- * old packet, which this member's kernel could not tell from a new one. What members send to each
- * other while they hand buckets over would have to be excepted here.
+ * What becomes of a packet of a flow. unwrapped: it came in a member's IP-in-IP.
+ *
+ * What a member has sent here, and is another one's here, is not sent on again (I3). From the outer
+ * side it is not passed up either: anybody could have sent it, under a member's name, and an old
+ * packet, which this member's kernel could not tell from a new one. But while buckets change hands
+ * its sender may hold this member for the owner: then it is, if it is above the floor.
  */
-static __always_inline enum espalier_reason hop_left(enum side side, bool unwrapped)
-{
-	return unwrapped ? ESPALIER_TUNNEL_LEFT : HOP_REASON(side, ONE_HOP);
-}
-
-/* What becomes of a packet of a flow. unwrapped: it came in a member's IP-in-IP. */
 static __always_inline enum espalier_reason hop_decide(struct xdp_md *ctx, struct espalier_view *v,
 	struct frame *frame, const struct espalier_flow *flow, enum side side, bool unwrapped)
 {
 	__u8 owner = view_owner_marked(v, flow);
+	bool left;
 
 	if (owner == settings.self)
 		return HOP_REASON(side, LOCAL);
 	if (owner == ESPALIER_NOBODY)
 		return HOP_REASON(side, NO_OWNER);
-	if (owner == (settings.self | ESPALIER_RAISING))
+	left = unwrapped || hop_is_from_member(v, frame, side);
+	if (owner == (settings.self | ESPALIER_RAISING) || (left && view_active(v)->handing))
 		return side == SIDE_OUTER && floor_stops(ctx) ? ESPALIER_REPLAYED
 							      : HOP_REASON(side, LOCAL);
 	owner &= ~ESPALIER_RAISING;
-	if (unwrapped || hop_is_from_member(v, frame, side))
-		return hop_left(side, unwrapped);
+	if (left)
+		return unwrapped ? ESPALIER_TUNNEL_LEFT : HOP_REASON(side, ONE_HOP);
 	if (!hop_is_for_me(v, frame, side))
 		return side == SIDE_OUTER && hop_is_for_many(frame) ? ESPALIER_TO_MANY
 								    : ESPALIER_NOT_OURS;

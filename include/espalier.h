@@ -181,7 +181,8 @@ struct espalier_view_half {
 	__u64 epoch;
 	__u32 live; /* bit i: member i is in the view */
 	__u8 ingress; /* the member that answers ARP, or ESPALIER_NOBODY */
-	__u8 reserved;
+	__u8 handing; /* not 0: buckets are about to change hands, or just have: emit what is in the
+			 open blocks, whoever the owner is */
 	__u16 turned; /* bit i: member i has just come into the view, or left it */
 	__u8 owner[ESPALIER_BUCKETS]; /* member id or ESPALIER_NOBODY */
 };

@@ -14,7 +14,7 @@
  */
 #include "core/state.h"
 
-#define UNABLE (WIRE_LINK_DOWN | WIRE_LEAVING)
+#define UNABLE (WIRE_LINK_DOWN | WIRE_LEAVING | WIRE_DRAINED)
 
 static enum member_claim judge(uint8_t flags, bool in_view, uint32_t records)
 {

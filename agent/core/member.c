@@ -43,6 +43,8 @@ int member_new(const struct member_config *config, const struct member_ops *ops,
 	m->view.publisher = config->self;
 	m->journals[config->self] = config->journal;
 	m->starting = true;
+	m->flags = WIRE_HANDS | (config->order == ORDER_DRAIN ? WIRE_DRAINED : 0) |
+		   (config->order == ORDER_YIELD ? WIRE_YIELDS : 0);
 	m->sweep = TABLE_NONE;
 	memset(m->owner, ESPALIER_NOBODY, sizeof(m->owner));
 	error = table_init(&m->table, config->capacity);
@@ -317,7 +319,9 @@ void member_tick(struct member *m, uint64_t now_us)
 		set_flag(m, WIRE_LEAVING, true);
 	watch(m);
 	clone_look(m, m->config.self);
+	drain_tick(m);
 	takeover_publish(m);
+	handover_tick(m);
 	/* After a tick that was late the second one from there is less than a heartbeat away. */
 	if (++m->heartbeat_ticks >= 2 || now_us >= m->heartbeat_due_us)
 		heartbeat(m);
@@ -335,6 +339,7 @@ void member_flush(struct member *m, uint64_t now_us)
 {
 	m->now_us = now_us;
 	replica_flush(m);
+	handover_flushed(m);
 }
 
 /* Datagrams. */
@@ -387,6 +392,7 @@ static void hear_heartbeat(struct member *m, uint8_t from, const struct wire_hea
 		m->sweep = 0;
 	}
 	clone_look(m, from);
+	handover_look(m);
 	takeover_adopt(m, from, &before);
 }
 
@@ -401,6 +407,8 @@ static void hear(struct member *m, uint8_t from, struct reader *r)
 			hear_heartbeat(m, from, &message.heartbeat);
 		else if (message.kind == WIRE_ASK || message.kind == WIRE_LACK)
 			miss_heard(m, from, &message);
+		else if (message.kind == WIRE_ORDER)
+			drain_heard(m, message.number);
 	}
 	if (n < 0)
 		m->counters.malformed++;

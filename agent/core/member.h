@@ -10,7 +10,9 @@
  * These files make it up, from the top; each calls only those below it (scripts/check-layers):
  *
  *   member.c     time, heartbeats, datagrams
+ *   drain.c      what an administrator wants members to own
  *   clone.c      members that are there twice; takeover.c: views
+ *   handover.c   buckets that change hands between living members
  *   claim.c      members that are there and do not agree with us
  *   execute.c    does what waits to be done in our kernel
  *   miss.c       SAs that ESP asks for
@@ -58,6 +60,7 @@ struct member_config {
 		       of the SAs that are there its counters tell */
 	uint32_t journal; /* id of our journal, not 0 */
 	uint32_t life; /* drawn at random by each start of the agent, not 0 */
+	enum wire_order order; /* that an earlier life kept (member_ops.keep) */
 	struct wire_macs macs; /* ours */
 };
 
@@ -136,6 +139,9 @@ struct member_ops {
 	void (*pin)(void *ctx, const struct record_key *key, const struct espalier_flow *flow);
 	void (*publish)(void *ctx, const struct view *view, uint8_t ingress,
 		const uint8_t owner[ESPALIER_BUCKETS]);
+	/* Buckets are about to change hands: until that is over the guard lets out what is in the
+	 * open blocks, whoever the owner is. publish() changes nothing of that. */
+	void (*hand)(void *ctx, bool on);
 	/* Another member: its MACs, and whether packets may be sent on to it. */
 	void (*macs)(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop);
 
@@ -157,6 +163,9 @@ struct member_ops {
 	 * ourselves. over: it has not been heard for doubled_us: now we begin anew.
 	 */
 	void (*doubled)(void *ctx, uint8_t who, bool over);
+	/* Keeps for later lives what we are to own (member_config.order). 0, or -errno: it cannot
+	 * be kept, and is not followed. */
+	int (*keep)(void *ctx, enum wire_order order);
 	/* key: the SA, or NULL; who: the member that it comes from, we if it is nobody else. */
 	void (*notice)(
 		void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who);
@@ -237,6 +246,21 @@ void member_missed(struct member *m, const struct record_key *key);
 void member_own_macs(struct member *m, const struct wire_macs *macs);
 void member_link(struct member *m, bool up); /* outer and inner links carry traffic */
 void member_leave(struct member *m); /* others are to take over, we are being stopped */
+/*
+ * An administrator wants member `id`, which may be ours, to own nothing, or only if nobody else
+ * can, or its share again. -EINVAL: there is no such member; -EHOSTDOWN: it is not heard;
+ * -EPROTONOSUPPORT: its version takes no orders; -EBUSY: nobody else could own (member_heirs());
+ * another -errno: of member_ops.keep. 0: it is done, or the other one is asked to for a while.
+ */
+int member_order(struct member *m, uint8_t id, enum wire_order order);
+/* Hot standby: the next member in the order of ids is to own all. -EINVAL: no hot standby, or no
+ * view; -EBUSY: no other member could; else as member_order(). */
+int member_fail_over(struct member *m, uint8_t *ret_to);
+/* Those that could own what member `id` owns: able to, and with all records; a bit each. */
+uint16_t member_heirs(const struct member *m, uint8_t id);
+bool member_is_handing(const struct member *m); /* buckets are about to change hands, ... */
+uint16_t member_awaited(const struct member *m); /* ... as soon as these are ready */
+
 void member_committed(
 	struct member *m, uint64_t done); /* that many journal ops, from the first, are durable */
 

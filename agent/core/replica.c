@@ -307,6 +307,7 @@ static void receive(struct member *m, uint8_t from, const struct wire_message *m
 	case WIRE_HEARTBEAT:
 	case WIRE_ASK:
 	case WIRE_LACK:
+	case WIRE_ORDER:
 		break; /* do not come in the stream */
 	default:
 		compare_heard(m, from, message);

@@ -62,6 +62,11 @@ struct other {
 	struct asking asking;
 	struct serving serving;
 	struct stream stream;
+	/* What we knew when a handover began (handover.c): it has all up to this segment of this
+	 * stream, ... */
+	uint64_t handed_stream; /* 0: it is not in the stream yet */
+	uint32_t handed_seq;
+	bool handed; /* ... as it has acknowledged */
 };
 
 /*
@@ -148,6 +153,15 @@ struct member {
 	uint16_t doubled; /* as anybody says: in no view */
 	uint16_t noticed[NOTICES]; /* members of whom it has been told */
 	uint64_t flipped_us; /* when buckets last changed hands */
+	bool handing; /* as the datapath knows (handover.c) */
+	uint64_t handed_us; /* when that last changed */
+	uint64_t handing_work; /* what was to be done when that began: up to this id */
+	bool awaits; /* we publish, and wait until all are ready; ... */
+	uint64_t awaited_us; /* ... since then; 0: we do not */
+	struct {
+		enum wire_order what;
+		uint64_t until_us; /* 0: none */
+	} orders[ESPALIER_MEMBERS]; /* to other members, until they say that they follow */
 
 	struct work *work; /* ring; its size is a power of two */
 	uint32_t work_size, work_head, work_count;
@@ -224,6 +238,17 @@ void takeover_publish(struct member *m);
 /* The view that it told; before: what it had told before. */
 void takeover_adopt(struct member *m, uint8_t from, const struct view *before);
 void takeover_step_out(struct member *m, uint16_t members); /* of our view, at once */
+
+/* drain.c */
+void drain_tick(struct member *m);
+void drain_heard(struct member *m, uint32_t order);
+
+/* handover.c */
+/* We publish, and buckets are to change hands between members that live. False: not yet. */
+bool handover_is_due(struct member *m);
+void handover_look(struct member *m); /* somebody's heartbeat may have begun or ended it */
+void handover_tick(struct member *m);
+void handover_flushed(struct member *m); /* what was to be sent is in the streams */
 
 /* miss.c */
 void miss_heard(struct member *m, uint8_t from, const struct wire_message *message);

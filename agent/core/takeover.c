@@ -24,8 +24,8 @@ static uint16_t alive(const struct member *m)
 	return set;
 }
 
-/* Those that can own buckets. */
-static uint16_t eligible(const struct member *m)
+/* Those that could own buckets. */
+static uint16_t able_of(const struct member *m)
 {
 	uint16_t able = alive(m);
 
@@ -38,6 +38,22 @@ static uint16_t eligible(const struct member *m)
 			able &= (uint16_t)~member_bit(id);
 	}
 	return able;
+}
+
+/* Who says this of itself. */
+static uint16_t flagged(const struct member *m, uint8_t flags)
+{
+	uint16_t set = 0;
+
+	for (uint16_t all = alive(m); all; all &= (uint16_t)(all - 1))
+		if (flags_of(m, view_lowest(all)) & flags)
+			set |= member_bit(view_lowest(all));
+	return set;
+}
+
+static uint16_t eligible(const struct member *m)
+{
+	return able_of(m) & (uint16_t)~flagged(m, WIRE_DRAINED);
 }
 
 /* Whose records a member has. */
@@ -68,7 +84,7 @@ static uint16_t coming(const struct member *m)
 	uint16_t set = alive(m) & (uint16_t)~m->doubled;
 
 	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
-		if (flags_of(m, id) & (WIRE_LINK_DOWN | WIRE_LEAVING))
+		if (flags_of(m, id) & (WIRE_LINK_DOWN | WIRE_LEAVING | WIRE_DRAINED))
 			set &= (uint16_t)~member_bit(id);
 	return set;
 }
@@ -81,22 +97,45 @@ static uint8_t publisher(const struct member *m)
 	return view_lowest(in_views ? in_views : coming(m));
 }
 
-/* Who should be in the view: those who are and can be; others as soon as all have each other's
- * records. */
-static uint16_t wanted(const struct member *m)
+/* Of these, those who are in the view; others as soon as they, and all who are or are about to be
+ * taken out, have each other's records. */
+static uint16_t pick(const struct member *m, uint16_t can)
 {
-	uint16_t can = eligible(m), set = m->view.live & can;
+	uint16_t set = m->view.live & can, served = m->view.live & able_of(m);
 
 	for (uint16_t more = can & (uint16_t)~set; more; more &= (uint16_t)(more - 1)) {
 		unsigned int id = view_lowest(more);
-		bool both = (synced_of(m, id) & set) == set;
+		bool both = (synced_of(m, id) & (set | served)) == (set | served);
 
-		for (uint16_t in = set; in; in &= (uint16_t)(in - 1))
+		for (uint16_t in = set | served; in; in &= (uint16_t)(in - 1))
 			both &= synced_of(m, view_lowest(in)) >> id & 1;
 		if (both)
 			set |= member_bit(id);
 	}
 	return set;
+}
+
+/* Of those who can be in the view, who should be. */
+static uint16_t wanted(const struct member *m, uint16_t set)
+{
+	uint16_t keen = set & (uint16_t)~flagged(m, WIRE_YIELDS);
+
+	return keen ? keen : set;
+}
+
+uint16_t member_heirs(const struct member *m, uint8_t id)
+{
+	return pick(m, eligible(m) & (uint16_t)~member_bit(id));
+}
+
+/* Members who live and could go on come in, or go since they are to: nobody needs to hurry. */
+static bool is_planned(const struct member *m, uint16_t live)
+{
+	uint16_t gone = m->view.live & (uint16_t)~live;
+	uint16_t going = flagged(m, WIRE_DRAINED | WIRE_YIELDS | WIRE_LEAVING) &
+			 (uint16_t) ~(flagged(m, WIRE_LINK_DOWN) | m->doubled);
+
+	return m->view.live && live != m->view.live && !(gone & (uint16_t)~going);
 }
 
 static void flip(struct member *m, const struct view *view)
@@ -157,14 +196,18 @@ static bool contested(struct member *m, uint64_t *ret_epoch)
 
 void takeover_publish(struct member *m)
 {
-	struct view view = {.live = wanted(m), .publisher = m->config.self};
+	uint16_t can = pick(m, eligible(m));
+	struct view view = {.live = wanted(m, can), .publisher = m->config.self};
 	bool again = contested(m, &view.epoch);
 
+	m->awaits = false;
 	if (!(m->flags & WIRE_STARTED) || publisher(m) != m->config.self)
 		return;
-	if (!view.live || (seated(m) & eligible(m) & (uint16_t)~view.live))
+	if (!view.live || (seated(m) & eligible(m) & (uint16_t)~can))
 		return; /* nobody can, or somebody with a view of its own has not caught up yet */
 	if (view.live == m->view.live && m->view.publisher == m->config.self && !again)
+		return;
+	if (is_planned(m, view.live) && !handover_is_due(m))
 		return;
 	view.epoch += view.epoch < UINT64_MAX; /* as another member may have said */
 	m->contested_us = 0;
@@ -181,6 +224,13 @@ static bool has_changed(
 	       present->live != heard->live;
 }
 
+/* Whose view we follow, in his last one. */
+static bool hands_itself_out(const struct member *m, uint8_t from)
+{
+	return from == m->view.publisher &&
+	       flags_of(m, from) & (WIRE_DRAINED | WIRE_YIELDS | WIRE_LEAVING);
+}
+
 void takeover_adopt(struct member *m, uint8_t from, const struct view *before)
 {
 	const struct view *heard = &m->others[from].heartbeat.view;
@@ -188,6 +238,6 @@ void takeover_adopt(struct member *m, uint8_t from, const struct view *before)
 	if (heard->publisher != from || !heard->live || heard->live & ~m->config.members ||
 		!(view_newer(heard, &m->view) || has_changed(heard, before, &m->view)))
 		return;
-	if (from == publisher(m) || !(m->view.live & alive(m)))
+	if (from == publisher(m) || hands_itself_out(m, from) || !(m->view.live & alive(m)))
 		flip(m, heard);
 }

@@ -430,6 +430,7 @@ static void get_content(struct reader *r, struct wire_message *m)
 	case WIRE_LEAVES_END:
 	case WIRE_HAVE_END:
 	case WIRE_PULLED:
+	case WIRE_ORDER:
 		m->number = (uint32_t)read_uint(r, 4);
 		break;
 	case WIRE_ASK:

@@ -58,12 +58,24 @@ enum wire_kind {
 	WIRE_ASK = 12, /* do you have the SA of this key? */
 	WIRE_LACK = 13, /* no */
 	WIRE_USAGE = 14, /* in the stream: a limited SA's seq and used */
+	WIRE_ORDER = 20, /* outside: an administrator wants you to own or not, enum wire_order */
+};
+
+enum wire_order {
+	ORDER_OWN, /* as all do */
+	ORDER_YIELD, /* only if nobody else can */
+	ORDER_DRAIN, /* nothing */
 };
 
 enum wire_flags {
 	WIRE_STARTED = 1, /* has looked for others, may be part of a view */
+	WIRE_HANDS = 2, /* knows the flags and orders below: earlier versions do not */
 	WIRE_LINK_DOWN = 4, /* its outer or inner link is down */
 	WIRE_LEAVING = 8, /* is being stopped */
+	WIRE_DRAINED = 16, /* is to own nothing */
+	WIRE_HANDING = 32, /* publishes, and is about to: buckets change hands (handover.c) */
+	WIRE_READY = 64, /* for that */
+	WIRE_YIELDS = 128, /* is to own something only if nobody else can */
 };
 
 /* A member's own, on its outer and inner interface. All zero: none. */
@@ -95,7 +107,7 @@ struct wire_message {
 	union {
 		struct wire_heartbeat heartbeat;
 		struct wire_digest digest;
-		uint32_t number; /* of a comparison: PULL, the ENDs and PULLED */
+		uint32_t number; /* of a comparison: PULL, the ENDs and PULLED; ORDER */
 		struct record_key key; /* ASK, LACK */
 		struct {
 			uint64_t name; /* table_name() */

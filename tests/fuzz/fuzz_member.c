@@ -104,7 +104,7 @@ static struct wire_heartbeat take_heartbeat(struct reader *in, uint8_t from)
 		.journal = 100U + from + (what >> 1 & 1),
 		.synced = 7,
 		.knows = what & 4 ? 0 : 7,
-		.flags = (uint8_t)(what >> 4),
+		.flags = (uint8_t)(what >> 4 | (what & 8 ? what & 0xf0 : 0)),
 		.view = {.live = 7, .publisher = from},
 		.macs = {.outer = {2, from}, .inner = {4, from}},
 	};

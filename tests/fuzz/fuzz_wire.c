@@ -90,6 +90,7 @@ static void encode(struct writer *w, const struct wire_message *m)
 	case WIRE_LEAVES_END:
 	case WIRE_HAVE_END:
 	case WIRE_PULLED:
+	case WIRE_ORDER:
 		wire_put_number(w, m->kind, m->number);
 		break;
 	case WIRE_ASK:
@@ -128,6 +129,7 @@ static void check_same(const struct wire_message *m, const struct wire_message *
 	case WIRE_LEAVES_END:
 	case WIRE_HAVE_END:
 	case WIRE_PULLED:
+	case WIRE_ORDER:
 		REQUIRE(m->number == n->number);
 		break;
 	case WIRE_ASK:

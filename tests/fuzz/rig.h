@@ -220,6 +220,19 @@ static void op_pin(void *ctx, const struct record_key *key, const struct espalie
 	*pin = flow ? (struct pin){.key = *key, .pinned = flow->pinned} : (struct pin){0};
 }
 
+static void op_hand(void *ctx, bool on)
+{
+	(void)ctx;
+	(void)on;
+}
+
+static int op_keep(void *ctx, enum wire_order order)
+{
+	(void)ctx;
+	(void)order;
+	return 0;
+}
+
 static void op_publish(
 	void *ctx, const struct view *view, uint8_t ingress, const uint8_t owner[ESPALIER_BUCKETS])
 {
@@ -300,6 +313,8 @@ static const struct member_ops ops = {
 	.selector = op_selector,
 	.pin = op_pin,
 	.publish = op_publish,
+	.hand = op_hand,
+	.keep = op_keep,
 	.macs = op_macs,
 	.journal = op_journal,
 	.forget = op_forget,

@@ -35,7 +35,7 @@ static enum verdict guard(const struct world *w, const struct machine *machine, 
 
 	if (!sa)
 		return last >> w->block_bits == 0 ? OUT : NO_BLOCK;
-	if (machine_owner(machine, sa->bucket, sa->pinned) != machine->member)
+	if (machine_owner(machine, sa->bucket, sa->pinned) != machine->member && !machine->handing)
 		return NOT_OWNER;
 	for (unsigned int i = 0; i < 2; i++)
 		if (first >= sa->open[i].first && last <= sa->open[i].last)
@@ -106,6 +106,7 @@ void machine_emit(struct world *w, unsigned int id, unsigned int child, unsigned
 	}
 	if (verdict != OUT) {
 		w->blocked++;
+		w->not_owner += verdict == NOT_OWNER;
 		if (verdict == NO_BLOCK && sa->guarded && machine->agent && !machine->frozen &&
 			world_chance(w, 500))
 			member_counter(machine->agent, sa->guard.slot, last);

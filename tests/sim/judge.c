@@ -304,7 +304,8 @@ static bool is_own(
  */
 static bool is_calm(const struct world *w, unsigned int id, const struct child *child)
 {
-	return w->loss <= 50 && child->highest_by_us > w->previous_fault_us + 2000000 &&
+	return w->loss <= 50 && w->now_us > w->handing_us + 100000 &&
+	       child->highest_by_us > w->previous_fault_us + 2000000 &&
 	       child->highest_by_us > w->split_us + 2000000 &&
 	       w->now_us > w->lost_us[child->last_from][id][0] + 200000 &&
 	       (!child->ran_away_us || w->now_us > child->ran_away_us + 1000000);

@@ -265,11 +265,14 @@ static void take(struct world *w, unsigned int at, unsigned int in)
 	struct kernel_sa *sa = &machine->sas[in];
 	struct child *c = &w->children[in];
 	bool old = c->sent && world_chance(w, 300);
+	bool own = owner_at(w, at, in) == machine->member;
 	uint64_t seq = old ? 1 + world_random(w, c->sent) : ++c->sent;
 
-	if (owner_at(w, at, in) != machine->member)
+	if (!own && !machine->handing) {
+		plans_lost(w, at, in, "another one's is not taken");
 		return;
-	if (seq <= sa->seq || (seq <= sa->floor && is_marked(w, at, c))) {
+	}
+	if (seq <= sa->seq || (seq <= sa->floor && (!own || is_marked(w, at, c)))) {
 		w->replays++;
 		return;
 	}
@@ -279,6 +282,19 @@ static void take(struct world *w, unsigned int at, unsigned int in)
 	w->delivered += !old;
 	w->taken_again += old;
 	sa->seq = seq;
+}
+
+/* An outbound packet that has come to this machine. */
+static void emit(struct world *w, unsigned int id, unsigned int child)
+{
+	uint64_t not_owner = w->not_owner;
+	unsigned int more = world_chance(w, 200) ? (unsigned int)world_random(w, 8) : 0;
+
+	machine_emit(w, id, child, 1 + more);
+	if (w->not_owner != not_owner)
+		plans_lost(w, id, child, "its guard holds it for another one's");
+	else if (!w->machines[id].sas[child].present)
+		plans_lost(w, id, child, "its kernel has no such SA");
 }
 
 void load_traffic(struct world *w)
@@ -294,13 +310,14 @@ void load_traffic(struct world *w)
 			take(w, to, out - 1);
 		else if (to < MACHINES)
 			machine_miss(w, to, out - 1);
+		if (to >= MACHINES || !w->machines[to].sas[out - 1].present)
+			plans_lost(w, at, out - 1, "nobody has it");
 		/* Outbound: the clear packet goes by its selector. */
 		if (!w->machines[at].sas[out].guarded)
 			continue;
 		to = steer(w, at, out);
 		if (to < MACHINES)
-			machine_emit(w, to, out,
-				1 + (unsigned int)(world_chance(w, 200) ? world_random(w, 8) : 0));
+			emit(w, to, out);
 	}
 	/* An SA that its agent has not seen yet. */
 	if (w->n_children && world_chance(w, 300)) {

@@ -106,6 +106,7 @@ void machine_start_agent(struct world *w, unsigned int id)
 		.first = machine->fresh,
 		.journal = machine->journal_id,
 		.life = draw_id(w),
+		.order = machine->order,
 		.macs = {.outer = {2, 0, 0, 0, 0, machine->member},
 			.inner = {2, 0, 0, 0, 1, machine->member}},
 	};
@@ -190,6 +191,7 @@ void machine_boot(struct world *w, unsigned int id)
 	machine->live = 0;
 	memset(machine->marked, 0, sizeof(machine->marked));
 	machine->turned = 0;
+	machine->handing = false;
 	memset(machine->pins, 0, sizeof(machine->pins));
 	memset(machine->macs, 0, sizeof(machine->macs));
 	if (!machine->journal_id)

@@ -359,6 +359,24 @@ static void op_publish(
 		(unsigned long long)view->epoch, view->publisher, view->live);
 }
 
+static void op_hand(void *ctx, bool on)
+{
+	struct machine_context *c = ctx;
+
+	if (!dying(&c->world->machines[c->id]))
+		c->world->machines[c->id].handing = on;
+	c->world->handing_us = c->world->now_us;
+}
+
+static int op_keep(void *ctx, enum wire_order order)
+{
+	struct machine_context *c = ctx;
+
+	c->world->machines[c->id].order = order;
+	world_say(c->world, "member %u keeps order %u", c->id, order);
+	return 0;
+}
+
 static void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
 {
 	struct machine_context *c = ctx;
@@ -479,6 +497,8 @@ const struct member_ops machine_ops = {
 	.selector = op_selector,
 	.pin = op_pin,
 	.publish = op_publish,
+	.hand = op_hand,
+	.keep = op_keep,
 	.macs = op_macs,
 	.journal = op_journal,
 	.forget = op_forget,

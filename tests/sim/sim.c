@@ -254,8 +254,12 @@ static void step(struct world *w)
 	if (w->now_us < w->quiet_us)
 		load_ike(w);
 	load_traffic(w);
-	if (w->faults)
+	if (w->faults) {
 		faults_happen(w);
+		plans_happen(w);
+	} else {
+		plans_undo(w);
+	}
 }
 
 /* Fenced where it is, and there is nobody who may have it. */
@@ -381,6 +385,8 @@ static void begin(struct world *w, uint64_t seed, const struct choice *choice)
 	world_say(w, "%u members, loss %u/1000, repeat %u/1000, delay up to %llu us", w->members,
 		w->loss, w->repeat, (unsigned long long)w->delay_us);
 	faults_begin(w, choice->kinds, choice->faults != NULL);
+	if (!choice->faults && seed % 2)
+		plans_begin(w, seed % 16 == 5);
 	for (unsigned int id = 0; id < w->members; id++) {
 		w->machines[id].member = (uint8_t)id;
 		machine_boot(w, id);
@@ -467,7 +473,8 @@ static bool run(uint64_t seed, const struct choice *choice, struct world *total)
 	machine_free(w, CLONE);
 	for (unsigned int id = 0; id < w->members; id++) {
 		if (w->machines[id].agent)
-			total->takeovers += member_counters(w->machines[id].agent)->takeovers;
+			total->orders += w->orders;
+		total->takeovers += member_counters(w->machines[id].agent)->takeovers;
 		machine_free(w, id);
 	}
 	judge_free(w);
@@ -504,18 +511,20 @@ int main(int argc, char **argv)
 		return 2;
 	for (uint64_t seed = first; seed < first + seeds; seed++)
 		failed += !run(seed, &choice, &total);
-	printf("%llu worlds: %llu faults, %llu takeovers seen, %u SAs, %llu packets out, %llu "
+	printf("%llu worlds: %llu faults, %llu orders, %llu takeovers seen, %u SAs, %llu packets "
+	       "out, %llu "
 	       "stopped by the guard, "
 	       "%llu behind the peer's window (none in %llu calm takeovers of an SA), %llu in, "
 	       "%llu hops, %llu datagrams, %llu SAs missed by ESP, %llu pins; all agree after %llu "
 	       "rounds at most\n",
 		(unsigned long long)seeds, (unsigned long long)total.faults_made,
-		(unsigned long long)total.takeovers, total.n_children,
-		(unsigned long long)total.emitted, (unsigned long long)total.blocked,
-		(unsigned long long)total.rejected, (unsigned long long)total.calm_takeovers,
-		(unsigned long long)total.delivered, (unsigned long long)total.hops,
-		(unsigned long long)total.datagrams, (unsigned long long)total.misses,
-		(unsigned long long)total.pins, (unsigned long long)total.rounds);
+		(unsigned long long)total.orders, (unsigned long long)total.takeovers,
+		total.n_children, (unsigned long long)total.emitted,
+		(unsigned long long)total.blocked, (unsigned long long)total.rejected,
+		(unsigned long long)total.calm_takeovers, (unsigned long long)total.delivered,
+		(unsigned long long)total.hops, (unsigned long long)total.datagrams,
+		(unsigned long long)total.misses, (unsigned long long)total.pins,
+		(unsigned long long)total.rounds);
 	printf("numbers that came twice because nothing stops it: %llu past a guard, %llu of old "
 	       "journals and clones, %llu of two creators, %llu of SAs made again\n",
 		(unsigned long long)total.excused[EXCUSED_UNGUARDED],

@@ -135,6 +135,7 @@ struct machine {
 	bool marked[ESPALIER_BUCKETS];
 	uint16_t turned;
 	bool viewed; /* this life has followed a view */
+	bool handing;
 	struct pin pins[SAS];
 	struct wire_macs macs[ESPALIER_MEMBERS];
 	bool next_hop[ESPALIER_MEMBERS];
@@ -161,6 +162,7 @@ struct machine {
 	uint64_t cloned_us; /* when it was there twice last; 0: never */
 	uint64_t known_us[SAS]; /* since when somebody it hears knows that it entered more */
 	uint64_t entered_in_the_wrong[SAS]; /* + 1: a block that it did not, for long */
+	enum wire_order order; /* a file beside the journal */
 	/* What is to happen to it. */
 	struct kept *past;
 	uint64_t refuses; /* SAs, a bit each */
@@ -232,6 +234,9 @@ struct world {
 	uint32_t kinds; /* of faults, that may happen in this world */
 	unsigned int fault_every_ms; /* on average */
 	uint64_t doubts_random; /* so that the rest of the world does not change with them */
+	bool plans, plans_alone; /* orders are given; and nothing else happens */
+	uint64_t plans_random;
+	uint64_t handing_us; /* when last buckets changed hands between living members */
 	uint64_t fault_us, previous_fault_us; /* the last two */
 	uint64_t retried_us; /* what a kernel has refused is tried again by then */
 	bool obeys; /* no kernel refuses anything by chance any more */
@@ -251,7 +256,8 @@ struct world {
 	char failure[200];
 	struct judge *judge;
 	uint64_t emitted, blocked, unowned, accepted, rejected, delivered, replays, taken_again,
-		hops, takeovers, calm_takeovers, datagrams, faults_made, rounds, misses, pins;
+		hops, takeovers, calm_takeovers, orders, not_owner, datagrams, faults_made, rounds,
+		misses, pins;
 	uint64_t excused[EXCUSES], doubled;
 };
 
@@ -372,6 +378,12 @@ void faults_note(struct world *w); /* one happens now */
 void faults_happen(struct world *w);
 void faults_end(struct world *w, unsigned int id); /* if it is time for it to come back */
 void faults_heal(struct world *w); /* all come back, none happen any more */
+
+/* plans.c: what an administrator orders. */
+void plans_begin(struct world *w, bool alone);
+void plans_happen(struct world *w);
+void plans_undo(struct world *w);
+void plans_lost(struct world *w, unsigned int id, unsigned int child, const char *why);
 
 /* doubts.c: what makes it doubtful which numbers are out. Each happens to a machine, if it can, and
  * those that end do so at `until_us`. */

@@ -101,6 +101,7 @@ static inline void start_with(unsigned int id, uint64_t settings)
 		.first = first_day,
 		.journal = g->journal,
 		.life = (uint32_t)now_us + id + 1,
+		.order = g->order,
 		.macs = {.outer = {2, 0, 0, 0, 0, (uint8_t)id}},
 	};
 

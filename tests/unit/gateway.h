@@ -24,7 +24,7 @@
 
 #define MEMBERS 3
 #define DATAGRAMS 8192
-#define KINDS (WIRE_USAGE + 1)
+#define KINDS (WIRE_ORDER + 1)
 #define SELECTORS 8
 
 struct sa {
@@ -80,6 +80,9 @@ struct gateway {
 	unsigned int forgotten; /* SAs, by the journal */
 	unsigned int most_work; /* slow_ops in one call of member_work() */
 	unsigned int removed, reads;
+	bool handing; /* the guard lets out what is not its owner's */
+	enum wire_order order; /* that it keeps over the lives of its agent */
+	int keep_error; /* not 0: it cannot */
 	uint64_t published_us; /* when its view last changed */
 	unsigned int ticked_ops,
 		published_ops; /* kernel_ops before the tick; at that, since then */
@@ -508,6 +511,23 @@ static inline void op_publish(
 	g->live = view->live;
 }
 
+static inline void op_hand(void *ctx, bool on)
+{
+	struct gateway *g = ctx;
+
+	g->handing = on;
+}
+
+static inline int op_keep(void *ctx, enum wire_order order)
+{
+	struct gateway *g = ctx;
+
+	if (g->keep_error)
+		return g->keep_error;
+	g->order = order;
+	return 0;
+}
+
 static inline void op_macs(void *ctx, uint8_t member, const struct wire_macs *macs, bool next_hop)
 {
 	(void)ctx;
@@ -573,6 +593,6 @@ static inline void op_notice(
 
 static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_floor, op_raising,
 	op_raised, op_raise, op_use, op_read, op_expire, op_guard, op_selector, op_pin, op_publish,
-	op_macs, op_journal, op_forget, op_journal_old, op_doubled, op_notice};
+	op_hand, op_macs, op_journal, op_forget, op_journal_old, op_doubled, op_keep, op_notice};
 
 #endif
