@@ -8,6 +8,13 @@ load common
 
 send() { in_peer espsend --from "$PEER_OUTER" --to "$CLUSTER_OUTER" --spi "$spi" "$@"; }
 
+# The switch learns where all are; until then it sends frames for one to all, who count them.
+learn()
+{
+	send --count 5 >/dev/null
+	sleep 0.5
+}
+
 # came: what the peer has sent and a member has passed up to its kernel, on all members. A packet
 # that came from a member is that member's, whoever owns its SA just then.
 came()
@@ -65,6 +72,7 @@ refused()
 	start 3
 	wait_until 20 active 0 1 2
 	spi=$(spi_of 1),$(spi_of 2)
+	learn
 	none_lost order 0 drain 1
 	wait_until 5 active 0 2
 	[ "$(state 0 1)" = drained ]
@@ -107,6 +115,7 @@ refused()
 	wait_until 20 active 0
 	wait_until 20 active_at 1 0
 	spi=0x10000000
+	learn
 	none_lost order 1 failover
 	wait_until 5 active_at 0 1
 	none_lost order 1 failover
@@ -127,6 +136,7 @@ active_at()
 	start 3
 	wait_until 20 active 0 1 2
 	spi=$(spi_of 1),$(spi_of 2)
+	learn
 	none_lost restart 1
 	wait_until 20 active 0 1 2
 	none_lost restart 0
