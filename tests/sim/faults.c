@@ -184,7 +184,7 @@ bool faults_read(const char *list, uint32_t *ret_kinds)
 				*ret_kinds |= 1U << i;
 		return true;
 	}
-	if (strcmp(list, "none") == 0)
+	if (strcmp(list, "none") == 0 || strcmp(list, "orders") == 0)
 		return true;
 	while (*list) {
 		size_t len = strcspn(list, ",");

@@ -2,7 +2,7 @@
 /*
  * sim - 2 to 16 members in one process, through faults that follow from a seed.
  *
- *   sim --seeds N [--seed FIRST] [--faults NAME,...|all|none] [--verbose]
+ *   sim --seeds N [--seed FIRST] [--faults NAME,...|all|none|orders] [--verbose]
  *
  * Checked in every world:
  *
@@ -385,8 +385,8 @@ static void begin(struct world *w, uint64_t seed, const struct choice *choice)
 	world_say(w, "%u members, loss %u/1000, repeat %u/1000, delay up to %llu us", w->members,
 		w->loss, w->repeat, (unsigned long long)w->delay_us);
 	faults_begin(w, choice->kinds, choice->faults != NULL);
-	if (!choice->faults && seed % 2)
-		plans_begin(w, seed % 16 == 5);
+	if (choice->faults ? strcmp(choice->faults, "orders") == 0 : seed % 2)
+		plans_begin(w, choice->faults || seed % 16 == 5);
 	for (unsigned int id = 0; id < w->members; id++) {
 		w->machines[id].member = (uint8_t)id;
 		machine_boot(w, id);
