@@ -373,6 +373,7 @@ static int op_keep(void *ctx, enum wire_order order)
 	struct machine_context *c = ctx;
 
 	c->world->machines[c->id].order = order;
+	c->world->machines[c->id].ordered_us = c->world->now_us;
 	world_say(c->world, "member %u keeps order %u", c->id, order);
 	return 0;
 }

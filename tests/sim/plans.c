@@ -9,6 +9,7 @@
 
 #define PLAN_EVERY_MS 600
 #define YOUNG_US 500000 /* an SA that not all members know yet */
+#define DONE_US 1000000 /* an order is followed by then */
 #define UNDO_US 200000 /* after the last fault: no order is on its way */
 
 static uint64_t plans_random(struct world *w, uint64_t below)
@@ -38,12 +39,30 @@ static void order(struct world *w, unsigned int by, uint8_t id, enum wire_order 
 	world_say(w, "order %u for %u at %u: %d", what, id, by, r);
 }
 
+/* Who is drained owns nothing, as long as anybody is not. */
+static void check_drained(struct world *w)
+{
+	bool others = false;
+
+	for (unsigned int id = 0; id < w->members; id++)
+		others |= w->machines[id].order != ORDER_DRAIN;
+	for (unsigned int id = 0; id < w->members; id++) {
+		const struct machine *machine = &w->machines[id];
+
+		if (others && machine->order == ORDER_DRAIN && machine->live >> id & 1 &&
+			w->now_us > machine->ordered_us + DONE_US)
+			world_fail(w, "member %u is drained, and owns buckets", id);
+	}
+}
+
 void plans_happen(struct world *w)
 {
 	unsigned int by = (unsigned int)plans_random(w, w->members);
 	uint8_t to, id = (uint8_t)plans_random(w, w->members);
 	const struct machine *machine = &w->machines[by];
 
+	if (w->plans_alone)
+		check_drained(w);
 	if (!w->plans || plans_random(w, PLAN_EVERY_MS) || !machine->agent || machine->frozen)
 		return;
 	if (w->mode == VIEW_HOT_STANDBY && plans_random(w, 3) == 0)

@@ -163,6 +163,7 @@ struct machine {
 	uint64_t known_us[SAS]; /* since when somebody it hears knows that it entered more */
 	uint64_t entered_in_the_wrong[SAS]; /* + 1: a block that it did not, for long */
 	enum wire_order order; /* a file beside the journal */
+	uint64_t ordered_us; /* since when */
 	/* What is to happen to it. */
 	struct kept *past;
 	uint64_t refuses; /* SAs, a bit each */
