@@ -387,24 +387,25 @@ static int follow(int fd, const char *command, struct json_object *order, bool q
 
 static int usage(FILE *to)
 {
-	fprintf(to, "usage: espalierctl [--json] [--socket PATH] [--no-wait] COMMAND\n"
-		    "       espalierctl --version\n"
-		    "  status      this member: view, state, sync channel, datapath\n"
-		    "  members     all members, as this one sees them\n"
-		    "  sa          the SAs, who owns them, and their sequence blocks\n"
-		    "  policy      the policies, who made them, and which are not copied\n"
-		    "  owner SPI   which member owns the bucket of this SPI, or has it pinned\n"
-		    "  adopt SPI   you vouch for SAs that are shut since their past is unknown\n"
-		    "              (past-unknown): nobody but this machine has sent for them;\n"
-		    "              adopt all: for all of them\n"
-		    "  drain ID    that member is to own nothing, until undrain ID: the others take\n"
-		    "              its SAs over without loss; it stays a standby\n"
-		    "  undrain ID  it is to own its share again\n"
-		    "  failover    hot standby: the next member is to own all\n"
-		    "              (--no-wait: without waiting until it is done)\n"
-		    "  reasons     packets by what became of them\n"
-		    "  events      what happened of late: views, takeovers, SAs shut, repairs\n"
-		    "  ike-config  for strongswan.conf: the SPIs that each member is to draw\n");
+	fprintf(to,
+		"usage: espalierctl [--json] [--socket PATH] [--no-wait] COMMAND\n"
+		"       espalierctl --version\n"
+		"  status      this member: view, state, sync channel, datapath\n"
+		"  members     all members, as this one sees them\n"
+		"  sa          the SAs, who owns them, and their sequence blocks\n"
+		"  policy      the policies, who made them, and which are not copied\n"
+		"  owner SPI   which member owns the bucket of this SPI, or has it pinned\n"
+		"  adopt SPI   you vouch for SAs that are shut since their past is unknown\n"
+		"              (past-unknown): nobody but this machine has sent for them;\n"
+		"              adopt all: for all of them\n"
+		"  drain ID    that member is to own nothing, until undrain ID: the others take\n"
+		"              its SAs over without loss; it stays a standby\n"
+		"  undrain ID  it is to own its share again\n"
+		"  failover    hot standby: the next member is to own all\n"
+		"              (--no-wait: without waiting until it is done)\n"
+		"  reasons     packets by what became of them\n"
+		"  events      what happened of late: views, takeovers, SAs shut, repairs\n"
+		"  ike-config  for strongswan.conf: the SPIs that each member is to draw\n");
 	return to == stdout ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

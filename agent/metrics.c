@@ -58,6 +58,7 @@ static const struct metric of_status[] = {
 	{"missing", "espalier_missing_records", GAUGE, "SAs and policies that this member's kernel lacks."},
 	{"barred", "espalier_barred_sas", GAUGE, "SAs that are shut here until they are rekeyed."},
 	{"doubled", "espalier_doubled_members", LENGTH, "Members that are there twice."},
+	{"handover_awaits", "espalier_handover_awaited_members", LENGTH, "Members that are not ready for a handover that is on."},
 	{"pins", "espalier_pins", GAUGE, "Inbound SAs that do not belong to their bucket's owner."},
 	{"local_sas", "espalier_local_sas", GAUGE, "SAs that cannot be copied to other members."},
 	{"local_policies", "espalier_local_policies", GAUGE, "Policies that cannot be copied to other members."},
@@ -133,6 +134,8 @@ static const struct metric of_member[] = {
 	{"inner_hop", NULL, LABEL, NULL},
 	{"in_view", "espalier_member_in_view", GOOD, "1 if the member is in the view."},
 	{"buckets", "espalier_member_buckets", GAUGE, "Buckets that the member owns, of 4096."},
+	{"drained", "espalier_member_drained", GOOD, "1 if the member is to own nothing."},
+	{"yields", "espalier_member_yields", GOOD, "1 if the member is to own something only if nobody else can."},
 	{"differs", "espalier_member_settings_good", GOOD, "0 if the member has other settings, or another version."},
 	{"records", "espalier_member_records", GAUGE, "Records in the member's kernel, as it last said."},
 	{"synced", "espalier_member_synced", GOOD, "1 if we have all that the member has told."},
@@ -155,8 +158,8 @@ static const struct metric of_sa[] = {
 
 /* In which a member may be, as status and members name them. */
 static const char *const states[] = {"active", "standby", "starting", "leaving", "link-down",
-	"unguarded", "unsteered", "doubled", "not-forwarding", "held-back", "other-settings",
-	"disagrees", "no-session", "dead", NULL};
+	"draining", "drained", "unguarded", "unsteered", "doubled", "not-forwarding", "held-back",
+	"other-settings", "disagrees", "no-session", "dead", NULL};
 
 static struct json_object *ask(const struct agent *a, const char *what)
 {

@@ -242,8 +242,20 @@ static inline void program_set_view(struct program *p, uint32_t active, const ui
 	view.lease_ns = 60000000000; /* a minute: only what is said to be dead is dead */
 	view.half[active].ingress = ingress;
 	view.half[active].turned = 0;
+	view.half[active].handing = 0;
 	for (int i = 0; i < ESPALIER_BUCKETS; i++)
 		view.half[active].owner[i] = owners[i % n];
+	assert_int_equal(bpf_map_update_elem(program_map(p, "view"), &zero, &view, BPF_ANY), 0);
+}
+
+/* In the active half of its view. */
+static inline void program_set_handing(struct program *p, bool handing)
+{
+	static struct espalier_view view;
+	uint32_t zero = 0;
+
+	assert_int_equal(bpf_map_lookup_elem(program_map(p, "view"), &zero, &view), 0);
+	view.half[view.active].handing = handing;
 	assert_int_equal(bpf_map_update_elem(program_map(p, "view"), &zero, &view, BPF_ANY), 0);
 }
 

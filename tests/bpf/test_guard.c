@@ -44,6 +44,27 @@ static void test_not_owner(void **state)
 	assert_int_equal(get_counter().packets, 0);
 }
 
+/* While buckets change hands: what is in the open blocks, and nothing else, whoever the owner is.
+ */
+static void test_handing(void **state)
+{
+	const uint8_t other = 2, nobody = ESPALIER_NOBODY;
+
+	(void)state;
+	program_set_view(&guard, 1, &other, 1, 0, 0);
+	program_set_handing(&guard, true);
+	sent(4 * K, 1);
+	sent(5 * K - 1, 1);
+	stopped(5 * K, 1);
+	stopped(4 * K - 1, 1);
+	assert_int_equal(get_counter().packets, 2);
+	program_set_view(&guard, 1, &nobody, 1, 0, 0);
+	program_set_handing(&guard, true);
+	sent(5 * K - 1, 1);
+	program_set_handing(&guard, false);
+	esp_out(SPI, 5 * K - 1, 0, TC_ACT_SHOT, ESPALIER_GUARD_NOT_OWNER);
+}
+
 /* An SA that the agent has not seen yet is new, created here: block 0 and nothing else. */
 static void test_unknown(void **state)
 {
@@ -335,6 +356,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_gso_too_many, setup),
 		cmocka_unit_test_setup(test_not_owner, setup),
+		cmocka_unit_test_setup(test_handing, setup),
 		cmocka_unit_test_setup(test_unknown, setup),
 		cmocka_unit_test_setup(test_local, setup),
 		cmocka_unit_test_setup(test_carrier, setup),

@@ -391,6 +391,13 @@ static void test_received(void **state)
 	on_the_way(OUTER, &frame, 14 + 8, 63, XDP_DROP, ESPALIER_TUNNEL_LEFT);
 	build_clear(&frame, 0, false, 2, 80);
 	on_the_way(INNER, &frame, 14 + 8, 63, XDP_DROP, ESPALIER_TUNNEL_LEFT);
+	/* while buckets change hands its sender may hold us for the owner */
+	program_set_handing(&programs[OUTER][1], true);
+	packet_build(&frame, "ip esp:2 data");
+	on_the_way(OUTER, &frame, 14 + 8, 63, XDP_PASS, ESPALIER_LOCAL);
+	program_set_handing(&programs[OUTER][1], false);
+	on_the_way(OUTER, &frame, 14 + 8, 63, XDP_DROP, ESPALIER_TUNNEL_LEFT);
+	build_clear(&frame, 0, false, 2, 80);
 	build_clear(&frame, 0, false, 7, 80);
 	on_the_way(INNER, &frame, 14 + 8, 63, XDP_DROP, ESPALIER_TUNNEL_STRANGER);
 	/* from nobody, of whom there is one more */
