@@ -224,10 +224,10 @@ static bool has_changed(
 	       present->live != heard->live;
 }
 
-/* Whose view we follow, in his last one. */
+/* Whose view we follow, or who was to publish the next one, in his last one. */
 static bool hands_itself_out(const struct member *m, uint8_t from)
 {
-	return from == m->view.publisher &&
+	return (from == m->view.publisher || from == view_lowest(m->view.live & alive(m))) &&
 	       flags_of(m, from) & (WIRE_DRAINED | WIRE_YIELDS | WIRE_LEAVING);
 }
 

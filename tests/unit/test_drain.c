@@ -226,6 +226,20 @@ static void test_death_meanwhile(void **state)
 	assert_true(gateways[1].sas[0].present);
 }
 
+/* Who is to publish next, and goes itself, has published nothing so far: all follow him. */
+static void test_one_after_the_other(void **state)
+{
+	(void)state;
+	assert_int_equal(member_order(gateways[0].m, 0, ORDER_DRAIN), 0);
+	run(200);
+	live_is(6);
+	assert_int_equal(member_order(gateways[1].m, 1, ORDER_DRAIN), 0);
+	run(200);
+	live_is(4);
+	for (unsigned int id = 0; id < members; id++)
+		assert_int_equal(member_view(gateways[id].m)->publisher, 1);
+}
+
 /* Who is stopped hands over likewise. */
 static void test_leave(void **state)
 {
@@ -254,6 +268,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_nothing_is_lost, setup_two, teardown),
 		cmocka_unit_test_setup_teardown(test_new_sas_first, setup_two, teardown),
 		cmocka_unit_test_setup_teardown(test_death_meanwhile, setup_two, teardown),
+		cmocka_unit_test_setup_teardown(test_one_after_the_other, setup_three, teardown),
 		cmocka_unit_test_setup_teardown(test_leave, setup_two, teardown),
 	};
 
