@@ -153,6 +153,7 @@ void load_ike(struct world *w)
 	out = 1 + 2 * (unsigned int)world_random(w, w->n_children / 2);
 	if (world_chance(w, 300) && may_end(w, id, out)) {
 		world_say(w, "the peer of SAs %u and %u goes elsewhere", out - 1, out);
+		w->children[out].moved_us = w->now_us;
 		machine_move(w, id, out - 1);
 		machine_move(w, id, out);
 		return;

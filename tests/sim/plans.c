@@ -8,7 +8,7 @@
 #include "world.h"
 
 #define PLAN_EVERY_MS 600
-#define YOUNG_US 500000 /* an SA that not all members know yet */
+#define YOUNG_US 500000 /* an SA that not all members know yet as it is */
 #define DONE_US 1000000 /* an order is followed by then */
 #define UNDO_US 200000 /* after the last fault: no order is on its way */
 
@@ -82,8 +82,11 @@ void plans_undo(struct world *w)
 
 static bool is_judged(const struct world *w, unsigned int child)
 {
+	const struct child *c = &w->children[child];
+
 	return w->plans_alone && w->now_us > w->begun_us + 2 * YOUNG_US &&
-	       w->now_us > w->children[child].made_us + YOUNG_US;
+	       w->now_us > c->made_us + YOUNG_US &&
+	       (!c->moved_us || w->now_us > c->moved_us + YOUNG_US);
 }
 
 void plans_lost(struct world *w, unsigned int id, unsigned int child, const char *why)

@@ -44,6 +44,7 @@ struct child {
 	uint8_t creator;
 	uint8_t second_creator; /* the same script was run on two members; or ESPALIER_NOBODY */
 	uint64_t made_us;
+	uint64_t moved_us; /* its peer went elsewhere; 0: never */
 	uint64_t found_upto; /* 1 + the last one in which it may be before its agent enters one */
 	uint64_t found; /* 1 + the block in which it was before there was an agent; 0: it was not */
 	uint8_t made_again; /* 1 + the machine on which it was deleted and made again, and whose
