@@ -15,17 +15,14 @@ learn()
 	sleep 0.5
 }
 
-# came: what the peer has sent and a member has passed up to its kernel, on all members. A packet
-# that came from a member is that member's, whoever owns its SA just then.
+# came: what the peer has sent and a member has passed up to its kernel, on all members.
 came()
 {
-	local sum=0 member n reason
+	local sum=0 member n
 
 	for member in $(seq 0 $((MEMBERS - 1))); do
-		for reason in local one-hop; do
-			n=$(reason "$member" $reason) && [ -n "$n" ] || return
-			sum=$((sum + n))
-		done
+		n=$(reason "$member" local) && [ -n "$n" ] || return
+		sum=$((sum + n))
 	done
 	echo $sum
 }
