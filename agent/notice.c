@@ -100,6 +100,21 @@ static void say_kept(struct agent *a, const struct record_key *key, uint8_t who)
 			: "");
 }
 
+static void say_ike_full(const struct agent *a, uint8_t who)
+{
+	unsigned int most = member_ikes(a->member)->capacity;
+
+	if (who == a->config.id)
+		agent_say("there are %u IKE SAs, as many as may be (MaxIkeSAs): more of them are "
+			  "on this member alone, and end with it (ike.refused in espalierctl "
+			  "status)",
+			most);
+	else
+		agent_say("there are %u IKE SAs, as many as may be (MaxIkeSAs): more of member %u "
+			  "are not taken (ike.refused in espalierctl status)",
+			most, who);
+}
+
 void notice(void *ctx, enum member_notice what, const struct record_key *key, uint8_t who)
 {
 	const struct agent *a = ctx;
@@ -163,6 +178,9 @@ void notice(void *ctx, enum member_notice what, const struct record_key *key, ui
 		break;
 	case NOTICE_UNSURE:
 		say_unsure(ctx, key);
+		break;
+	case NOTICE_IKE_FULL:
+		say_ike_full(a, who);
 		break;
 	case NOTICES:
 		break;

@@ -16,8 +16,8 @@
  *initiator if ESPALIER_IKE_INITIATOR is set, which no two IKE SAs of the cluster share. The peer's
  *may be 0 as long as it is not known.
  *
- * Which record of an IKE SA is the newer: the higher (turn, version). `turn` counts how often the
- * IKE SA has changed hands: 1 for one that this daemon has begun, that of GIVE for one that it was
+ * Which record of an IKE SA is the newer: the higher (turn, version). `turn` rises each time that
+ *the IKE SA changes hands: 1 for one that this daemon has begun, that of GIVE for one that it was
  * given. `version` counts its records, and rises from one to the next; it goes on where GIVE stood.
  * So what a daemon says that ran on without its agent, while another member took over, is old.
  *
@@ -75,8 +75,9 @@ enum espalier_ike_type {
 	/* struct espalier_ike_name: this version, and all before it, is on the member that would
 	 * take over, with the SAs and policies that it names; or there is no other member. */
 	ESPALIER_IKE_COMMITTED = 66,
-	/* struct espalier_ike_record without children, its body: the daemon is to go on with it. Of
-	 * one that it has already (by turn and version): ignored. */
+	/* struct espalier_ike_record without children, its body: the daemon is to go on with it, in
+	 * place of an older copy. One that it has already (by turn and version) stays as it is; but
+	 * with ESPALIER_IKE_SYNC RFC 6311 is needed now. */
 	ESPALIER_IKE_GIVE = 67,
 	ESPALIER_IKE_NONE = 68, /* struct espalier_ike_name: nobody has it. The answer to NEED */
 	/* struct espalier_ike_name: hand it over, to another member; both SPIs 0: all. What waits

@@ -45,6 +45,24 @@ static void end_serving(struct member *m, uint8_t to)
 		outbox_queue(m, to, QUEUE_PULLED, 0);
 }
 
+static bool walk_ike(struct member *m, uint8_t to)
+{
+	struct serving *s = &m->others[to].serving;
+	const struct ikes *t = &m->holder.ikes;
+
+	for (uint32_t n = 0; n < WALK_SLOTS && s->ike_cursor < t->high; n++, s->ike_cursor++) {
+		struct ike *r = ike_at(t, s->ike_cursor);
+
+		if (m->others[to].queue.count >= WALK_QUEUE)
+			return false;
+		if (!r || !r->digest || s->digests[ike_leaf(r) / TABLE_FANOUT] != 0)
+			continue;
+		m->counters.repaired++;
+		outbox_mark_ike_for(m, r, to);
+	}
+	return s->ike_cursor >= t->high;
+}
+
 /* Sends what the other has nothing like, a bounded number of records at a time. */
 static void walk(struct member *m, uint8_t to)
 {
@@ -61,7 +79,7 @@ static void walk(struct member *m, uint8_t to)
 		sequence_name(m, r); /* it is told in the same message */
 		outbox_mark_for(m, r, to);
 	}
-	if (s->cursor >= m->table.high) {
+	if (s->cursor >= m->table.high && walk_ike(m, to)) {
 		s->walking = false;
 		end_serving(m, to);
 	}
@@ -73,7 +91,7 @@ static void serve(struct member *m, uint8_t to, uint32_t number)
 	struct serving *s = &o->serving;
 
 	s->number = number;
-	s->cursor = 0;
+	s->cursor = s->ike_cursor = 0;
 	s->walking = s->narrowing = false;
 	for (uint32_t range = 0; range < TABLE_RANGES; range++) {
 		if (s->digests[range] == m->table.digests[range] || !m->table.digests[range])
@@ -114,12 +132,19 @@ static bool is_among(uint64_t value, const struct wire_digest *d)
 static void send_lacking(struct member *m, uint8_t to, const struct wire_digest *has)
 {
 	struct record *r = NULL;
+	struct ike *ike = NULL;
 
 	while ((r = table_leaf_next(&m->table, has->first, r))) {
 		if (is_among(r->digest, has))
 			continue;
 		m->counters.repaired++;
 		outbox_mark_for(m, r, to);
+	}
+	while ((ike = ike_leaf_next(&m->holder.ikes, has->first, ike))) {
+		if (is_among(ike->digest, has))
+			continue;
+		m->counters.repaired++;
+		outbox_mark_ike_for(m, ike, to);
 	}
 }
 

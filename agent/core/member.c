@@ -52,10 +52,17 @@ int member_new(const struct member_config *config, const struct member_ops *ops,
 		free(m);
 		return error;
 	}
+	error = holder_init(m);
+	if (error < 0) {
+		member_free(m);
+		return error;
+	}
 	m->past.most = PASTS * config->capacity;
-	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++) {
+		m->others[id].ike_sending.slot = TABLE_NONE;
 		stream_init(&m->others[id].stream, (uint64_t)config->life << 32 | 1,
 			4 * config->heartbeat_us);
+	}
 	*ret = m;
 	return 0;
 }
@@ -72,6 +79,7 @@ void member_free(struct member *m)
 	free(m->departures.all);
 	policy_free(m);
 	past_free(&m->past);
+	holder_free(m);
 	table_free(&m->table);
 	free(m);
 }
@@ -275,6 +283,7 @@ static void reap(struct member *m)
 			life_forget(m, r);
 	}
 	reap_past(m);
+	holder_reap(m);
 }
 
 /* Somebody is sending us all he has, and nobody has before: let the others have less to send. */
@@ -331,6 +340,7 @@ void member_tick(struct member *m, uint64_t now_us)
 	flow_tick(m);
 	miss_tick(m);
 	life_tick(m);
+	holder_tick(m);
 	reap(m);
 	member_flush(m, now_us);
 }
@@ -340,6 +350,7 @@ void member_flush(struct member *m, uint64_t now_us)
 	m->now_us = now_us;
 	replica_flush(m);
 	handover_flushed(m);
+	holder_flush(m);
 }
 
 /* Datagrams. */
@@ -444,6 +455,7 @@ void member_datagram(
 	case STREAM_NEW:
 		m->synced &= (uint16_t)~member_bit(from);
 		compare_forget(m, from);
+		holder_forget(m, from);
 		break;
 	case STREAM_GOES_ON:
 		break;

@@ -17,6 +17,7 @@
  *   execute.c    does what waits to be done in our kernel
  *   miss.c       SAs that ESP asks for
  *   kernel.c     what our kernel holds; replica.c: records as other members tell of them
+ *   holder.c   which member's IKE daemon has an IKE SA; commit.c: what it may send already
  *   compare.c    how we differ from another member; life.c: the end of records
  *   flow.c       whose an SA's flow is: remote selectors, pins
  *   fence.c      SAs of which this member may emit nothing
@@ -32,6 +33,7 @@
 #define MEMBER_H
 
 #include "core/block.h"
+#include "core/ike.h"
 #include "core/table.h"
 #include "core/view.h"
 #include "core/wire.h"
@@ -56,6 +58,8 @@ struct member_config {
 	uint32_t capacity; /* most SAs and policies that are alive */
 	uint32_t idle; /* most that are not and have a record, for long; table_slots() less capacity
 			* at most */
+	uint32_t ikes; /* most IKE SAs that live; 0: their records are not kept */
+	uint64_t commit_us; /* what an IKE daemon sends waits for others' word so long at most */
 	bool first; /* this kernel has had no member before since it was booted: what has gone out
 		       of the SAs that are there its counters tell */
 	uint32_t journal; /* id of our journal, not 0 */
@@ -98,6 +102,8 @@ enum member_notice {
 	NOTICE_CROWDED_BY_DEAD, /* so many dead are remembered, of those that can be */
 	NOTICE_ROOMY, /* neither is so any more */
 	NOTICE_UNSURE, /* which inbound SA of its reqid an outbound one belongs to cannot be told */
+	NOTICE_IKE_FULL, /* an IKE SA's record is refused, as many live as may: it is on this
+			    member alone, or was not taken from `who` */
 	NOTICES,
 };
 
@@ -169,6 +175,13 @@ struct member_ops {
 	/* key: the SA, or NULL; who: the member that it comes from, we if it is nobody else. */
 	void (*notice)(
 		void *ctx, enum member_notice notice, const struct record_key *key, uint8_t who);
+
+	/*
+	 * Our IKE daemon, while it is connected: to be told `what` (one bit) of this IKE SA; of
+	 * IKE_TELL_TAKEN: NULL. Flags: member_ike_flags(). False: there is no room now;
+	 * member_flush() tries again.
+	 */
+	bool (*ike)(void *ctx, enum ike_tell what, const struct ike *r);
 };
 
 #define MEMBER_DEAD_LEAST 3 /* heartbeats: with fewer a lease ends before the next heartbeat */
@@ -283,6 +296,23 @@ void member_datagram(
 	struct member *m, uint8_t from, const void *datagram, size_t len, uint64_t now_us);
 
 /*
+ * Our IKE daemon (espalier_ike.h). It is there, and tells what it has; that was all, what it lacks
+ * is to be given to it; it has gone.
+ */
+void member_ike_hello(struct member *m);
+void member_ike_ready(struct member *m);
+void member_ike_lost(struct member *m);
+/* What it tells. Each is answered by member_ops.ike, now or later. */
+void member_ike_record(struct member *m, const struct ike_head *head, const void *body,
+	uint32_t len, const struct ike_child *children, uint16_t n);
+void member_ike_gone(struct member *m, const struct ike_head *head);
+void member_ike_need(struct member *m, uint64_t own, uint64_t peer, uint8_t flags);
+void member_ike_released(struct member *m, uint64_t own);
+/* Our daemon has IKE SAs, or others have not heard yet of what it handed over. */
+bool member_ike_busy(const struct member *m);
+uint8_t member_ike_flags(const struct ike *r); /* of a gift */
+
+/*
  * What a machine with this member's id says of itself outside of the sync channel, whether or not
  * its key and its settings are ours. Ours is told by member_claim().
  */
@@ -324,6 +354,16 @@ struct member_counters {
 	uint64_t slept; /* times that we were not run for longer than others wait for us */
 };
 
+struct ike_counters {
+	uint64_t commits, hold_us,
+		hold_most_us; /* all; the sum of how long they took, and the longest */
+	uint64_t overdue; /* that took longer than commit_us */
+	uint64_t gives, releases, drops; /* told to our daemon */
+	uint64_t syncs; /* gives that need RFC 6311 */
+	uint64_t nones; /* that nobody has */
+	uint64_t refused; /* records, for want of room */
+};
+
 /* Of SAs and policies: those that live; those that do not and are remembered. */
 struct member_room {
 	uint32_t living, living_most, dead, dead_most;
@@ -354,5 +394,8 @@ uint16_t member_doubles(const struct member *m); /* members that are there twice
 const struct member_counters *member_counters(const struct member *m);
 void member_other(const struct member *m, uint8_t id, struct member_other *ret);
 struct member_room member_room(const struct member *m);
+const struct ikes *member_ikes(const struct member *m);
+uint8_t member_ike_owner(const struct member *m, const struct ike *r);
+const struct ike_counters *member_ike_counters(const struct member *m);
 
 #endif

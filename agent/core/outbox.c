@@ -87,6 +87,21 @@ void outbox_mark_for(struct member *m, struct record *r, unsigned int id)
 	mark(m, r, id, &r->dirty);
 }
 
+void outbox_mark_ike_for(struct member *m, struct ike *r, unsigned int id)
+{
+	uint16_t bit = member_bit(id);
+
+	if (!(r->queued & bit) && queue_push(&m->others[id].queue, QUEUE_IKE, r->slot) == 0)
+		r->queued |= bit;
+}
+
+void outbox_mark_ike(struct member *m, struct ike *r)
+{
+	for (unsigned int id = 0; id < ESPALIER_MEMBERS; id++)
+		if (member_is_other(m, id) && m->others[id].stream.heard_id)
+			outbox_mark_ike_for(m, r, id);
+}
+
 static void unmark(struct record *r, uint8_t id)
 {
 	uint16_t others = (uint16_t)~member_bit(id);
@@ -105,12 +120,15 @@ void outbox_forget(struct member *m, uint8_t id)
 		const struct queue_entry *first = &o->queue.entries[o->queue.head];
 		struct record *r = table_at(&m->table, first->index);
 
+		if (first->kind == QUEUE_IKE)
+			ike_unqueue(&m->holder.ikes, first->index, id);
 		if (first->kind != QUEUE_RECORD)
 			continue;
 		table_unqueue(&m->table, first->index, id);
 		if (r)
 			unmark(r, id);
 	}
+	o->ike_sending = (struct ike_sending){.slot = TABLE_NONE};
 	stream_restart(&o->stream);
 }
 
@@ -141,6 +159,9 @@ static void put_have(struct member *m, struct writer *w, uint32_t leaf)
 	for (struct record *r = NULL;
 		n < WIRE_DIGESTS && (r = table_leaf_next(&m->table, leaf, r));)
 		values[n++] = r->digest;
+	for (struct ike *r = NULL;
+		n < WIRE_DIGESTS && (r = ike_leaf_next(&m->holder.ikes, leaf, r));)
+		values[n++] = r->digest;
 	wire_put_digest(w, WIRE_HAVE, (uint16_t)leaf, values, n);
 }
 
@@ -153,6 +174,7 @@ static void put_comparison(
 
 	switch (entry->kind) {
 	case QUEUE_RECORD:
+	case QUEUE_IKE:
 		break;
 	case QUEUE_DIGEST:
 		first = (uint16_t)(entry->index * WIRE_DIGESTS);
@@ -180,6 +202,25 @@ static void put_comparison(
 	}
 }
 
+/* Writes as much of it as fits. False: not all of it is written. */
+static bool put_ike(struct member *m, uint8_t to, struct writer *w, uint32_t slot)
+{
+	struct ike_sending *s = &m->others[to].ike_sending;
+	const struct ike *r = ike_at(&m->holder.ikes, slot);
+
+	if (r && r->queued & member_bit(to)) {
+		if (s->slot != slot || s->turn != r->head.turn || s->version != r->head.version ||
+			s->offset > r->body_len)
+			*s = (struct ike_sending){slot, r->head.turn, 0, r->head.version};
+		s->offset += (uint32_t)wire_put_ike(w, &r->head, r->body, r->body_len, s->offset);
+		if (w->failed || s->offset < r->body_len)
+			return false;
+	}
+	s->slot = TABLE_NONE;
+	ike_unqueue(&m->holder.ikes, slot, to);
+	return true;
+}
+
 /* Writes what stands first in the queue. False: it does not fit. */
 static bool put_first(struct member *m, uint8_t to, struct writer *w)
 {
@@ -188,6 +229,8 @@ static bool put_first(struct member *m, uint8_t to, struct writer *w)
 	uint16_t bit = member_bit(to);
 	struct record *r;
 
+	if (first->kind == QUEUE_IKE)
+		return put_ike(m, to, w, first->index);
 	if (first->kind != QUEUE_RECORD) {
 		put_comparison(m, to, w, first);
 		return !w->failed;

@@ -304,6 +304,9 @@ static void receive(struct member *m, uint8_t from, const struct wire_message *m
 	case WIRE_USAGE:
 		receive_position(m, from, message);
 		break;
+	case WIRE_IKE:
+		holder_heard(m, from, &message->ike);
+		break;
 	case WIRE_HEARTBEAT:
 	case WIRE_ASK:
 	case WIRE_LACK:

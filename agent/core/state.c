@@ -64,6 +64,16 @@ const struct member_counters *member_counters(const struct member *m)
 	return &m->counters;
 }
 
+const struct ikes *member_ikes(const struct member *m)
+{
+	return &m->holder.ikes;
+}
+
+const struct ike_counters *member_ike_counters(const struct member *m)
+{
+	return &m->holder.counters;
+}
+
 struct member_room member_room(const struct member *m)
 {
 	const struct table *t = &m->table;

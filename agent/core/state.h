@@ -18,6 +18,7 @@ enum queue_kind {
 	QUEUE_HAVE, /* index: leaf */
 	QUEUE_HAVE_END,
 	QUEUE_PULLED,
+	QUEUE_IKE, /* index: slot of an IKE SA; stands in a queue once */
 };
 
 struct queue_entry {
@@ -44,8 +45,34 @@ struct serving {
 	uint32_t number;
 	bool walking; /* through our table, for what it has nothing of */
 	bool narrowing; /* it has yet to say what it has in the leaves that differ */
-	uint32_t cursor;
+	uint32_t cursor, ike_cursor;
 	uint64_t digests[TABLE_RANGES];
+};
+
+/* An IKE SA's record travels in pieces. */
+struct ike_sending {
+	uint32_t slot, turn, offset;
+	uint64_t version;
+};
+
+struct ike_arriving {
+	struct ike_head head;
+	uint8_t *bytes; /* NULL: none */
+	uint32_t total, got;
+};
+
+/* Our IKE daemon, and the IKE SAs (holder.c, commit.c). */
+struct holder {
+	struct ikes ikes;
+	enum { DAEMON_NONE, DAEMON_TELLS, DAEMON_READY } daemon; /* TELLS: what it has already */
+	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
+	bool waits; /* for another member to hand something over */
+	bool taken_due; /* to be told when the sweep is over */
+	unsigned int gifts; /* in the background, until the next tick */
+	uint32_t tell_first, tell_last, commit_first; /* slots */
+	uint32_t reaped;
+	uint64_t full_said_us;
+	struct ike_counters counters;
 };
 
 struct other {
@@ -67,6 +94,8 @@ struct other {
 	uint64_t handed_stream; /* 0: it is not in the stream yet */
 	uint32_t handed_seq;
 	bool handed; /* ... as it has acknowledged */
+	struct ike_sending ike_sending;
+	struct ike_arriving ike_arriving;
 };
 
 /*
@@ -137,6 +166,7 @@ struct member {
 	uint64_t macs_heard_us; /* from then on all who hear us know our MAC addresses of now */
 	struct table table;
 	struct pasts past;
+	struct holder holder;
 	struct other others[ESPALIER_MEMBERS];
 	struct view view;
 	uint8_t owner[ESPALIER_BUCKETS];
@@ -268,6 +298,22 @@ void compare_forget(struct member *m, uint8_t with); /* its stream began anew */
 void compare_heard(struct member *m, uint8_t from, const struct wire_message *message);
 void compare_worked(struct member *m, uint8_t with);
 
+/* holder.c */
+int holder_init(struct member *m); /* -ENOMEM */
+void holder_heard(struct member *m, uint8_t from, const struct wire_ike *heard);
+void holder_look(struct member *m); /* the view has changed */
+void holder_tick(struct member *m);
+void holder_flush(struct member *m);
+void holder_reap(struct member *m);
+void holder_forget(struct member *m, uint8_t from); /* its stream began anew */
+void holder_free(struct member *m);
+
+/* commit.c */
+void commit_begin(struct member *m, struct ike *r, const struct ike_child *children, uint16_t n);
+void commit_end(struct member *m, struct ike *r); /* nobody waits for it any more */
+void commit_flush(struct member *m);
+void commit_tell(struct member *m, struct ike *r, enum ike_tell what);
+
 /* kernel.c */
 bool kernel_has(struct member *m, const struct record_key *key); /* asks it */
 void kernel_tick(struct member *m);
@@ -374,6 +420,8 @@ void outbox_mark_state(struct member *m, struct record *r); /* its numbers, to a
 void outbox_mark_position(struct member *m, struct record *r); /* seq and used, to all */
 void outbox_mark_position_for(struct member *m, struct record *r, unsigned int id); /* to one */
 void outbox_mark_for(struct member *m, struct record *r, unsigned int id); /* all of it, to one */
+void outbox_mark_ike(struct member *m, struct ike *r);
+void outbox_mark_ike_for(struct member *m, struct ike *r, unsigned int id);
 /* Of a comparison: not a record. */
 void outbox_queue(struct member *m, uint8_t to, enum queue_kind kind, uint32_t index);
 void outbox_flush(struct member *m, uint8_t to);

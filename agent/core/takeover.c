@@ -151,6 +151,7 @@ static void flip(struct member *m, const struct view *view)
 	m->ops->publish(m->ctx, &m->view, view_lowest(view->live), m->owner);
 	if (gone & (uint16_t)~member_bit(m->config.self))
 		m->counters.takeovers++;
+	holder_look(m);
 	m->sweep = 0; /* behind the flip, a bounded number of SAs at a time */
 	m->raising = true;
 	m->put_off = false;

@@ -10,6 +10,7 @@
 #define MESSAGE_HEADER 3
 
 static_assert(MESSAGE_HEADER + PACK_MAX(WIRE_RECORD_MAX) <= WIRE_PAYLOAD, "any record fits");
+static_assert(ESPALIER_NOBODY >= ESPALIER_MEMBERS, "holder");
 static_assert(RECORD_BODY_MAX % 8 == 0, "netlink's alignment");
 
 void wire_put_header(struct writer *w, const struct wire_header *h)
@@ -405,6 +406,60 @@ void wire_put_key(struct writer *w, enum wire_kind kind, const struct record_key
 	end(w, &start);
 }
 
+enum { IKE_DEAD = 0x80 };
+
+#define IKE_PIECE_LEAST 128 /* bytes, of one that is not the last */
+
+size_t wire_put_ike(struct writer *w, const struct ike_head *head, const uint8_t *body,
+	uint32_t total, uint32_t offset)
+{
+	struct writer start = begin(w, WIRE_IKE);
+	size_t room, len = total - offset;
+
+	write_uint(w, head->own, 8);
+	write_uint(w, head->peer, 8);
+	write_uint(w, head->version, 8);
+	write_uint(w, head->turn, 4);
+	write_uint(w, head->holder, 1);
+	write_uint(w, (head->flags & IKE_KEPT) | (head->dead ? IKE_DEAD : 0), 1);
+	write_uint(w, head->children, 2);
+	write_uint(w, total, 3);
+	write_uint(w, offset, 4);
+	room = (size_t)(w->end - w->at);
+	if (len > room)
+		len = room;
+	if (len < total - offset && len < IKE_PIECE_LEAST)
+		w->failed = true;
+	write_bytes(w, body ? body + offset : NULL, len);
+	end(w, &start);
+	return w->failed ? 0 : len;
+}
+
+static void get_ike(struct reader *r, struct wire_ike *ret)
+{
+	uint8_t flags;
+
+	ret->head.own = read_uint(r, 8);
+	ret->head.peer = read_uint(r, 8);
+	ret->head.version = read_uint(r, 8);
+	ret->head.turn = (uint32_t)read_uint(r, 4);
+	ret->head.holder = (uint8_t)read_uint(r, 1);
+	flags = (uint8_t)read_uint(r, 1);
+	ret->head.dead = flags & IKE_DEAD;
+	ret->head.flags = flags & IKE_KEPT;
+	ret->head.children = (uint16_t)read_uint(r, 2);
+	ret->total = (uint32_t)read_uint(r, 3);
+	ret->offset = (uint32_t)read_uint(r, 4);
+	ret->len = (size_t)(r->end - r->at);
+	ret->bytes = reader_take(r, ret->len);
+	if (ret->head.turn == 0 || ret->head.turn == UINT32_MAX ||
+		(ret->head.holder >= ESPALIER_MEMBERS && ret->head.holder != ESPALIER_NOBODY) ||
+		flags & ~(IKE_KEPT | IKE_DEAD) || ret->total > IKE_BODY_MAX ||
+		(ret->head.dead && ret->total) || ret->offset > ret->total ||
+		ret->len > ret->total - ret->offset)
+		r->failed = true;
+}
+
 static void get_content(struct reader *r, struct wire_message *m)
 {
 	switch (m->kind) {
@@ -432,6 +487,9 @@ static void get_content(struct reader *r, struct wire_message *m)
 	case WIRE_PULLED:
 	case WIRE_ORDER:
 		m->number = (uint32_t)read_uint(r, 4);
+		break;
+	case WIRE_IKE:
+		get_ike(r, &m->ike);
 		break;
 	case WIRE_ASK:
 	case WIRE_LACK:

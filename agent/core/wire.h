@@ -16,10 +16,11 @@
 
 #include "core/address.h"
 #include "core/bytes.h"
+#include "core/ike.h"
 #include "core/table.h"
 #include "core/view.h"
 
-#define WIRE_VERSION 3
+#define WIRE_VERSION 4
 #define WIRE_MAX 1280 /* bytes of a datagram */
 #define WIRE_HEADER 36 /* bytes */
 #define WIRE_SACK_NEXT (1ULL << 63)
@@ -58,6 +59,7 @@ enum wire_kind {
 	WIRE_ASK = 12, /* do you have the SA of this key? */
 	WIRE_LACK = 13, /* no */
 	WIRE_USAGE = 14, /* in the stream: a limited SA's seq and used */
+	WIRE_IKE = 15, /* a piece of an IKE SA's record; those of one follow each other */
 	WIRE_ORDER = 20, /* outside: an administrator wants you to own or not, enum wire_order */
 };
 
@@ -101,6 +103,14 @@ struct wire_digest {
 	uint64_t values[WIRE_DIGESTS];
 };
 
+/* A piece of a record: `len` bytes of its body, from `offset` on. */
+struct wire_ike {
+	struct ike_head head;
+	uint32_t total, offset; /* bytes: of the body; of it before these */
+	const uint8_t *bytes; /* in the datagram; may be keys */
+	size_t len;
+};
+
 /* One decoded message; what does not belong to its kind is undefined. */
 struct wire_message {
 	enum wire_kind kind;
@@ -109,6 +119,7 @@ struct wire_message {
 		struct wire_digest digest;
 		uint32_t number; /* of a comparison: PULL, the ENDs and PULLED; ORDER */
 		struct record_key key; /* ASK, LACK */
+		struct wire_ike ike;
 		struct {
 			uint64_t name; /* table_name() */
 			uint64_t seq;
@@ -136,6 +147,9 @@ void wire_put_usage(struct writer *w, uint64_t name, uint64_t seq, const struct 
 void wire_put_digest(struct writer *w, enum wire_kind kind, uint16_t first, const uint64_t *values,
 	uint16_t count);
 void wire_put_key(struct writer *w, enum wire_kind kind, const struct record_key *key);
+/* As many bytes from `offset` on as fit, of a whole body; returns how many. */
+size_t wire_put_ike(struct writer *w, const struct ike_head *head, const uint8_t *body,
+	uint32_t total, uint32_t offset);
 void wire_put_number(struct writer *w, enum wire_kind kind, uint32_t number);
 
 /* 1: a message, 0: the end, -EBADMSG. Wipe *ret when done with all: it may have held keys. */

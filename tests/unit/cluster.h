@@ -98,6 +98,8 @@ static inline void start_with(unsigned int id, uint64_t settings)
 		.doubled_us = DOUBLED_US,
 		.capacity = capacity ? capacity : n_sas + 64,
 		.idle = capacity ? capacity / 2 : n_sas + 64,
+		.ikes = most_ikes,
+		.commit_us = 50000,
 		.first = first_day,
 		.journal = g->journal,
 		.life = (uint32_t)now_us + id + 1,
@@ -221,6 +223,8 @@ static inline void setup_sas(unsigned int sas)
 	shared_from = UINT32_MAX;
 	capacity = 0;
 	start_more = NULL;
+	daemon_told = NULL;
+	most_ikes = 0;
 	now_us = 1000000;
 	memset(gateways, 0, sizeof(gateways));
 	memset(traffic, 0, sizeof(traffic));

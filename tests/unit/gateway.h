@@ -201,6 +201,9 @@ static inline uint64_t pair_at(unsigned int sa, uint8_t place)
 {
 	return sa_facts(sa, 1).pair + (placed ? (uint64_t)place << 32 : 0);
 }
+/* Its IKE daemon, if a test has one. */
+static bool (*daemon_told)(struct gateway *g, enum ike_tell what, const struct ike *r);
+static uint32_t most_ikes; /* of a member */
 
 /* Ops. */
 
@@ -591,8 +594,14 @@ static inline void op_notice(
 	g->notices[notice]++;
 }
 
+static inline bool op_ike(void *ctx, enum ike_tell what, const struct ike *r)
+{
+	return daemon_told(ctx, what, r);
+}
+
 static const struct member_ops ops = {op_send, op_install, op_remove, op_move, op_floor, op_raising,
 	op_raised, op_raise, op_use, op_read, op_expire, op_guard, op_selector, op_pin, op_publish,
-	op_hand, op_macs, op_journal, op_forget, op_journal_old, op_doubled, op_keep, op_notice};
+	op_hand, op_macs, op_journal, op_forget, op_journal_old, op_doubled, op_keep, op_notice,
+	op_ike};
 
 #endif
