@@ -129,7 +129,7 @@ $(B)/tests/test_boot: $(B)/obj/agent/boot.o
 $(B)/tests/test_happened: $(B)/obj/agent/happened.o
 $(B)/tests/test_happened: LDFLAGS += -Wl,--wrap=member_counters,--wrap=member_fenced_for
 $(B)/tests/test_metrics: $(call objects,agent/metrics.c agent/exposition.c)
-$(B)/tests/test_ops: $(B)/obj/agent/ops.o $(call objects,agent/agent.c agent/order.c agent/metrics_times.c agent/happened.c)
+$(B)/tests/test_ops: $(B)/obj/agent/ops.o $(call objects,agent/agent.c agent/order.c agent/ike.c agent/metrics_times.c agent/happened.c)
 $(B)/tests/test_ops: LDFLAGS += $(foreach f,sa_set sa_get sa_delete pin_set pin_delete counters view \
 	publish,-Wl,--wrap=datapath_$f)
 $(B)/tests/test_order: $(B)/obj/agent/order.o $(B)/obj/agent/control_order.o

@@ -13,6 +13,7 @@
  *   progress.c       how far a member that joins has come; service.c: what the service manager is
  *                    told
  *   events.c         hands what happens to the core; events_kernel.c: what happens to SAs
+ *   ike.c            serves the IKE daemon's plugin
  *   local.c          SAs that no other member can have; usage.c: limits of SAs that can
  *   ops.c            carries out what the core decides (core/member.h, struct member_ops)
  *   boot.c           has there been an agent since the machine was booted?
@@ -43,6 +44,7 @@
 #include "io/http.h"
 #include "io/journal.h"
 #include "io/link.h"
+#include "io/plugin.h"
 #include "io/route.h"
 #include "io/textfile.h"
 #include "io/xfrm.h"
@@ -235,6 +237,10 @@ struct agent {
 	uint64_t positions_due_us;
 	uint32_t positions_next; /* slot to be read next; behind the last one: all have been */
 	struct usage usage;
+	struct {
+		struct plugin *link;
+		char daemon[60]; /* as it calls itself; "": none is connected */
+	} ike;
 	int groups; /* a socket: multicast groups that we are in; -1: in none */
 	bool ingress;
 	uint64_t announced_us; /* the cluster addresses, for the first time in this view */
@@ -338,6 +344,13 @@ bool boot_is_first(const struct agent *a);
 void boot_mark(const struct agent *a); /* from now on there has been one */
 void boot_say(const struct agent *a); /* what became of the SAs that were here */
 
+/* ike.c */
+int ike_open(struct agent *a, char *err, size_t err_size); /* 0 or -errno */
+void ike_close(struct agent *a);
+void ike_process(struct agent *a);
+void ike_tick(struct agent *a);
+bool ike_told(void *ctx, enum ike_tell what, const struct ike *r); /* of struct member_ops */
+
 /* usage.c */
 int usage_open(struct agent *a); /* 0 or -ENOMEM */
 void usage_close(struct agent *a);
@@ -408,6 +421,9 @@ struct json_object *control_order(const struct agent *a, const char *word, const
 
 /* control_ike.c: what each member's IKE daemon is to be told; owned by the caller. */
 struct json_object *control_ike_config(const struct config *c);
+/* The IKE SAs, from this number on; what status tells of them. */
+struct json_object *control_ikes(const struct agent *a, const char *from);
+struct json_object *control_ike_status(const struct agent *a);
 
 /* happened.c */
 __attribute__((format(printf, 3, 4))) void happened(

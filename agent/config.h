@@ -63,6 +63,8 @@ enum config_key {
 	CONFIG_METRICS,
 	CONFIG_METRICS_FILE,
 	CONFIG_METRICS_SAS,
+	CONFIG_MAX_IKES,
+	CONFIG_IKE_COMMIT,
 	CONFIG_MEMBER_ID,
 	CONFIG_MEMBER_SYNC,
 	CONFIG_MEMBER_OUTER,
@@ -117,6 +119,9 @@ struct config {
 	unsigned int metrics_port; /* TCP, host byte order; 0: nowhere */
 	char metrics_path[CONFIG_PATH_SIZE]; /* a file for them, or "" */
 	enum config_sas metrics_sas; /* by HTTP: those of each SA, too */
+
+	unsigned int max_ikes; /* IKE SAs that live, of the whole cluster; 0: no plugin is served */
+	unsigned int ike_commit_us; /* an IKE message waits so long at most */
 
 	/* [Member]: all members, this one too */
 	uint32_t members; /* bit i: member i is configured */

@@ -296,6 +296,7 @@ static struct json_object *status(const struct agent *a)
 	add_guard(o, a);
 	json_object_object_add(o, "sync", sync_status(a));
 	json_object_object_add(o, "datapath", datapath_status(a));
+	json_object_object_add(o, "ike", control_ike_status(a));
 	return o;
 }
 
@@ -581,6 +582,8 @@ struct json_object *control_answer(const struct agent *a, char *request)
 	if (strcmp(word, "drain") == 0 || strcmp(word, "undrain") == 0 ||
 		strcmp(word, "failover") == 0)
 		return control_order(a, word, argument);
+	if (strcmp(word, "ike") == 0)
+		return control_ikes(a, argument);
 	if (strcmp(word, "ike-config") == 0)
 		return control_ike_config(&a->config);
 	o = json_object_new_object();

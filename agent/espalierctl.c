@@ -197,6 +197,21 @@ static void print_policies(struct json_object *list)
 	}
 }
 
+static void print_ikes(struct json_object *list)
+{
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *o = json_object_array_get_idx(list, i);
+
+		printf("%s_%s  owner %-6s  holder %-6s  %-12s  %s Child SAs  changed %s s ago%s\n",
+			text_of(o, "initiator_spi"), text_of(o, "responder_spi"),
+			text_of(o, "owner"), text_of(o, "holder"), text_of(o, "state"),
+			text_of(o, "children"), text_of(o, "changed_s_ago"),
+			strcmp(text_of(o, "unsure"), "yes") == 0
+				? " (unsure: the peer may have seen more)"
+				: "");
+	}
+}
+
 static void print_owner(struct json_object *o)
 {
 	struct json_object *list;
@@ -273,6 +288,8 @@ static void print_status(struct json_object *o)
 		print_fields(inside, "sync.");
 	if (json_object_object_get_ex(o, "datapath", &inside))
 		print_fields(inside, "datapath.");
+	if (json_object_object_get_ex(o, "ike", &inside))
+		print_fields(inside, "ike.");
 }
 
 /* All pages of a list. */
@@ -306,6 +323,8 @@ static struct json_object *ask_for(int fd, const char *command, const char *argu
 
 	if (strcmp(command, "sa") == 0)
 		return ask_all(fd, command, "sas");
+	if (strcmp(command, "ike") == 0)
+		return ask_all(fd, command, "ikes");
 	if (strcmp(command, "policy") == 0)
 		return ask_all(fd, command, "policies");
 	snprintf(request, sizeof(request), "%s%s%s", command, *argument ? " " : "", argument);
@@ -394,6 +413,7 @@ static int usage(FILE *to)
 		"  members     all members, as this one sees them\n"
 		"  sa          the SAs, who owns them, and their sequence blocks\n"
 		"  policy      the policies, who made them, and which are not copied\n"
+		"  ike         the IKE SAs, whose they are, and which daemon has them\n"
 		"  owner SPI   which member owns the bucket of this SPI, or has it pinned\n"
 		"  adopt SPI   you vouch for SAs that are shut since their past is unknown\n"
 		"              (past-unknown): nobody but this machine has sent for them;\n"
@@ -428,6 +448,7 @@ int main(int argc, char **argv)
 		{"members", 0, print_members},
 		{"sa", 0, print_sas},
 		{"policy", 0, print_policies},
+		{"ike", 0, print_ikes},
 		{"owner", 1, print_owner},
 		{"adopt", 1, print_adopted},
 		{"drain", 1, print_order},

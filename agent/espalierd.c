@@ -47,6 +47,7 @@ enum source {
 	STRANGERS,
 	CONTROL,
 	METRICS,
+	IKE,
 	SOURCES
 };
 
@@ -87,7 +88,8 @@ static int open_loop(struct agent *a, struct loop *l)
 		watch(l, datapath_wake_fd(a->datapath), WAKE) < 0 ||
 		watch(l, watch_fd(a), WATCH) < 0 || watch(l, clone_fd(a->clone), CLONE) < 0 ||
 		watch(l, beacon_fd(a->strangers.beacon), STRANGERS) < 0 ||
-		watch(l, control_fd(a->control), CONTROL) < 0)
+		watch(l, control_fd(a->control), CONTROL) < 0 ||
+		watch(l, plugin_fd(a->ike.link), IKE) < 0)
 		return -errno;
 	return 0;
 }
@@ -127,6 +129,7 @@ static void tick(struct agent *a, struct loop *l)
 	}
 	strangers_tick(a, now);
 	progress_tick(a, now);
+	ike_tick(a);
 	service_tick(a, now);
 	happened_tick(a, now);
 	if (metrics_tick(a, now))
@@ -192,6 +195,9 @@ static void handle(struct agent *a, struct loop *l, enum source source)
 	case METRICS:
 		(void)metrics_process(a);
 		break;
+	case IKE:
+		ike_process(a);
+		break;
 	case CHANNEL: /* is looked at in each turn */
 	case SOURCES:
 		break;
@@ -213,7 +219,8 @@ static bool may_stop(const struct agent *a, const struct loop *l)
 {
 	return a->begins_anew ||
 	       (l->stop_us && ((!(member_view(a->member)->live >> a->config.id & 1) &&
-				       !member_is_handing(a->member)) ||
+				       !member_is_handing(a->member) &&
+				       !member_ike_busy(a->member)) ||
 				      agent_now_us() >= l->stop_us));
 }
 

@@ -399,4 +399,5 @@ const struct member_ops agent_ops = {
 	.journal_old = notice_journal_old,
 	.doubled = notice_doubled,
 	.notice = notice,
+	.ike = ike_told,
 };

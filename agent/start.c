@@ -192,6 +192,8 @@ static int start_member(struct agent *a, char *err, size_t err_size)
 		.doubled_us = AGENT_DOUBLED_S * 1000000ULL,
 		.capacity = c->max_sas,
 		.idle = table_slots(c->max_sas) - c->max_sas,
+		.ikes = c->max_ikes,
+		.commit_us = c->ike_commit_us,
 		.first = a->first,
 		.journal = journal_id(a->journal),
 		.life = 1,
@@ -398,7 +400,9 @@ int agent_prepare(struct agent *a, char *err, size_t err_size)
 		(r = open_beacon(a, err, err_size)) < 0 || (r = refuse_clone(a, err, err_size)) < 0)
 		return r;
 	r = watch_open(a, err, err_size);
-	return r < 0 ? r : control_open(a->config.control_path, &a->control, err, err_size);
+	if (r == 0)
+		r = control_open(a->config.control_path, &a->control, err, err_size);
+	return r < 0 ? r : ike_open(a, err, err_size);
 }
 
 /* Where no program counts. */
@@ -539,6 +543,7 @@ void agent_stop(struct agent *a)
 {
 	watch_close(a);
 	metrics_close(a);
+	ike_close(a);
 	control_close(a->control);
 	channel_close(a->channel);
 	clone_close(a->clone);

@@ -64,6 +64,8 @@ static void test_defaults(void **state)
 	assert_int_equal(c.audit_us, 60000000);
 	assert_int_equal(c.misses_per_second, 100);
 	assert_int_equal(c.cpus, 0);
+	assert_int_equal(c.max_ikes, 100000);
+	assert_int_equal(c.ike_commit_us, 50000);
 	assert_int_equal(c.members, 1);
 	assert_string_equal(inet_ntoa(c.member_sync[0]), "10.0.0.1");
 	assert_int_equal(c.member_outer[0].family, 0);
@@ -87,6 +89,7 @@ static void test_every_key(void **state)
 		    "Pin = /p\nControl = /x\nTransport = udp\nCounters = events\n"
 		    "MaxSAs = 4194304\nAudit = 60 MIN\nMisses = 100000\nCpus = 255\n"
 		    "Metrics = [2001:db8::9]:65535\nMetricsFile = /m.prom\nMetricsSas = YES\n"
+		    "MaxIkeSAs = 0\nIkeCommit = 2s\n"
 		    "[Member]\nId = 15\nSync = 10.0.0.15\nOuter = 10.3.0.15\nInner = fd00::f\n"
 		    "[Member]\nId = 2\nSync = 10.0.0.2\nInner = fd00:1::2\nOuter = 10.0.0.2",
 		&c);
@@ -127,6 +130,8 @@ static void test_every_key(void **state)
 	assert_int_equal(c.metrics_port, 65535);
 	assert_string_equal(c.metrics_path, "/m.prom");
 	assert_int_equal(c.metrics_sas, CONFIG_SAS_YES);
+	assert_int_equal(c.max_ikes, 0);
+	assert_int_equal(c.ike_commit_us, 2000000);
 	assert_int_equal(c.ingress, CONFIG_INGRESS_ALL);
 	assert_int_equal(c.members, 1 << 15 | 1 << 2);
 	assert_string_equal(inet_ntoa(c.member_sync[15]), "10.0.0.15");
