@@ -133,9 +133,7 @@ struct espalier_ike_name {
 struct espalier_ike_child {
 	__u8 protocol; /* IPPROTO_ESP, _AH; of IPComp beside it nothing is said */
 	__u8 family; /* AF_INET or AF_INET6 */
-	__u16 policies; /* of it, that are in the kernel, at least: all directions. 0: not waited
-			 * for
-			 */
+	__u16 policies; /* of it, at least; all that there are by then are waited for */
 	__be32 spi_in, spi_out; /* 0: not in the kernel */
 	__u8 local[16], remote[16]; /* destination of the inbound, the outbound one; IPv4: in the
 				       first four bytes, the rest zero */

@@ -124,7 +124,7 @@ static bool child_sent(struct member *m, const struct ike_child *c, uint8_t to, 
 		sent &= is_sent(m, in, to, again);
 	if (c->spi_out)
 		sent &= is_sent(m, out, to, again);
-	if (!sent || !c->policies || !(in || out))
+	if (!sent || !(in || out))
 		return sent;
 	return policies_sent(m, in ? in : out, c->policies, to, again);
 }
