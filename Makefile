@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 #   make            espalierd, espalierctl and the BPF programs, in build/
+#   make charon     the plugin for strongSwan's charon; its headers are fetched
 #   make demo       a cluster with real ESP, a member killed (README)
 #   make test       all tests and linters; make unit sim sanitize fuzz model load bpf netns vm debian13: one kind
 #   make fuzz       each fuzz target for about a minute, or FUZZ_SECONDS
@@ -197,6 +198,25 @@ $(FUZZ): $(ROOT)/fuzz/%: $(ROOT)/fuzz/obj/tests/fuzz/%.o $(FUZZED:%.c=$(ROOT)/fu
 	$(call say,LINK,$@)
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
+# The plugin for strongSwan's charon. It is linked with nothing: charon has loaded what it calls.
+CHARON := $(patsubst agent/charon/%.c,$(B)/charon/%.o,$(wildcard agent/charon/*.c))
+CHARON_FLAGS = $(shell cat $(B)/charon/flags)
+$(CHARON): $(B)/charon/%.o: agent/charon/%.c $(B)/charon/flags
+	$(call say,CC,$<)
+	$(Q)$(CC) -Iinclude -Iagent $(CHARON_FLAGS) $(filter-out -fPIE,$(CFLAGS)) -Wno-unused-parameter -fPIC \
+		-fvisibility=hidden -MMD -MP -c -o $@ $<
+
+$(B)/libstrongswan-espalier.so: $(CHARON)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(filter-out -pie,$(LDFLAGS)) -shared -o $@ $^
+
+charon:
+	@mkdir -p $(B)/charon
+	$(Q)if scripts/charon-headers >$(B)/charon/flags.new; then \
+		cmp -s $(B)/charon/flags.new $(B)/charon/flags || mv $(B)/charon/flags.new $(B)/charon/flags; \
+		$(MAKE) $(B)/libstrongswan-espalier.so; \
+	else echo "charon: the plugin is not built: strongSwan's headers cannot be had"; fi
+
 SEEDS ?= 2000
 sim: $(B)/tests/sim
 	$(Q)$(if $(SEED),$< --seeds 1 --seed $(SEED) --verbose,tests/sim/run $(SEEDS) $<)
@@ -233,5 +253,5 @@ clean:
 	rm -rf $(ROOT)
 
 .SECONDARY:
-.PHONY: all tests test unit sim sanitize fuzz fuzz-targets load load-objects model bpf netns vm bench debian13 demo check install clean
+.PHONY: all charon tests test unit sim sanitize fuzz fuzz-targets load load-objects model bpf netns vm bench debian13 demo check install clean
 -include $(shell find $(ROOT) -name '*.d' 2>/dev/null)
