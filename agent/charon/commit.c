@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "charon/export.h"
+#include "charon/keys.h"
 #include "charon/link.h"
 #include "charon/sync.h"
 
@@ -171,6 +172,7 @@ static void checked_in(ike_sa_t *sa)
 static void checkin(ike_sa_manager_t *this, ike_sa_t *sa)
 {
 	if (!ours.adopting && !stopping) {
+		keys_claim(sa);
 		pthread_mutex_lock(&known_lock);
 		checked_in(sa);
 		pthread_mutex_unlock(&known_lock);

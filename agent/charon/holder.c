@@ -82,7 +82,7 @@ void holder_drop(const struct espalier_ike_spis *spis)
 
 void holder_give(const struct espalier_ike_record *given, chunk_t body)
 {
-	const struct known *known;
+	struct known *known;
 	bool have;
 
 	pthread_mutex_lock(&known_lock);
@@ -90,6 +90,8 @@ void holder_give(const struct espalier_ike_record *given, chunk_t body)
 	have = known && known->live &&
 	       (known->turn > given->turn ||
 		       (known->turn == given->turn && known->version >= given->version));
+	if (have && given->flags & ESPALIER_IKE_SYNC)
+		known->doubtful = true;
 	pthread_mutex_unlock(&known_lock);
 	if (have)
 		return;

@@ -98,6 +98,57 @@ static chunk_t all_keys(const struct record_ike *record)
 	return all;
 }
 
+static bool has_secret(ike_sa_t *sa, chunk_t sk_d)
+{
+	keymat_v2_t *keymat = (keymat_v2_t *)sa->get_keymat(sa);
+	chunk_t own;
+
+	keymat->get_skd(keymat, &own);
+	return chunk_equals_const(own, sk_d);
+}
+
+static void know(ike_sa_t *sa, const chunk_t keys[RECORD_KEYS])
+{
+	ike_sa_id_t *id = sa->get_id(sa);
+	struct known *known;
+
+	pthread_mutex_lock(&known_lock);
+	known = known_make((uint64_t[]){id->get_initiator_spi(id), id->get_responder_spi(id)});
+	known->initiator = id->is_initiator(id);
+	for (int i = 0; i < RECORD_KEYS; i++) {
+		chunk_clear(&known->key[i]);
+		known->key[i] = chunk_clone(keys[i]);
+	}
+	pthread_mutex_unlock(&known_lock);
+}
+
+static __thread chunk_t unclaimed[RECORD_KEYS];
+
+static void forget_unclaimed(void)
+{
+	for (int i = 0; i < RECORD_KEYS; i++)
+		chunk_clear(&unclaimed[i]);
+}
+
+void keys_derived(ike_sa_t *sa, const chunk_t keys[RECORD_KEYS])
+{
+	forget_unclaimed();
+	if (has_secret(sa, keys[0])) {
+		know(sa, keys);
+		return;
+	}
+	for (int i = 0; i < RECORD_KEYS; i++)
+		unclaimed[i] = chunk_clone(keys[i]);
+}
+
+void keys_claim(ike_sa_t *sa)
+{
+	if (!unclaimed[0].len || sa->get_version(sa) != IKEV2 || !has_secret(sa, unclaimed[0]))
+		return;
+	know(sa, unclaimed);
+	forget_unclaimed();
+}
+
 static bool no_secret(key_exchange_t *this, chunk_t *ret)
 {
 	*ret = chunk_clone(chunk_from_chars(0));

@@ -31,20 +31,9 @@ static bool on_keys(listener_t *this, ike_sa_t *sa, chunk_t sk_d, chunk_t sk_ai,
 	chunk_t sk_ei, chunk_t sk_er, chunk_t sk_pi, chunk_t sk_pr)
 {
 	chunk_t keys[RECORD_KEYS] = {sk_d, sk_ai, sk_ar, sk_ei, sk_er, sk_pi, sk_pr};
-	struct known *known;
-	ike_sa_id_t *id;
 
-	if (!sa || sa->get_version(sa) != IKEV2)
-		return true;
-	id = sa->get_id(sa);
-	pthread_mutex_lock(&known_lock);
-	known = known_make((uint64_t[]){id->get_initiator_spi(id), id->get_responder_spi(id)});
-	known->initiator = id->is_initiator(id);
-	for (int i = 0; i < RECORD_KEYS; i++) {
-		chunk_clear(&known->key[i]);
-		known->key[i] = chunk_clone(keys[i]);
-	}
-	pthread_mutex_unlock(&known_lock);
+	if (sa && sa->get_version(sa) == IKEV2)
+		keys_derived(sa, keys);
 	return true;
 }
 
