@@ -183,7 +183,7 @@ $(LACK): tests/lib/lack.c
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fPIE,$(CFLAGS)) -fPIC -shared -o $@ $<
 
 # What takes bytes from outside, and the fuzz targets: built by clang, with its fuzzer and sanitizers.
-FUZZED := $(wildcard agent/core/*.c agent/config*.c) agent/io/digest.c agent/io/dtls.c \
+FUZZED := $(wildcard agent/core/*.c agent/config*.c) agent/charon/record.c agent/io/digest.c agent/io/dtls.c \
 	agent/io/dtls_context.c agent/io/interface.c agent/io/xfrm_body.c agent/io/xfrm_facts.c \
 	agent/io/xfrm_text.c tests/fuzz/fuzz.c
 FUZZ := $(patsubst tests/fuzz/%.c,$(ROOT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -248,6 +248,9 @@ install: all
 	install -D -m 644 scripts/strongswan-after-espalierd.conf \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/strongswan.service.d/espalierd.conf
 	install -d -m 700 $(DESTDIR)/etc/espalier $(DESTDIR)/var/lib/espalier
+	if [ -f $(B)/libstrongswan-espalier.so ]; then \
+		install -D -m 644 $(B)/libstrongswan-espalier.so $(DESTDIR)/usr/lib/ipsec/plugins/libstrongswan-espalier.so && \
+		install -D -m 644 docs/espalier-charon.conf $(DESTDIR)/etc/strongswan.d/charon/espalier.conf; fi
 
 clean:
 	rm -rf $(ROOT)

@@ -5,6 +5,7 @@
 struct codec {
 	struct writer *w;
 	struct reader *r;
+	bool writes; /* to w, else reads from r */
 };
 
 #define NUMBER(codec, field) number(codec, &(field), sizeof(field))
@@ -17,7 +18,7 @@ static void number(struct codec *c, void *field, size_t width)
 		uint32_t u32;
 	} value;
 
-	if (c->w) {
+	if (c->writes) {
 		memcpy(&value, field, width);
 		write_uint(c->w,
 			width == 1   ? value.u8
@@ -38,7 +39,7 @@ static void number(struct codec *c, void *field, size_t width)
 /* As it is in memory. */
 static void raw(struct codec *c, void *field, size_t len)
 {
-	if (c->w)
+	if (c->writes)
 		write_bytes(c->w, field, len);
 	else
 		read_bytes(c->r, field, len);
@@ -47,7 +48,7 @@ static void raw(struct codec *c, void *field, size_t len)
 /* At most 65,535. */
 static void run(struct codec *c, struct bytes *bytes)
 {
-	if (c->w) {
+	if (c->writes) {
 		c->w->failed |= bytes->len > UINT16_MAX;
 		write_uint(c->w, bytes->len, 2);
 		write_bytes(c->w, bytes->at, bytes->len);
@@ -70,7 +71,7 @@ static void host_fields(struct codec *c, struct record_host *host)
 {
 	NUMBER(c, host->port);
 	run(c, &host->address);
-	if (c->r && host->address.len != 4 && host->address.len != 16)
+	if (!c->writes && host->address.len != 4 && host->address.len != 16)
 		c->r->failed = true;
 }
 
@@ -88,8 +89,8 @@ static void selector_fields(struct codec *c, struct record_selector *selector)
 	NUMBER(c, selector->to_port);
 	run(c, &selector->from);
 	run(c, &selector->to);
-	if (c->r && (selector->from.len != selector->to.len ||
-			    (selector->from.len != 4 && selector->from.len != 16)))
+	if (!c->writes && (selector->from.len != selector->to.len ||
+				  (selector->from.len != 4 && selector->from.len != 16)))
 		c->r->failed = true;
 }
 
@@ -155,41 +156,72 @@ static void ike_fields(struct codec *c, struct record_ike *ike)
 	raw(c, &ike->request_spi, sizeof(ike->request_spi));
 }
 
-/* PUT: the record_put function of a struct; NEXT: its record_next function. What is written stays
- * as it is. */
-#define PUT(name, type, fields)                                                                    \
-	void record_put##name(struct writer *w, const type *of)                                    \
-	{                                                                                          \
-		fields(&(struct codec){.w = w}, (type *)of);                                       \
-	}
-#define NEXT(name, type, fields)                                                                   \
-	bool record_next_##name(struct reader *list, type *ret)                                    \
-	{                                                                                          \
-		if (list->failed || list->at == list->end)                                         \
-			return false;                                                              \
-		fields(&(struct codec){.r = list}, ret);                                           \
-		return !list->failed;                                                              \
-	}
+/* Another struct of a list; what is written stays as it is. */
+#define PUT(fields, w_, item) fields(&(struct codec){.w = (w_), .writes = true}, (void *)(item))
 
-PUT(_child, struct record_child, child_fields)
-PUT(_transform, struct record_transform, transform_fields)
-PUT(_host, struct record_host, host_fields)
-PUT(_selector, struct record_selector, selector_fields)
-NEXT(child, struct record_child, child_fields)
-NEXT(transform, struct record_transform, transform_fields)
-NEXT(host, struct record_host, host_fields)
-NEXT(selector, struct record_selector, selector_fields)
-NEXT(packet, struct bytes, run)
+static bool next(struct reader *list)
+{
+	return !list->failed && list->at != list->end;
+}
+
+void record_put_child(struct writer *w, const struct record_child *child)
+{
+	PUT(child_fields, w, child);
+}
+
+void record_put_transform(struct writer *w, const struct record_transform *transform)
+{
+	PUT(transform_fields, w, transform);
+}
+
+void record_put_host(struct writer *w, const struct record_host *host)
+{
+	PUT(host_fields, w, host);
+}
+
+void record_put_selector(struct writer *w, const struct record_selector *selector)
+{
+	PUT(selector_fields, w, selector);
+}
+
+/* False as well if it is malformed: then the list has failed. */
+#define NEXT(fields, list, ret)                                                                    \
+	(next(list) && (fields(&(struct codec){.r = (list)}, ret), !(list)->failed))
+
+bool record_next_child(struct reader *list, struct record_child *ret)
+{
+	return NEXT(child_fields, list, ret);
+}
+
+bool record_next_transform(struct reader *list, struct record_transform *ret)
+{
+	return NEXT(transform_fields, list, ret);
+}
+
+bool record_next_host(struct reader *list, struct record_host *ret)
+{
+	return NEXT(host_fields, list, ret);
+}
+
+bool record_next_selector(struct reader *list, struct record_selector *ret)
+{
+	return NEXT(selector_fields, list, ret);
+}
+
+bool record_next_packet(struct reader *list, struct bytes *ret)
+{
+	return NEXT(run, list, ret);
+}
 
 void record_put_packet(struct writer *w, struct bytes packet)
 {
-	run(&(struct codec){.w = w}, &packet);
+	run(&(struct codec){.w = w, .writes = true}, &packet);
 }
 
 void record_put(struct writer *w, const struct record_ike *ike)
 {
 	write_uint(w, RECORD_FORMAT, 1);
-	ike_fields(&(struct codec){.w = w}, (struct record_ike *)ike);
+	ike_fields(&(struct codec){.w = w, .writes = true}, (struct record_ike *)ike);
 }
 
 struct reader record_list(struct bytes list)

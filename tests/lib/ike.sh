@@ -12,17 +12,19 @@
 #	ike_initiate m0 NAME
 #
 # A place is m0 and so on, or peer. Each daemon has a mount namespace of its own, in which /run is
-# /run/PREFIX/PLACE/ike here: its configuration, sockets, and the file log. The daemons are those
+# /run/PREFIX/PLACE/daemon here: its configuration, sockets, and the file log; and /run/espalier the
+# folder of the member's agent. The daemons are those
 # that scripts/vm/vm-ike unpacks; they end with their network namespace.
 
 IKE_ROOT=${IKE_ROOT:-$("$(dirname "${BASH_SOURCE[0]}")/../../scripts/vm/vm-ike")}
 IKE_SECONDS=${IKE_SECONDS:-20} # for what two daemons agree on
+IKE_PLUGIN=${IKE_PLUGIN:-} # one more, of the members' strongSwan
 
 export STRONGSWAN_CONF=/run/strongswan.conf SWANCTL_DIR=/run/swanctl
 
 declare -A ike_daemon=() ike_pid=()
 
-ike_home() { echo "$(topology_state)/$1/ike"; }
+ike_home() { echo "$(topology_state)/$1/daemon"; }
 
 # ike_configure PLACE strongswan|libreswan: what it has of its own; no connections.
 ike_configure()
@@ -31,7 +33,7 @@ ike_configure()
 
 	home=$(ike_home "$1")
 	rm -rf "$home"
-	mkdir -p "$home" && ike_certificates || return
+	mkdir -p "$home/espalier" && ike_certificates || return
 	ike_daemon[$1]=$2
 	"ike_configure_$2" "$home" "$([ "$1" = peer ] && echo peer || echo gateway)"
 }
@@ -105,7 +107,8 @@ ike_start()
 	start_in "$1" unshare --mount bash -c '
 		mount --bind "$1/usr/lib/ipsec" /usr/lib/ipsec &&
 			mount --bind "$1/usr/libexec/ipsec" /usr/libexec/ipsec &&
-			mount --bind "$2" /run && shift 2 && exec "$@"' ike \
+			mount --bind "${2%/*}" "$2/espalier" &&
+			mount --rbind "$2" /run && shift 2 && exec "$@"' ike \
 		"$IKE_ROOT" "$home" $("ike_command_${ike_daemon[$1]}") >>"$home/log" 2>&1
 	ike_pid[$1]=$!
 	disown # no message when it is killed
@@ -145,10 +148,11 @@ ike_dpd_answers() { "ike_dpd_answers_${ike_daemon[$1]}" "$1"; }
 
 ike_configure_strongswan()
 {
-	local home=$1 side=$2 certificates
+	local home=$1 side=$2 certificates plugin=
 
 	certificates=$(topology_state)/certificates
 	# swanctl says a sentence about each that is missing
+	[ "$side" != gateway ] || plugin=$IKE_PLUGIN
 	mkdir -p "$home"/swanctl/{x509,x509ca,x509aa,x509ac,x509crl,x509ocsp,pubkey,private} \
 		"$home"/swanctl/{rsa,ecdsa,bliss,pkcs8,pkcs12,conf.d} || return
 	cp "$certificates/authority.pem" "$home/swanctl/x509ca/"
@@ -157,7 +161,7 @@ ike_configure_strongswan()
 	echo "include conf.d/*.conf" >"$home/swanctl/swanctl.conf"
 	cat >"$home/strongswan.conf" <<-END
 		charon-systemd {
-			load = random nonce openssl pem pkcs1 x509 pubkey constraints kdf kernel-netlink socket-default vici
+			load = random nonce openssl pem pkcs1 x509 pubkey constraints kdf kernel-netlink socket-default vici $plugin
 			install_routes = no
 			delete_rekeyed_delay = 1
 			make_before_break = yes
