@@ -13,6 +13,7 @@ struct sync {
 	ike_sa_t *sa;
 	uint32_t nonce, send, receive; /* Message IDs of the next request either way */
 	bool done;
+	array_t *later; /* task_t *: all others */
 };
 
 static status_t build(task_t *task, message_t *message)
@@ -71,12 +72,15 @@ static status_t process(task_t *task, message_t *message)
 	struct sync *this = (struct sync *)task;
 	ike_sa_t *sa = this->sa;
 	uint32_t send, receive;
+	task_t *later;
 
 	if (!read_answer(this, message, &send, &receive)) {
 		SAY("%s[%u]: no answer about Message IDs", sa->get_name(sa), sa->get_unique_id(sa));
 		return SUCCESS;
 	}
 	this->done = true;
+	while (array_remove(this->later, ARRAY_HEAD, &later))
+		sa->queue_task(sa, later);
 	set_syncing(sa, false);
 	sa->set_message_id(sa, false, max(send, this->receive));
 	sa->set_message_id(sa, true, max(receive, this->send));
@@ -95,7 +99,21 @@ static void migrate(task_t *task, ike_sa_t *sa)
 
 static void destroy(task_t *task)
 {
+	array_destroy_offset(((struct sync *)task)->later, offsetof(task_t, destroy));
 	free(task);
+}
+
+/* charon would begin with any of them, under Message ID 0. */
+static void set_aside(ike_sa_t *sa, struct sync *this)
+{
+	enumerator_t *enumerator = sa->create_task_enumerator(sa, TASK_QUEUE_QUEUED);
+	task_t *task;
+
+	while (enumerator->enumerate(enumerator, &task)) {
+		sa->remove_task(sa, enumerator);
+		array_insert(this->later, ARRAY_TAIL, task);
+	}
+	enumerator->destroy(enumerator);
 }
 
 static bool draw_nonce(uint32_t *ret)
@@ -118,36 +136,65 @@ static void ask(ike_sa_t *sa)
 			.migrate = migrate,
 			.destroy = destroy},
 		.sa = sa, .send = sa->get_message_id(sa, true) + SYNC_MARGIN,
-		.receive = sa->get_message_id(sa, false));
+		.receive = sa->get_message_id(sa, false), .later = array_create(0, 0));
 	if (!draw_nonce(&this->nonce)) {
-		free(this);
+		destroy(&this->task);
 		return;
 	}
 	set_syncing(sa, true);
-	/* What waits for its answer goes back into the queue. This one goes first. */
+	/* What waits for its answer goes back into the queue. */
 	sa->set_message_id(sa, true, 0);
+	set_aside(sa, this);
 	sa->queue_task(sa, &this->task);
 	sa->initiate(sa, NULL, NULL);
 }
 
-static job_requeue_t start(void *data)
+/* With AES-GCM a strongSwan peer makes its IV of the Message ID, each at most twice: one that has
+ * sent requests and responses has used up Message ID 0, and would drop the IKE SA. */
+static bool can_be_asked(ike_sa_t *sa, bool unanswered)
+{
+	proposal_t *proposal = sa->get_proposal(sa);
+	uint16_t algorithm = 0, bits;
+
+	if (!sa->supports_extension(sa, EXT_IKE_MESSAGE_ID_SYNC))
+		return false;
+	proposal->get_algorithm(proposal, ENCRYPTION_ALGORITHM, &algorithm, &bits);
+	if (!encryption_algorithm_is_aead(algorithm))
+		return true;
+	return !unanswered &&
+	       (sa->get_message_id(sa, true) == 0 || sa->get_message_id(sa, false) == 0);
+}
+
+static void start(void *data, bool unanswered)
 {
 	ike_sa_manager_t *manager = charon->ike_sa_manager;
 	ike_sa_t *sa = manager->checkout(manager, data);
 
 	if (!sa)
-		return JOB_REQUEUE_NONE;
+		return;
 	if (sa->get_state(sa) != IKE_ESTABLISHED) {
 		manager->checkin(manager, sa);
-	} else if (sa->supports_extension(sa, EXT_IKE_MESSAGE_ID_SYNC)) {
+	} else if (can_be_asked(sa, unanswered)) {
 		ask(sa);
 		manager->checkin(manager, sa);
 	} else {
-		SAY("%s[%u]: its record is old, and the peer lacks RFC 6311: it is made anew",
+		SAY("%s[%u]: its record is old, and the peer cannot be asked (RFC 6311): it is "
+		    "made anew",
 			sa->get_name(sa), sa->get_unique_id(sa));
 		sa->reestablish(sa);
 		manager->checkin_and_destroy(manager, sa);
 	}
+}
+
+static job_requeue_t start_heard(void *data)
+{
+	start(data, false);
+	return JOB_REQUEUE_NONE;
+}
+
+static job_requeue_t start_unanswered(void *data)
+{
+	start(data, true);
 	return JOB_REQUEUE_NONE;
 }
 
@@ -159,25 +206,25 @@ static void id_destroy(void *data)
 }
 
 /* Once: the doubt ends with the answer. */
-static void start_soon(struct known *known)
+static void start_soon(struct known *known, callback_job_cb_t how)
 {
 	ike_sa_id_t *id = ike_sa_id_create(
 		IKEV2_MAJOR_VERSION, known->spi[0], known->spi[1], known->initiator);
 
 	known->doubtful = false;
 	lib->processor->queue_job(
-		lib->processor, (job_t *)callback_job_create(start, id, id_destroy, NULL));
+		lib->processor, (job_t *)callback_job_create(how, id, id_destroy, NULL));
 }
 
 void sync_heard(struct known *known, ike_sa_t *sa, message_t *message)
 {
 	if (known->doubtful && message->get_request(message) &&
 		message->get_message_id(message) > sa->get_message_id(sa, false))
-		start_soon(known);
+		start_soon(known, start_heard);
 }
 
 void sync_sent_again(struct known *known)
 {
 	if (known->doubtful)
-		start_soon(known);
+		start_soon(known, start_unanswered);
 }
