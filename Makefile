@@ -119,6 +119,7 @@ $(patsubst tests/bpf/%.c,$(ROOT)/bpf/%.o,$(wildcard tests/bpf/hostile*.bpf.c)): 
 	bpf/steer.bpf.c bpf/clear.bpf.c tests/bpf/hostile.bpf.c $(wildcard tests/bpf/hostile*.h)
 
 $(UNIT): $(B)/tests/%: $(B)/obj/tests/unit/%.o $(LIBRARY)
+$(B)/tests/test_charon_record: $(B)/obj/agent/charon/record.o
 $(B)/tests/test_control: $(B)/obj/agent/control.o
 $(B)/tests/test_forward: $(B)/obj/agent/forward.o
 $(B)/tests/test_forward: LDFLAGS += -Wl,--wrap=link_has_on_lo,--wrap=link_forwards
