@@ -162,7 +162,7 @@ static void test_syntax(void **state)
 		"unknown key Key in [Interface]: use Id, Outer, Inner, Sync, Journal, Pin, "
 		"Control, "
 		"Transport, Counters, MaxSAs, Audit, Misses, Cpus, Metrics, MetricsFile, "
-		"MetricsSas");
+		"MetricsSas, MaxIkeSAs, IkeCommit");
 	assert_bad("[Cluster]\nName = a\nName = b\n", 3,
 		"Name was given already in line 2: remove one");
 	assert_bad(
