@@ -6,6 +6,8 @@
 #include "charon/import.h"
 #include "charon/link.h"
 
+#define RETRY_LEAST 200000 /* us between attempts */
+#define RETRY_MOST 10000000
 #define RELEASE_PATIENCE 1000000 /* us that an exchange of ours may take before its IKE SA goes */
 
 static bool releasing;
@@ -80,6 +82,22 @@ void holder_drop(const struct espalier_ike_spis *spis)
 	forget(spis);
 }
 
+static struct {
+	uint64_t us, at; /* the pause, 0: nothing to try; when it is over */
+} retry;
+
+/* When charon has just started it has not been told its connections. */
+static void import(const struct espalier_ike_record *given, chunk_t body)
+{
+	if (import_ike(given, body) != INVALID_STATE || retry.us)
+		return;
+	SAY("IKE SA " SPIS ", and maybe others, wait: there is no connection for them yet",
+		SPIS_OF(((uint64_t[]){given->spis.initiator, given->spis.responder})));
+	retry.us = RETRY_LEAST;
+	retry.at = commit_now() + retry.us;
+	link_wake();
+}
+
 void holder_give(const struct espalier_ike_record *given, chunk_t body)
 {
 	struct known *known;
@@ -96,10 +114,10 @@ void holder_give(const struct espalier_ike_record *given, chunk_t body)
 	if (have)
 		return;
 	holder_drop(&given->spis);
-	import_ike(given, body);
+	import(given, body);
 }
 
-/* A record that was kept while the agent was away, and is still the newest. */
+/* A record that is kept, and is still the newest. */
 void holder_thaw(const struct espalier_ike_spis *spis)
 {
 	struct espalier_ike_record given = {.spis = *spis};
@@ -111,12 +129,33 @@ void holder_thaw(const struct espalier_ike_spis *spis)
 	if (known) {
 		given.version = known->version;
 		given.turn = known->turn;
+		given.flags = known->doubtful ? ESPALIER_IKE_SYNC : 0;
 		body = chunk_clone(known->body);
 	}
 	pthread_mutex_unlock(&known_lock);
 	if (body.len)
-		import_ike(&given, body);
+		import(&given, body);
 	chunk_clear(&body);
+}
+
+static bool is_unconfigured(const struct known *known)
+{
+	return known->unconfigured && !known->gone && !known->release_by;
+}
+
+void holder_retry(void)
+{
+	unsigned int count;
+	struct espalier_ike_spis *spis;
+
+	if (!retry.us || commit_now() < retry.at)
+		return;
+	spis = known_list(is_unconfigured, &count);
+	retry.us = count ? min(2 * retry.us, RETRY_MOST) : 0;
+	for (unsigned int i = 0; i < count; i++)
+		holder_thaw(&spis[i]);
+	free(spis);
+	retry.at = commit_now() + retry.us;
 }
 
 static bool is_live(const struct known *known)

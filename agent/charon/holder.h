@@ -23,4 +23,7 @@ bool holder_waits(void);
 void holder_freeze(void);
 void holder_thaw(const struct espalier_ike_spis *spis);
 
+/* Tries again, now and then, to go on with those whose connection was not loaded. */
+void holder_retry(void);
+
 #endif

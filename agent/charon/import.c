@@ -260,6 +260,7 @@ static void fill_known(
 	known = known_make(record->spi);
 	known->initiator = record->initiator;
 	known->live = known->imported = true;
+	known->unconfigured = false;
 	known->doubtful = given->flags & ESPALIER_IKE_SYNC;
 	known->resumes = record->request.packets.len && !known->doubtful;
 	known->turn = given->turn;
@@ -275,6 +276,25 @@ static void fill_known(
 	known->body = chunk_clone(body);
 	fill_sent(&known->response, &record->response);
 	fill_sent(&known->request, &record->request);
+	pthread_mutex_unlock(&known_lock);
+}
+
+/* charon is told its connections when it has started. */
+static void keep(const struct espalier_ike_record *given, bool initiator, chunk_t body)
+{
+	struct known *known;
+
+	pthread_mutex_lock(&known_lock);
+	known = known_make((const uint64_t *)&given->spis);
+	known->initiator = initiator;
+	known->unconfigured = true;
+	known->doubtful = given->flags & ESPALIER_IKE_SYNC;
+	known->turn = given->turn;
+	known->version = known->committed = given->version;
+	if (known->body.ptr != body.ptr) {
+		chunk_clear(&known->body);
+		known->body = chunk_clone(body);
+	}
 	pthread_mutex_unlock(&known_lock);
 }
 
@@ -404,7 +424,7 @@ static bool import_with(const struct espalier_ike_record *given, const struct re
 	return true;
 }
 
-bool import_ike(const struct espalier_ike_record *given, chunk_t body)
+status_t import_ike(const struct espalier_ike_record *given, chunk_t body)
 {
 	struct record_ike record;
 	peer_cfg_t *peer;
@@ -415,18 +435,16 @@ bool import_ike(const struct espalier_ike_record *given, chunk_t body)
 		record.spi[1] != given->spis.responder) {
 		SAY("IKE SA " SPIS ": its record is malformed",
 			SPIS_OF(((uint64_t[]){given->spis.initiator, given->spis.responder})));
-		return false;
+		return FAILED;
 	}
 	name = strndup((const char *)record.name.at, record.name.len);
 	peer = charon->backends->get_peer_cfg_by_name(charon->backends, name);
-	if (!peer) {
-		SAY("IKE SA " SPIS " cannot be taken over: there is no connection '%s'",
-			SPIS_OF(record.spi), name);
-		free(name);
-		return false;
-	}
 	free(name);
+	if (!peer) {
+		keep(given, record.initiator, body);
+		return INVALID_STATE;
+	}
 	done = import_with(given, &record, body, peer);
 	peer->destroy(peer);
-	return done;
+	return done ? SUCCESS : FAILED;
 }

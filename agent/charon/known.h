@@ -39,6 +39,7 @@ struct known {
 	bool offered; /* the peer has asked for RFC 6311 */
 	bool syncing; /* Message IDs are being agreed on anew */
 	bool doubtful; /* imported, and the peer may have seen more than the record says */
+	bool unconfigured; /* given, but its connection is not loaded yet */
 	bool dirty; /* the agent lacks the last record */
 	uint64_t release_by; /* us: to be handed over, at the latest then; 0: not */
 	uint32_t turn;

@@ -415,6 +415,7 @@ static bool serve(void)
 	commit_overdue(setting(&state.settings.commit_ms));
 	pthread_mutex_unlock(&known_lock);
 	holder_continue();
+	holder_retry();
 	need_forget_old();
 	return true;
 }
