@@ -57,6 +57,8 @@ static const char *state_of(uint8_t flags, bool active)
 		return "active";
 	if (!(flags & WIRE_STARTED))
 		return "starting";
+	if (flags & WIRE_IKE_LOST)
+		return "no-ike";
 	return "standby";
 }
 

@@ -13,6 +13,7 @@
 
 #define SWEEP_SLOTS 4096 /* looked at in one call */
 #define GIFTS 512 /* in the background, between two ticks */
+#define DAEMON_RESTARTS_US 1000000 /* one that comes back by then is waited for */
 #define HOLDER_US 1000000 /* a holder that lives has so long to hand over */
 #define REAP_SLOTS 1024
 #define FULL_AGAIN_US 60000000
@@ -173,6 +174,9 @@ void holder_tick(struct member *m)
 {
 	struct holder *h = &m->holder;
 
+	member_set_flag(m, WIRE_IKE_READY, h->daemon == DAEMON_READY);
+	member_set_flag(
+		m, WIRE_IKE_LOST, h->lost_us && m->now_us > h->lost_us + DAEMON_RESTARTS_US);
 	h->gifts = GIFTS;
 	if (h->waits && h->sweep == TABLE_NONE)
 		h->sweep = 0;
@@ -367,6 +371,7 @@ void member_ike_hello(struct member *m)
 void member_ike_ready(struct member *m)
 {
 	m->holder.daemon = DAEMON_READY;
+	m->holder.lost_us = 0;
 	holder_look(m);
 }
 
@@ -384,6 +389,7 @@ void member_ike_lost(struct member *m)
 	}
 	h->tell_first = TABLE_NONE;
 	h->daemon = DAEMON_NONE;
+	h->lost_us = h->lost_us ? h->lost_us : m->now_us;
 	holder_look(m);
 }
 

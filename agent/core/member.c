@@ -84,19 +84,14 @@ void member_free(struct member *m)
 	free(m);
 }
 
-static void set_flag(struct member *m, enum wire_flags flag, bool on)
-{
-	m->flags = (uint8_t)(on ? m->flags | flag : m->flags & ~flag);
-}
-
 void member_link(struct member *m, bool up)
 {
-	set_flag(m, WIRE_LINK_DOWN, !up);
+	member_set_flag(m, WIRE_LINK_DOWN, !up);
 }
 
 void member_leave(struct member *m)
 {
-	set_flag(m, WIRE_LEAVING, true);
+	member_set_flag(m, WIRE_LEAVING, true);
 	m->heartbeat_due_us = 0;
 }
 
@@ -227,7 +222,7 @@ static void start(struct member *m)
 
 	if (all_here || (m->now_us >= m->started_us + m->config.start_us &&
 				member_held_back(m) == ESPALIER_NOBODY))
-		set_flag(m, WIRE_STARTED, true);
+		member_set_flag(m, WIRE_STARTED, true);
 }
 
 /* Our kernel lacks it. */
@@ -325,7 +320,7 @@ void member_tick(struct member *m, uint64_t now_us)
 	m->ticked_us = now_us;
 	start(m);
 	if (m->begins_anew)
-		set_flag(m, WIRE_LEAVING, true);
+		member_set_flag(m, WIRE_LEAVING, true);
 	watch(m);
 	clone_look(m, m->config.self);
 	drain_tick(m);

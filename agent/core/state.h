@@ -66,6 +66,7 @@ struct holder {
 	struct ikes ikes;
 	enum { DAEMON_NONE, DAEMON_TELLS, DAEMON_READY } daemon; /* TELLS: what it has already */
 	uint32_t sweep; /* next slot to look at; TABLE_NONE: done */
+	uint64_t lost_us; /* since when it has been gone; 0: it is there, or never was */
 	bool waits; /* for another member to hand something over */
 	bool taken_due; /* to be told when the sweep is over */
 	unsigned int gifts; /* in the background, until the next tick */
@@ -233,6 +234,12 @@ static inline uint16_t member_others(const struct member *m)
 static inline bool member_is_other(const struct member *m, unsigned int id)
 {
 	return id < ESPALIER_MEMBERS && id != m->config.self && (m->config.members >> id & 1);
+}
+
+/* Of our heartbeats. */
+static inline void member_set_flag(struct member *m, enum wire_flags flag, bool on)
+{
+	m->flags = (uint8_t)(on ? m->flags | flag : m->flags & ~flag);
 }
 
 /* Says it of each member once. */

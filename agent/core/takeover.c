@@ -51,9 +51,13 @@ static uint16_t flagged(const struct member *m, uint8_t flags)
 	return set;
 }
 
+/* Who has lost its IKE daemon leaves what it owns to those who have one. */
 static uint16_t eligible(const struct member *m)
 {
-	return able_of(m) & (uint16_t)~flagged(m, WIRE_DRAINED);
+	uint16_t able = able_of(m) & (uint16_t)~flagged(m, WIRE_DRAINED);
+
+	return able & flagged(m, WIRE_IKE_READY) ? able & (uint16_t)~flagged(m, WIRE_IKE_LOST)
+						 : able;
 }
 
 /* Whose records a member has. */

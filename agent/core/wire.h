@@ -78,6 +78,8 @@ enum wire_flags {
 	WIRE_HANDING = 32, /* publishes, and is about to: buckets change hands (handover.c) */
 	WIRE_READY = 64, /* for that */
 	WIRE_YIELDS = 128, /* is to own something only if nobody else can */
+	WIRE_IKE_READY = 256, /* its IKE daemon can go on with IKE SAs */
+	WIRE_IKE_LOST = 512, /* it had one, which has been gone for a while */
 };
 
 /* A member's own, on its outer and inner interface. All zero: none. */

@@ -439,6 +439,47 @@ static void test_daemon_dies(void **state)
 	assert_int_equal(daemons[0].taken, 1);
 }
 
+/* It does not come back: another member's daemon goes on, and gives all back when it does. */
+static void test_daemon_stays_away(void **state)
+{
+	uint64_t own = own_spi(0, 3, 0);
+
+	(void)state;
+	begin(2);
+	record(0, own);
+	run_daemons(10);
+	member_ike_lost(gateways[0].m);
+	daemons[0] = (struct daemon){0};
+	run_daemons(900);
+	assert_int_equal(member_view(gateways[1].m)->live, 3);
+	run_daemons(200);
+	assert_int_equal(member_view(gateways[1].m)->live, 2);
+	assert_true(ike_of(1, own)->has);
+	record(1, own);
+	run_daemons(10);
+	assert_int_equal(ike_of(1, own)->committed, ike_of(1, own)->version);
+	connect_daemon(0);
+	run_daemons(100);
+	assert_int_equal(member_view(gateways[1].m)->live, 3);
+	assert_true(ike_of(0, own)->has);
+	assert_false(ike_of(1, own)->has);
+	assert_int_equal(ike_of(0, own)->version, 2);
+	assert_false(ike_of(0, own)->flags & IKE_SYNC);
+}
+
+/* Nobody has one: buckets stay where they are. */
+static void test_no_daemon(void **state)
+{
+	(void)state;
+	begin(2);
+	member_ike_lost(gateways[0].m);
+	member_ike_lost(gateways[1].m);
+	memset(daemons, 0, sizeof(daemons));
+	run_daemons(1500);
+	assert_int_equal(member_view(gateways[0].m)->live, 3);
+	assert_int_equal(member_view(gateways[1].m)->live, 3);
+}
+
 /* Its agent alone: the daemon goes on with what it has. */
 static void test_agent_restarts(void **state)
 {
@@ -663,6 +704,8 @@ int main(void)
 		cmocka_unit_test_teardown(test_need, teardown),
 		cmocka_unit_test_teardown(test_ran_on, teardown),
 		cmocka_unit_test_teardown(test_daemon_dies, teardown),
+		cmocka_unit_test_teardown(test_daemon_stays_away, teardown),
+		cmocka_unit_test_teardown(test_no_daemon, teardown),
 		cmocka_unit_test_teardown(test_agent_restarts, teardown),
 		cmocka_unit_test_teardown(test_gone, teardown),
 		cmocka_unit_test_teardown(test_leave, teardown),
