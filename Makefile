@@ -185,7 +185,7 @@ $(LACK): tests/lib/lack.c
 
 # What takes bytes from outside, and the fuzz targets: built by clang, with its fuzzer and sanitizers.
 FUZZED := $(wildcard agent/core/*.c agent/config*.c) agent/charon/record.c agent/io/digest.c agent/io/dtls.c \
-	agent/io/dtls_context.c agent/io/interface.c agent/io/xfrm_body.c agent/io/xfrm_facts.c \
+	agent/io/dtls_context.c agent/io/interface.c agent/io/plugin.c agent/io/xfrm_body.c agent/io/xfrm_facts.c \
 	agent/io/xfrm_text.c tests/fuzz/fuzz.c
 FUZZ := $(patsubst tests/fuzz/%.c,$(ROOT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_CFLAGS := -O2 -g -std=gnu11 $(WARNINGS) -Wno-gnu-variable-sized-type-not-at-end $(SANITIZERS)
