@@ -115,6 +115,9 @@ ike_start()
 	"ike_ready_${ike_daemon[$1]}" "$1"
 }
 
+# ike_show PLACE LINES: the last ones of its log, as TAP has them.
+ike_show() { tail -n "$2" "$(ike_home "$1")/log" 2>/dev/null | cut -c 1-160 | sed "s/^/# $1: /"; }
+
 ike_ended() { ! kill -0 "${ike_pid[$1]}" 2>/dev/null; }
 
 # ike_stop PLACE [SIGNAL]

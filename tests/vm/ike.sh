@@ -40,6 +40,13 @@ declare -A ping_of=(
 )
 declare -A ping_pid=()
 
+begin() # PLACE
+{
+	ike_start "$1" && return
+	ike_show "$1" 30
+	give_up "the IKE daemon of $1 does not start"
+}
+
 # set_up MEMBERS-DAEMON PEERS-DAEMON
 set_up()
 {
@@ -60,13 +67,13 @@ set_up()
 		esac >>"$(topology_state)/addresses-$from"
 	done
 	topology_ip client <"$(topology_state)/addresses-client"
-	ike_start m0 || give_up "the first member's IKE daemon does not start"
+	begin m0
 	for ((member = 0; member < MEMBERS; member++)); do
 		member_config $member "$CLUSTER_SETTINGS" >/dev/null
 		agent_start $member
 	done
 	for place in m1 peer; do
-		ike_start $place || give_up "the IKE daemon of $place does not start"
+		begin $place
 	done
 	wait_until 30 cluster_complete $MEMBERS || give_up "the members did not become one cluster"
 	owns 0 4096
@@ -165,7 +172,7 @@ judge()
 	if [ ${#problems[@]} != 0 ]; then
 		show_cluster
 		for place in m0 m1 peer; do
-			tail -n 30 "$(ike_home $place)/log" 2>/dev/null | cut -c 1-160 | sed "s/^/# $place: /"
+			ike_show $place ${IKE_SHOW:-30}
 		done
 	fi
 	verdict "$1"
