@@ -157,8 +157,10 @@ struct espalier_ike_settings {
 	__u8 members; /* how many are configured; 1: nobody else ever has a record */
 	__u8 has_secret; /* not 0: qcd_secret is known by now */
 	__u8 has_ranges; /* 0: `Hash = mix`, no range of SPIs is one member's */
-	__u32 commit_ms; /* a message waits so long for COMMITTED, and is then sent, counted, and
-			    the record marked by ESPALIER_IKE_SYNC */
+	/* A message waits so long for COMMITTED, and is then sent, counted, and the record marked
+	 * by ESPALIER_IKE_SYNC; but not before the agent has been heard of behind that time: one
+	 * that stands still marks nothing, and others may take over. */
+	__u32 commit_ms;
 	/* Without any message of the agent for so long, or without a link, others may have taken
 	 * over: until the agent has answered HELLO and the records with TAKEN the daemon sends
 	 * nothing for its IKE SAs. 0: there is nobody else. */

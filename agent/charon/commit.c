@@ -97,11 +97,17 @@ void commit_acknowledge(struct known *known, uint64_t version)
 
 static uint64_t overdue_before;
 
+/* An agent that has stood still since cannot have marked the record, and others may take over. */
+static bool is_overdue(const struct held *held)
+{
+	return held && held->since < overdue_before;
+}
+
 static void send_overdue(struct known *known)
 {
-	bool any = known->held && known->held->since < overdue_before;
+	bool any = is_overdue(known->held);
 
-	while (known->held && known->held->since < overdue_before) {
+	while (is_overdue(known->held)) {
 		struct held *held = take_first(known);
 
 		out(held->packet);
@@ -116,7 +122,7 @@ static void send_overdue(struct known *known)
 
 bool commit_overdue(uint32_t ms)
 {
-	overdue_before = commit_now() - ms * 1000ULL;
+	overdue_before = link_heard() - ms * 1000ULL;
 	if (waiting)
 		known_each(send_overdue);
 	return waiting;

@@ -260,7 +260,7 @@ static void fill_known(
 	known = known_make(record->spi);
 	known->initiator = record->initiator;
 	known->live = known->imported = true;
-	known->unconfigured = false;
+	known->unconfigured = known->asked = false;
 	known->doubtful = given->flags & ESPALIER_IKE_SYNC;
 	known->resumes = record->request.packets.len && !known->doubtful;
 	known->turn = given->turn;

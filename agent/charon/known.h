@@ -38,6 +38,7 @@ struct known {
 	bool resumes; /* `request` is another member's */
 	bool offered; /* the peer has asked for RFC 6311 */
 	bool syncing; /* Message IDs are being agreed on anew */
+	bool asked; /* RFC 6311 has begun, since it was imported */
 	bool doubtful; /* imported, and the peer may have seen more than the record says */
 	bool unconfigured; /* given, but its connection is not loaded yet */
 	bool dirty; /* the agent lacks the last record */

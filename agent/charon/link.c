@@ -52,6 +52,12 @@ static bool agent_away(void)
 	return away && commit_now() - __atomic_load_n(&state.heard, __ATOMIC_RELAXED) > away;
 }
 
+uint64_t link_heard(void)
+{
+	return setting(&state.settings.away_ms) ? __atomic_load_n(&state.heard, __ATOMIC_RELAXED)
+						: commit_now();
+}
+
 bool link_silent(void)
 {
 	if (!__atomic_load_n(&state.known, __ATOMIC_ACQUIRE) || !setting(&state.settings.away_ms))

@@ -19,6 +19,8 @@ bool link_up(void);
 
 /* The agent is away: others may have taken over. */
 bool link_silent(void);
+/* us: when the agent spoke last; now, if it does not matter since there is nobody else. */
+uint64_t link_heard(void);
 
 /* The secret of RFC 6290's tokens; false: none yet. */
 bool link_secret(uint8_t *ret);

@@ -212,13 +212,16 @@ static void start_soon(struct known *known, callback_job_cb_t how)
 		IKEV2_MAJOR_VERSION, known->spi[0], known->spi[1], known->initiator);
 
 	known->doubtful = false;
+	known->asked = true;
 	lib->processor->queue_job(
 		lib->processor, (job_t *)callback_job_create(how, id, id_destroy, NULL));
 }
 
 void sync_heard(struct known *known, ike_sa_t *sa, message_t *message)
 {
-	if (known->doubtful && message->get_request(message) &&
+	/* The peer has had an answer to all before it: not of ours. */
+	if ((known->doubtful || (known->imported && !known->asked)) &&
+		message->get_request(message) &&
 		message->get_message_id(message) > sa->get_message_id(sa, false))
 		start_soon(known, start_heard);
 }
