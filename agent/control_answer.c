@@ -45,7 +45,7 @@ static struct json_object *addresses(const struct config_addresses *list)
 }
 
 /* What a member is to the cluster, in one word. */
-static const char *state_of(uint8_t flags, bool active)
+static const char *state_of(uint16_t flags, bool active)
 {
 	if (flags & WIRE_LEAVING)
 		return "leaving";

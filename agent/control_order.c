@@ -42,7 +42,7 @@ static bool read_id(const char *text, uint8_t *ret)
 static const char *lack_of(const struct agent *a, uint8_t id)
 {
 	struct member_other other;
-	uint8_t flags;
+	uint16_t flags;
 
 	member_other(a->member, id, &other);
 	flags = id == a->config.id ? member_flags(a->member) : other.flags;

@@ -16,7 +16,7 @@
 
 #define UNABLE (WIRE_LINK_DOWN | WIRE_LEAVING | WIRE_DRAINED)
 
-static enum member_claim judge(uint8_t flags, bool in_view, uint32_t records)
+static enum member_claim judge(uint16_t flags, bool in_view, uint32_t records)
 {
 	if (flags & UNABLE)
 		return CLAIM_NONE;

@@ -12,14 +12,14 @@
 #define ORDER_US 1000000 /* so long an order is repeated */
 #define ORDERS (WIRE_DRAINED | WIRE_YIELDS)
 
-static uint8_t flags_for(enum wire_order order)
+static uint16_t flags_for(enum wire_order order)
 {
 	return order == ORDER_DRAIN ? WIRE_DRAINED : order == ORDER_YIELD ? WIRE_YIELDS : 0;
 }
 
 static int obey(struct member *m, enum wire_order order)
 {
-	uint8_t flags = flags_for(order);
+	uint16_t flags = flags_for(order);
 	int r;
 
 	if ((m->flags & ORDERS) == flags)
@@ -29,7 +29,7 @@ static int obey(struct member *m, enum wire_order order)
 	r = m->ops->keep(m->ctx, order);
 	if (r < 0)
 		return r;
-	m->flags = (uint8_t)((m->flags & ~ORDERS) | flags);
+	m->flags = (uint16_t)((m->flags & ~ORDERS) | flags);
 	m->heartbeat_due_us = 0;
 	return 0;
 }
@@ -101,7 +101,7 @@ int member_fail_over(struct member *m, uint8_t *ret_to)
 	for (uint8_t i = ESPALIER_MEMBERS; i > 0; i--) {
 		uint8_t id = i - 1;
 		bool is_there = id == m->config.self || m->others[id].alive;
-		uint8_t flags = id == m->config.self ? m->flags : m->others[id].heartbeat.flags;
+		uint16_t flags = id == m->config.self ? m->flags : m->others[id].heartbeat.flags;
 		int r;
 
 		/* Who is drained stays so. */

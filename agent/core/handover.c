@@ -129,16 +129,16 @@ void handover_tick(struct member *m)
 	if (!m->awaits) {
 		m->awaited_us = 0;
 		if (all_follow(m) || m->now_us > m->flipped_us + dead_us)
-			m->flags &= (uint8_t)~WIRE_HANDING;
+			m->flags &= (uint16_t)~WIRE_HANDING;
 	}
 	handover_look(m);
 }
 
 void handover_flushed(struct member *m)
 {
-	uint8_t ready = m->handing && (m->flags & WIRE_READY || is_ready(m)) ? WIRE_READY : 0;
+	uint16_t ready = m->handing && (m->flags & WIRE_READY || is_ready(m)) ? WIRE_READY : 0;
 
 	if ((m->flags & WIRE_READY) != ready)
 		m->heartbeat_due_us = 0;
-	m->flags = (uint8_t)((m->flags & ~WIRE_READY) | ready);
+	m->flags = (uint16_t)((m->flags & ~WIRE_READY) | ready);
 }

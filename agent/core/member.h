@@ -372,7 +372,7 @@ struct member_room {
 struct member_other {
 	bool alive, synced, settings_differ, doubled;
 	uint64_t heard_us;
-	uint8_t flags; /* enum wire_flags, as it last said */
+	uint16_t flags; /* enum wire_flags, as it last said */
 	uint64_t resent;
 	uint32_t queued; /* records waiting to be sent to it */
 	uint32_t records; /* that it has in its kernel, as it last said */
@@ -389,7 +389,7 @@ uint8_t member_flow_owner(const struct member *m, const struct record *r);
 uint32_t member_pins(const struct member *m); /* inbound SAs that are pinned */
 uint32_t member_fenced(const struct member *m); /* SAs that we may emit nothing of, ... */
 uint32_t member_fenced_for(const struct member *m, enum record_fence why); /* for this reason */
-uint8_t member_flags(const struct member *m);
+uint16_t member_flags(const struct member *m);
 uint16_t member_doubles(const struct member *m); /* members that are there twice, a bit each */
 const struct member_counters *member_counters(const struct member *m);
 void member_other(const struct member *m, uint8_t id, struct member_other *ret);

@@ -49,7 +49,7 @@ uint32_t member_fenced_for(const struct member *m, enum record_fence why)
 	return m->fenced[why];
 }
 
-uint8_t member_flags(const struct member *m)
+uint16_t member_flags(const struct member *m)
 {
 	return m->flags;
 }

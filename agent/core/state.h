@@ -174,7 +174,7 @@ struct member {
 	uint16_t synced; /* members whose records we have */
 	uint64_t contested_us; /* since when a member's view differs from the one we publish; 0:
 				  none does */
-	uint8_t flags;
+	uint16_t flags;
 	uint32_t journals[ESPALIER_MEMBERS]; /* as last heard */
 	uint32_t fenced[FENCES], pins;
 	bool doubted; /* member_ops.journal_old has been called, ... */

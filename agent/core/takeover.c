@@ -8,7 +8,7 @@
  */
 #include "core/state.h"
 
-static uint8_t flags_of(const struct member *m, unsigned int id)
+static uint16_t flags_of(const struct member *m, unsigned int id)
 {
 	return id == m->config.self ? m->flags : m->others[id].heartbeat.flags;
 }
@@ -31,7 +31,7 @@ static uint16_t able_of(const struct member *m)
 
 	for (uint16_t set = able; set; set &= (uint16_t)(set - 1)) {
 		unsigned int id = view_lowest(set);
-		uint8_t flags = flags_of(m, id);
+		uint16_t flags = flags_of(m, id);
 
 		if (!(flags & WIRE_STARTED) || flags & (WIRE_LINK_DOWN | WIRE_LEAVING) ||
 			m->doubled >> id & 1)
@@ -41,7 +41,7 @@ static uint16_t able_of(const struct member *m)
 }
 
 /* Who says this of itself. */
-static uint16_t flagged(const struct member *m, uint8_t flags)
+static uint16_t flagged(const struct member *m, uint16_t flags)
 {
 	uint16_t set = 0;
 

@@ -76,7 +76,7 @@ void wire_put_heartbeat(struct writer *w, const struct wire_heartbeat *h)
 	write_uint(w, h->synced, 2);
 	write_uint(w, h->doubled, 2);
 	write_uint(w, h->knows, 2);
-	write_uint(w, h->flags, 1);
+	write_uint(w, h->flags, 2);
 	write_uint(w, h->view.epoch, 8);
 	write_uint(w, h->view.live, 2);
 	write_uint(w, h->view.publisher, 1);
@@ -93,7 +93,7 @@ static void get_heartbeat(struct reader *r, struct wire_heartbeat *h)
 	h->synced = (uint16_t)read_uint(r, 2);
 	h->doubled = (uint16_t)read_uint(r, 2);
 	h->knows = (uint16_t)read_uint(r, 2);
-	h->flags = (uint8_t)read_uint(r, 1);
+	h->flags = (uint16_t)read_uint(r, 2);
 	h->view.epoch = read_uint(r, 8);
 	h->view.live = (uint16_t)read_uint(r, 2);
 	h->view.publisher = (uint8_t)read_uint(r, 1);

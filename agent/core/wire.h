@@ -94,7 +94,7 @@ struct wire_heartbeat {
 	uint16_t synced; /* members whose records the sender has */
 	uint16_t doubled; /* members that the sender has seen to be there twice */
 	uint16_t knows; /* members whose MACs, as their present life told them, the sender has */
-	uint8_t flags; /* enum wire_flags */
+	uint16_t flags; /* enum wire_flags */
 	struct view view;
 	struct wire_macs macs;
 };

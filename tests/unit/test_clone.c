@@ -194,7 +194,7 @@ static void test_does_not_mind(void **state)
 	gateways[0].m->doubled_until_us[1] = UINT64_MAX;
 	run(100);
 	for (unsigned int i = 0; i < 200; i++) {
-		gateways[1].m->flags &= (uint8_t)~WIRE_LEAVING;
+		gateways[1].m->flags &= (uint16_t)~WIRE_LEAVING;
 		gateways[1].m->begins_anew = false;
 		step();
 		check_noticed_by(0);
