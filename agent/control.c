@@ -3,8 +3,9 @@
  * control.c - the socket that espalierctl speaks to: SOCK_SEQPACKET, a request is one packet
  * ("status", "members", "reasons", "owner SPI", "sa FROM", "ike FROM", "events", "adopt SPI|all",
  * "drain ID", "undrain ID", "failover", "ike-config"), its answer one packet of JSON. A list too
- * long for one packet says where it goes on (`next`). Only root may connect. All but "adopt" and orders read. No
- * keys. When all places are taken, who has said nothing for the longest time makes room.
+ * long for one packet says where it goes on (`next`). Only root may connect. All but "adopt" and
+ * orders read. No keys. When all places are taken, who has said nothing for the longest time makes
+ * room.
  */
 #include <errno.h>
 #include <json-c/json.h>

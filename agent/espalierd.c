@@ -218,10 +218,10 @@ static int wait_ms(const struct agent *a, bool busy)
 static bool may_stop(const struct agent *a, const struct loop *l)
 {
 	return a->begins_anew ||
-	       (l->stop_us && ((!(member_view(a->member)->live >> a->config.id & 1) &&
-				       !member_is_handing(a->member) &&
-				       !member_ike_busy(a->member)) ||
-				      agent_now_us() >= l->stop_us));
+	       (l->stop_us &&
+		       ((!(member_view(a->member)->live >> a->config.id & 1) &&
+				!member_is_handing(a->member) && !member_ike_busy(a->member)) ||
+			       agent_now_us() >= l->stop_us));
 }
 
 /*

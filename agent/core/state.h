@@ -239,7 +239,7 @@ static inline bool member_is_other(const struct member *m, unsigned int id)
 /* Of our heartbeats. */
 static inline void member_set_flag(struct member *m, enum wire_flags flag, bool on)
 {
-	m->flags = (uint8_t)(on ? m->flags | flag : m->flags & ~flag);
+	m->flags = (uint16_t)(on ? m->flags | flag : m->flags & ~flag);
 }
 
 /* Says it of each member once. */

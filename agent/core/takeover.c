@@ -8,6 +8,9 @@
  */
 #include "core/state.h"
 
+/* Who says this of itself lives, and can hand over what it owns. */
+#define GOING (WIRE_DRAINED | WIRE_YIELDS | WIRE_LEAVING | WIRE_IKE_LOST)
+
 static uint16_t flags_of(const struct member *m, unsigned int id)
 {
 	return id == m->config.self ? m->flags : m->others[id].heartbeat.flags;
@@ -136,8 +139,7 @@ uint16_t member_heirs(const struct member *m, uint8_t id)
 static bool is_planned(const struct member *m, uint16_t live)
 {
 	uint16_t gone = m->view.live & (uint16_t)~live;
-	uint16_t going = flagged(m, WIRE_DRAINED | WIRE_YIELDS | WIRE_LEAVING) &
-			 (uint16_t) ~(flagged(m, WIRE_LINK_DOWN) | m->doubled);
+	uint16_t going = flagged(m, GOING) & (uint16_t) ~(flagged(m, WIRE_LINK_DOWN) | m->doubled);
 
 	return m->view.live && live != m->view.live && !(gone & (uint16_t)~going);
 }
@@ -233,7 +235,7 @@ static bool has_changed(
 static bool hands_itself_out(const struct member *m, uint8_t from)
 {
 	return (from == m->view.publisher || from == view_lowest(m->view.live & alive(m))) &&
-	       flags_of(m, from) & (WIRE_DRAINED | WIRE_YIELDS | WIRE_LEAVING);
+	       flags_of(m, from) & GOING;
 }
 
 void takeover_adopt(struct member *m, uint8_t from, const struct view *before)

@@ -452,14 +452,14 @@ static void test_daemon_stays_away(void **state)
 	daemons[0] = (struct daemon){0};
 	run_daemons(900);
 	assert_int_equal(member_view(gateways[1].m)->live, 3);
-	run_daemons(200);
+	run_daemons(300);
 	assert_int_equal(member_view(gateways[1].m)->live, 2);
 	assert_true(ike_of(1, own)->has);
 	record(1, own);
 	run_daemons(10);
 	assert_int_equal(ike_of(1, own)->committed, ike_of(1, own)->version);
 	connect_daemon(0);
-	run_daemons(100);
+	run_daemons(300);
 	assert_int_equal(member_view(gateways[1].m)->live, 3);
 	assert_true(ike_of(0, own)->has);
 	assert_false(ike_of(1, own)->has);
@@ -542,7 +542,7 @@ static void test_leave(void **state)
 	member_leave(gateways[0].m);
 	assert_true(member_ike_busy(gateways[0].m));
 	daemons[0].slow = true;
-	run_daemons(30);
+	run_daemons(200);
 	assert_int_equal(daemons[0].releases, 1);
 	assert_false(ike_of(1, own)->has);
 	record(0, own); /* what was in flight */
