@@ -83,6 +83,7 @@ static const struct metric of_status[] = {
 	{"slept", "espalier_sleeps_total", COUNTER, "Times that the agent was not run for longer than others wait for it."},
 	{"catching_up", NULL, ELSEWHERE, NULL},
 	{"sync", NULL, ELSEWHERE, NULL},
+	{"ike", NULL, ELSEWHERE, NULL},
 	{"datapath", NULL, ELSEWHERE, NULL},
 	END
 };
@@ -92,6 +93,23 @@ static const struct metric of_catching_up[] = {
 	{"of", "espalier_catching_up_wanted_records", GAUGE, "Records that it is to have."},
 	{"per_second", "espalier_catching_up_records_per_second", GAUGE, "Records that it gets in a second."},
 	{"seconds_left", "espalier_catching_up_left_seconds", GAUGE, "How long that will go on, 0 if it is not known."},
+	END
+};
+
+static const struct metric of_ike[] = {
+	{"daemon", NULL, LABEL, NULL},
+	{"ike_sas", "espalier_ike_sas", GAUGE, "IKE SAs that live in the cluster."},
+	{"max_ike_sas", "espalier_ike_sas_limit", GAUGE, "IKE SAs that may live at a time (MaxIkeSAs)."},
+	{"commits", "espalier_ike_commits_total", COUNTER, "IKE messages that were held until other members had their record."},
+	{"hold_us_mean", NULL, ELSEWHERE, NULL},
+	{"hold_us_most", NULL, ELSEWHERE, NULL},
+	{"overdue", "espalier_ike_overdue_total", COUNTER, "IKE messages that were sent before other members had their record."},
+	{"gives", "espalier_ike_gives_total", COUNTER, "IKE SAs that this member's daemon was given."},
+	{"syncs", "espalier_ike_syncs_total", COUNTER, "Those of them whose Message IDs are to be agreed on anew."},
+	{"releases", "espalier_ike_releases_total", COUNTER, "IKE SAs that this member's daemon handed over."},
+	{"drops", "espalier_ike_drops_total", COUNTER, "IKE SAs that this member's daemon was told to forget."},
+	{"unknown", "espalier_ike_unknown_total", COUNTER, "IKE SAs that were asked for and nobody has."},
+	{"refused", "espalier_ike_refused_total", COUNTER, "Records of IKE SAs not taken, for there was no room."},
 	END
 };
 
@@ -158,8 +176,8 @@ static const struct metric of_sa[] = {
 
 /* In which a member may be, as status and members name them. */
 static const char *const states[] = {"active", "standby", "starting", "leaving", "link-down",
-	"draining", "drained", "unguarded", "unsteered", "doubled", "not-forwarding", "held-back",
-	"other-settings", "disagrees", "no-session", "dead", NULL};
+	"draining", "drained", "unguarded", "unsteered", "doubled", "not-forwarding", "no-ike",
+	"held-back", "other-settings", "disagrees", "no-session", "dead", NULL};
 
 static struct json_object *ask(const struct agent *a, const char *what)
 {
@@ -281,6 +299,11 @@ static void put_status(FILE *to, struct json_object *status)
 		exposition_family(to, "espalier_sync_info", "gauge", "The sync channel.");
 		put_info(to, "espalier_sync_info", of_sync, o, NULL, NULL);
 		put_object(to, of_sync, o);
+	}
+	if (json_object_object_get_ex(status, "ike", &o)) {
+		exposition_family(to, "espalier_ike_info", "gauge", "The IKE daemon.");
+		put_info(to, "espalier_ike_info", of_ike, o, NULL, NULL);
+		put_object(to, of_ike, o);
 	}
 	if (json_object_object_get_ex(status, "datapath", &o)) {
 		exposition_family(to, "espalier_datapath_info", "gauge", "The BPF programs.");

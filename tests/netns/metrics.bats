@@ -47,7 +47,7 @@ answers() { request "$1" GET 2>/dev/null | head -n 1 | grep -q ' 200 '; }
 @test "each key that espalierctl prints is in the table of metrics, and each counted packet" {
 	start 2
 	wait_until 10 active 0 1
-	keys=$( (ctl 0 status | jq -r '[., .sync, .datapath] | .[] | keys[]'
+	keys=$( (ctl 0 status | jq -r '[., .sync, .ike, .datapath] | .[] | keys[]'
 		ctl 0 members | jq -r '.[] | keys[]') | grep -v '^barred_' | sort -u)
 	[ "$(wc -l <<<"$keys")" -gt 50 ]
 	for key in $keys; do
