@@ -172,7 +172,7 @@ judge()
 	if [ ${#problems[@]} != 0 ]; then
 		show_cluster
 		for place in m0 m1 peer; do
-			ike_show $place ${IKE_SHOW:-30}
+			ike_show $place ${IKE_SHOW:-2000}
 		done
 	fi
 	verdict "$1"
