@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * blocks.h - may this ESP leave this member? And what the agent is told.
+ * blocks.h - may this ESP or AH leave this member? And what the agent is told.
  *
  * A carrier is an SA that has carried ESP of the cluster inside its own. The guard cannot see the
  * numbers inside, but output.bpf.c has seen them. That program leaves a proof, which is the
@@ -142,7 +142,7 @@ static __always_inline struct espalier_sa *find_sa(const struct followed *p, __u
 	return bpf_map_lookup_elem(&sas, &key);
 }
 
-/* May ESP that was found leave, with so many numbers? 0: nobody knows how many. counts: see
+/* May what was found leave, with so many numbers? 0: nobody knows how many. counts: see
  * account(). */
 static __always_inline enum espalier_reason judge(
 	const struct followed *p, __u32 mark, __u32 segments, bool counts)
@@ -179,6 +179,33 @@ static __always_inline bool lets_out(enum espalier_reason reason)
 	default:
 		return false;
 	}
+}
+
+/*
+ * Steps over one header, and judges what it says. AH may be around ESP, or around more AH: all of
+ * their numbers must be such as may leave. Global functions call it, which the verifier judges
+ * alone, once for all headers. (On the stack: maps take no other memory as a key before 6.2.)
+ */
+static __always_inline enum found step(
+	void *skb, struct followed *p, __u32 mark, __u32 segments, bool counts)
+{
+	enum found found = follow(skb, p);
+	enum espalier_reason reason;
+	struct followed here;
+
+	if (found != FOUND_ESP && found != FOUND_AH)
+		return found;
+	here = *p;
+	reason = judge(&here, mark, segments, counts);
+	if (p->reason == ESPALIER_UNGUARDED || !lets_out(reason))
+		p->reason = reason;
+	return found == FOUND_AH && lets_out(reason) ? FOUND_MORE : FOUND_OTHER;
+}
+
+/* The headers have been followed as far as they lead, or can be: what becomes of the packet? */
+static __always_inline enum espalier_reason at_the_end(const struct followed *p, int found)
+{
+	return found != FOUND_OTHER && p->ours ? ESPALIER_GUARD_MALFORMED : p->reason;
 }
 
 #endif

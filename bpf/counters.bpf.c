@@ -24,13 +24,16 @@ int espalier_count(const __u64 *args)
 {
 	const struct xfrm_state *x = (void *)args[0];
 	__be32 net_seq = args[1];
-	struct espalier_sa_key key = {.family = x->props.family, .spi = x->id.spi};
+	struct espalier_sa_key key = {.family = x->props.family,
+		.spi = x->id.spi,
+		.protocol = espalier_protocol(x->id.proto)};
 	__be32 *daddr = (__be32 *)key.daddr;
 	struct espalier_counter *counter;
 	struct espalier_sa *sa;
 	__u64 seq;
 
-	if (x->xs_net.net->net_cookie != settings.netns_cookie || x->id.proto != IPPROTO_ESP)
+	if (x->xs_net.net->net_cookie != settings.netns_cookie ||
+		(x->id.proto != IPPROTO_ESP && x->id.proto != IPPROTO_AH))
 		return 0;
 	daddr[0] = x->id.daddr.a6[0];
 	if (key.family == FAMILY_INET6) {

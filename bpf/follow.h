@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * follow.h - finds ESP behind whatever the kernel may put before it: VLAN tags, MPLS labels,
- * options, IPv6's extension headers, AH, UDP, and tunnels, which need no interface of their own
- * (routes may have an encapsulation). Headers may be cut short, or too many to follow to their end.
- * Then there may be ESP, if any layer of the packet is from a cluster address.
+ * follow.h - finds ESP and AH behind whatever the kernel may put before them: VLAN tags, MPLS
+ * labels, options, IPv6's extension headers, UDP, and tunnels, which need no interface of their own
+ * (routes may have an encapsulation). Behind AH there may be more of them. Headers may be cut
+ * short, or too many to follow to their end. Then there may be ESP, if any layer of the packet is
+ * from a cluster address.
  */
 #ifndef FOLLOW_H
 #define FOLLOW_H
@@ -26,17 +27,19 @@
 /* What a packet's headers lead to. */
 enum found {
 	FOUND_MORE, /* another header */
-	FOUND_OTHER, /* no ESP, or a later fragment */
+	FOUND_OTHER, /* none of these, or a later fragment */
 	FOUND_ESP, /* from whatever address */
+	FOUND_AH, /* likewise, and another header behind it */
 	FOUND_BROKEN, /* cut short, or more headers than anybody needs: it may be ESP */
 };
 
 /* A packet, as far as its headers have been followed. */
 struct followed {
 	struct espalier_sa_key key; /* of the last IP header */
-	__be32 seq; /* FOUND_ESP: with the key's SPI */
+	__be32 seq; /* FOUND_ESP, FOUND_AH: with the key's SPI and protocol */
 	__u32 offset; /* of the next header, from `start` on */
 	__u32 size; /* that can be read from there on; the guard's has all of it */
+	__u32 reason; /* enum espalier_reason, by what has been found so far: see blocks.h */
 	__u64 start; /* the guard: BPF_HDR_START_...; output: an address in the kernel */
 	__u16 type; /* of the next header: ETH_P_..., or IPPROTO_..., which are below 256 */
 	__u8 from_us; /* the last IP header was from a cluster address */
@@ -83,7 +86,7 @@ static __always_inline enum found follow_ipv6(void *skb, struct followed *p)
 	return FOUND_MORE;
 }
 
-/* IPv6's extension headers, and AH. */
+/* IPv6's extension headers. */
 static __always_inline enum found follow_extension(void *skb, struct followed *p)
 {
 	struct extension extension;
@@ -185,8 +188,23 @@ static __always_inline enum found follow_esp(void *skb, struct followed *p)
 	if (!follow_load(skb, p, &esp, sizeof(esp)))
 		return p->from_us && !p->doubtful ? FOUND_BROKEN : FOUND_OTHER;
 	p->key.spi = esp.spi;
+	p->key.protocol = ESPALIER_ESP;
 	p->seq = esp.seq;
 	return FOUND_ESP;
+}
+
+static __always_inline enum found follow_ah(void *skb, struct followed *p)
+{
+	struct ah ah;
+
+	if (!follow_load(skb, p, &ah, sizeof(ah)))
+		return FOUND_BROKEN;
+	p->key.spi = ah.spi;
+	p->key.protocol = ESPALIER_AH;
+	p->seq = ah.seq;
+	p->offset += (ah.size + 2) * 4;
+	p->type = ah.next;
+	return FOUND_AH;
 }
 
 /* Steps over one header. */
@@ -205,8 +223,9 @@ static __always_inline enum found follow(void *skb, struct followed *p)
 	case IPPROTO_ROUTING:
 	case IPPROTO_FRAGMENT:
 	case IPPROTO_DSTOPTS:
-	case IPPROTO_AH:
 		return follow_extension(skb, p);
+	case IPPROTO_AH:
+		return follow_ah(skb, p);
 	case IPPROTO_UDP:
 		return follow_udp(skb, p);
 	case IPPROTO_GRE:

@@ -21,46 +21,40 @@ static __always_inline bool follow_load(void *ctx, const struct followed *p, voi
 		       !bpf_skb_load_bytes_relative(skb, p->offset, buf, size, p->start));
 }
 
-/* Not static: the verifier judges it alone, once for all headers, and asks about NULL. */
-__attribute__((noinline)) int guard_follow(struct __sk_buff *skb, struct followed *p)
+/* Not static: see step(). The verifier asks about NULL. */
+__attribute__((noinline)) int guard_step(struct __sk_buff *skb, struct followed *p)
 {
-	return p ? follow(skb, p) : FOUND_BROKEN;
+	return p ? step(skb, p, skb->mark, skb->gso_segs ?: !skb->gso_size,
+			   skb->ifindex == settings.outer)
+		 : FOUND_BROKEN;
 }
 
 /* `protocol` is that of the first header behind Ethernet; a tag there is in the frame, and where
  * the network header then is depends on who has put it there. */
-static __always_inline enum found find_esp(struct __sk_buff *skb, struct followed *p)
+static __always_inline void begin(const struct __sk_buff *skb, struct followed *p)
 {
-	int found = FOUND_MORE;
-
-	*p = (struct followed){.start = BPF_HDR_START_NET, .type = bpf_ntohs(skb->protocol)};
+	*p = (struct followed){.start = BPF_HDR_START_NET,
+		.type = bpf_ntohs(skb->protocol),
+		.reason = ESPALIER_UNGUARDED};
 	if (p->type == ETH_P_8021Q || p->type == ETH_P_8021AD) {
 		p->start = BPF_HDR_START_MAC;
 		p->type = ETH_P_TEB;
 	}
-	for (int i = 0; found == FOUND_MORE && i < STEPS; i++)
-		found = guard_follow(skb, p);
-	if (found == FOUND_ESP || found == FOUND_OTHER)
-		return found;
-	return p->ours ? FOUND_BROKEN : FOUND_OTHER;
 }
 
 static __always_inline enum espalier_reason guard(struct __sk_buff *skb)
 {
-	bool outer = skb->ifindex == settings.outer;
 	enum espalier_reason reason;
 	struct followed packet;
+	int found = FOUND_MORE;
 
-	switch (find_esp(skb, &packet)) {
-	case FOUND_ESP:
-		break;
-	case FOUND_BROKEN:
-		return ESPALIER_GUARD_MALFORMED;
-	default:
-		return ESPALIER_UNGUARDED;
-	}
-	reason = judge(&packet, skb->mark, skb->gso_segs ?: !skb->gso_size, outer);
-	return reason == ESPALIER_EMITTED && !outer ? ESPALIER_EMITTED_ELSEWHERE : reason;
+	begin(skb, &packet);
+	for (int i = 0; found == FOUND_MORE && i < STEPS; i++)
+		found = guard_step(skb, &packet);
+	reason = at_the_end(&packet, found);
+	return reason == ESPALIER_EMITTED && skb->ifindex != settings.outer
+		       ? ESPALIER_EMITTED_ELSEWHERE
+		       : reason;
 }
 
 SEC("tc")

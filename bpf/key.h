@@ -30,11 +30,11 @@ static __always_inline struct espalier_flow key_bucket(__be32 spi)
 	return (struct espalier_flow){.bucket = espalier_bucket(bpf_ntohl(spi), settings.hash)};
 }
 
-/* ESP may be pinned. ip: its header. False: it is not. */
-static __noinline bool key_find_pin(
-	__be32 spi, __u8 family, const void *ip, struct espalier_flow *ret)
+/* An SA may be pinned. ip: the packet's header. False: it is not. */
+static __noinline bool key_find_pin(__be32 spi, enum espalier_protocol protocol, __u8 family,
+	const void *ip, struct espalier_flow *ret)
 {
-	struct espalier_sa_key sa = {.spi = spi, .family = family};
+	struct espalier_sa_key sa = {.spi = spi, .family = family, .protocol = protocol};
 	const struct espalier_flow *pin;
 
 	if (family == FAMILY_INET)
@@ -57,13 +57,14 @@ static __always_inline void key_pin_common(
 
 	if (!v->pins || !key->common)
 		return;
-	if ((ip && key_find_pin(key->spi, FAMILY_INET, ip, &pin)) ||
-		(ip6 && key_find_pin(key->spi, FAMILY_INET6, ip6, &pin)))
+	if ((ip && key_find_pin(key->spi, ESPALIER_ESP, FAMILY_INET, ip, &pin)) ||
+		(ip6 && key_find_pin(key->spi, ESPALIER_ESP, FAMILY_INET6, ip6, &pin)))
 		key->flow = pin;
 }
 
-/* Any other ESP. */
-static __always_inline void key_of_spi(const struct packet *packet, __be32 spi, struct key *ret)
+/* Any other ESP, and AH. */
+static __always_inline void key_of_spi(
+	const struct packet *packet, __be32 spi, enum espalier_protocol protocol, struct key *ret)
 {
 	const struct espalier_view *v = view_map();
 
@@ -71,7 +72,7 @@ static __always_inline void key_of_spi(const struct packet *packet, __be32 spi, 
 	if (packet->fragment == FRAGMENT_NONE)
 		ret->spi = spi;
 	if (v && v->pins)
-		(void)key_find_pin(spi, packet->family, packet->ip, &ret->flow);
+		(void)key_find_pin(spi, protocol, packet->family, packet->ip, &ret->flow);
 }
 
 /* ours: from the cluster to the peer. */
@@ -144,7 +145,7 @@ static __always_inline enum espalier_reason key_of_udp(
 		return ESPALIER_MALFORMED;
 	if (!esp->spi)
 		return key_of_ike(frame, packet, udp, NON_ESP_MARKER, ret);
-	key_of_spi(packet, esp->spi, ret);
+	key_of_spi(packet, esp->spi, ESPALIER_ESP, ret);
 	return UNDECIDED;
 }
 
@@ -157,13 +158,13 @@ static __always_inline bool key_is_from_cluster(const struct packet *packet)
 					     : is_cluster_address6(&ip6->saddr);
 }
 
-/* The flow of the outbound SA of an ESP packet that we sent, if the agent knows it. */
-static __always_inline enum espalier_reason key_of_our_esp(
-	const struct packet *packet, const struct esp *esp, struct key *ret)
+/* The flow of the outbound SA of a packet that we sent, if the agent knows it. */
+static __always_inline enum espalier_reason key_of_our_sa(
+	const struct packet *packet, __be32 spi, enum espalier_protocol protocol, struct key *ret)
 {
 	const struct iphdr *ip = packet->ip;
 	const struct ipv6hdr *ip6 = packet->ip;
-	struct espalier_sa_key key = {.spi = esp->spi, .family = packet->family};
+	struct espalier_sa_key key = {.spi = spi, .family = packet->family, .protocol = protocol};
 	const struct espalier_sa *sa;
 
 	if (packet->family == FAMILY_INET)
@@ -188,7 +189,7 @@ static __always_inline enum espalier_reason key_of_our_udp(
 	if (!key_reaches(frame, packet, esp + 1))
 		return ESPALIER_ERROR_UNKNOWN;
 	if (udp->source == bpf_htons(NAT_T_PORT) && esp->spi)
-		return key_of_our_esp(packet, esp, ret);
+		return key_of_our_sa(packet, esp->spi, ESPALIER_ESP, ret);
 	if (udp->source == bpf_htons(NAT_T_PORT))
 		ike = (const void *)ike + NON_ESP_MARKER;
 	else if (udp->source != bpf_htons(IKE_PORT))
@@ -201,7 +202,7 @@ static __always_inline enum espalier_reason key_of_our_udp(
 
 /*
  * ICMP. An error about a packet of the cluster's (the path MTU, say) is for the owner of the SA
- * that the packet was sent by. AH's outbound SAs are not known here.
+ * that the packet was sent by. Of AH the quote may end with the SPI (RFC 792).
  */
 static __always_inline enum espalier_reason key_of_icmp(
 	struct xdp_md *ctx, const struct frame *frame, const struct packet *packet, struct key *ret)
@@ -218,10 +219,13 @@ static __always_inline enum espalier_reason key_of_icmp(
 		return ESPALIER_ERROR_UNKNOWN;
 	if (about.type == IPPROTO_UDP)
 		return key_of_our_udp(&quote, &about, ret);
-	if (about.type != IPPROTO_ESP ||
-		!key_reaches(&quote, &about, about.next + sizeof(struct esp)))
+	if (!key_reaches(&quote, &about, about.next + sizeof(struct esp)))
 		return ESPALIER_ERROR_UNKNOWN;
-	return key_of_our_esp(&about, about.next, ret);
+	if (about.type == IPPROTO_ESP)
+		return key_of_our_sa(&about, ((struct esp *)about.next)->spi, ESPALIER_ESP, ret);
+	if (about.type == IPPROTO_AH)
+		return key_of_our_sa(&about, ((struct ah *)about.next)->spi, ESPALIER_AH, ret);
+	return ESPALIER_ERROR_UNKNOWN;
 }
 
 static __always_inline enum espalier_reason key_of_header(
@@ -234,12 +238,12 @@ static __always_inline enum espalier_reason key_of_header(
 	case IPPROTO_ESP:
 		if (!key_reaches(frame, packet, esp + 1))
 			return ESPALIER_MALFORMED;
-		key_of_spi(packet, esp->spi, ret);
+		key_of_spi(packet, esp->spi, ESPALIER_ESP, ret);
 		return UNDECIDED;
 	case IPPROTO_AH:
 		if (!key_reaches(frame, packet, ah + 1))
 			return ESPALIER_MALFORMED;
-		ret->flow = key_bucket(ah->spi);
+		key_of_spi(packet, ah->spi, ESPALIER_AH, ret);
 		return UNDECIDED;
 	case IPPROTO_UDP:
 		return key_of_udp(frame, packet, ret);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * miss.bpf.c - ESP for a cluster address, with an SPI that the kernel has no SA for, wakes the
- * agent: another member may have that SA. Here, where the kernel itself finds that out, the packets
- * that have an SA pay nothing. Anybody can send such packets: of each SPI one a second is told, and
- * of all of them no more than a budget.
+ * miss.bpf.c - ESP or AH for a cluster address, with an SPI that the kernel has no SA for, wakes
+ * the agent: another member may have that SA. Here, where the kernel itself finds that out, the
+ * packets that have an SA pay nothing. Anybody can send such packets: of each SPI one a second is
+ * told, and of all of them no more than a budget.
  */
 #include "kernel.h"
 #include "parse.h"
@@ -35,18 +35,20 @@ static __always_inline bool load(const struct sk_buff *skb, __u32 offset, void *
 	return !bpf_probe_read_kernel(buf, size, skb->head + skb->network_header + offset);
 }
 
-/* Bare ESP, or in UDP. Of AH and IPComp the kernel asks for SAs here too. */
-static __always_inline bool is_esp(__u8 protocol)
+/* ESP, bare or in UDP, or AH. Of IPComp the kernel asks for SAs here too. */
+static __always_inline bool is_steered(__u8 protocol)
 {
-	return protocol == IPPROTO_ESP || protocol == IPPROTO_UDP;
+	return protocol == IPPROTO_ESP || protocol == IPPROTO_UDP || protocol == IPPROTO_AH;
 }
 
 static __always_inline bool find_ipv4(const struct sk_buff *skb, struct espalier_sa_key *ret)
 {
 	struct iphdr ip;
 
-	if (!load(skb, 0, &ip, sizeof(ip)) || !is_esp(ip.protocol) || !is_cluster_address(ip.daddr))
+	if (!load(skb, 0, &ip, sizeof(ip)) || !is_steered(ip.protocol) ||
+		!is_cluster_address(ip.daddr))
 		return false;
+	ret->protocol = espalier_protocol(ip.protocol);
 	*(__be32 *)ret->daddr = ip.daddr;
 	return true;
 }
@@ -59,8 +61,9 @@ static __always_inline bool find_ipv6(const struct sk_buff *skb, struct espalier
 
 	if (!load(skb, 0, &ip, sizeof(ip)) || !is_cluster_address6(&ip.daddr) ||
 		!load(skb, BPF_CORE_READ(parm, nhoff), &protocol, sizeof(protocol)) ||
-		!is_esp(protocol))
+		!is_steered(protocol))
 		return false;
+	ret->protocol = espalier_protocol(protocol);
 	__builtin_memcpy(ret->daddr, &ip.daddr, sizeof(ret->daddr));
 	return true;
 }

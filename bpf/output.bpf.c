@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * output.bpf.c - judges ESP of the cluster inside ESP, which the guard cannot see any more. It runs
- * when an SA has taken its number and has not encrypted yet. ESP in there is judged as the guard
- * judges what it sees. The guard drops what has not passed (see blocks.h).
+ * output.bpf.c - judges ESP and AH of the cluster inside ESP, which the guard cannot see any more.
+ * It runs when an SA has taken its number and has not encrypted yet. What is in there is judged as
+ * the guard judges what it sees. The guard drops what has not passed (see blocks.h).
  */
 #include "kernel.h"
 #include "follow.h"
@@ -17,40 +17,40 @@ static __always_inline bool follow_load(
 	       !bpf_probe_read_kernel(buf, size, (void *)(p->start + p->offset));
 }
 
-/* As guard_follow(). */
-__attribute__((noinline)) int output_follow(struct followed *p)
+/* As guard_step(). */
+__attribute__((noinline)) int output_step(struct followed *p, __u32 mark)
 {
-	return p ? follow(NULL, p) : FOUND_BROKEN;
+	return p ? step(NULL, p, mark, 1, true) : FOUND_BROKEN;
 }
 
 /*
  * What will be encrypted begins at `data`; where the MAC header is said to be is its type, until
  * ESP's takes its place. If it is no IP packet, its header is the one that stands before it now.
  */
-static __always_inline enum found find_esp(const struct sk_buff *skb, struct followed *p)
+static __always_inline enum espalier_reason judge_inside(
+	const struct sk_buff *skb, struct followed *p)
 {
 	const unsigned char *head = skb->head;
 	int found = FOUND_MORE;
 	__u8 first, type = 0;
 
-	*p = (struct followed){
-		.start = (__u64)(head + skb->network_header), .size = sizeof(struct ipv6hdr)};
+	*p = (struct followed){.start = (__u64)(head + skb->network_header),
+		.size = sizeof(struct ipv6hdr),
+		.reason = ESPALIER_UNGUARDED};
 	bpf_probe_read_kernel(&type, sizeof(type), head + skb->mac_header);
 	if (type != IPPROTO_IPIP && type != IPPROTO_IPV6) {
 		if (!follow_load(NULL, p, &first, sizeof(first)))
-			return FOUND_BROKEN;
+			return ESPALIER_GUARD_MALFORMED;
 		p->type = first >> 4 == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
-		found = output_follow(p);
+		found = output_step(p, skb->mark);
 	}
 	p->start = (__u64)skb->data;
 	p->offset = 0;
 	p->size = skb->len - skb->data_len;
 	p->type = type;
 	for (int i = 0; found == FOUND_MORE && i < STEPS; i++)
-		found = output_follow(p);
-	if (found == FOUND_ESP || found == FOUND_OTHER)
-		return found;
-	return p->ours ? FOUND_BROKEN : FOUND_OTHER;
+		found = output_step(p, skb->mark);
+	return at_the_end(p, found);
 }
 
 static __always_inline void key_of(const struct xfrm_state *x, struct espalier_sa_key *ret)
@@ -77,20 +77,15 @@ int espalier_output(const __u64 *args)
 	struct espalier_proof proof = {};
 	enum espalier_reason reason;
 	struct followed inner;
-	enum found found;
 	__u8 yes = 1;
 
 	if (!v || (int)args[2] || x->xs_net.net->net_cookie != settings.netns_cookie ||
 		x->id.proto != IPPROTO_ESP)
 		return 0;
 	key_of(x, &proof.key);
-	found = find_esp(skb, &inner);
-	if (found == FOUND_ESP)
-		reason = judge(&inner, skb->mark, 1, true);
-	else
-		reason = found == FOUND_BROKEN ? ESPALIER_GUARD_MALFORMED : ESPALIER_UNGUARDED;
+	reason = judge_inside(skb, &inner);
 	/* what is inside may be a carrier itself, of whatever address */
-	if (reason != ESPALIER_UNGUARDED || (found == FOUND_ESP && is_carrier(&inner.key))) {
+	if (reason != ESPALIER_UNGUARDED || (inner.key.spi && is_carrier(&inner.key))) {
 		if (!is_carrier(&proof.key))
 			bpf_map_update_elem(&carriers, &proof.key, &yes, BPF_ANY);
 		if (!v->nested)

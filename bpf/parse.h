@@ -29,7 +29,7 @@ struct esp {
 	__be32 seq;
 };
 
-/* How an IPv6 extension header begins (RFC 8200 4, RFC 6564), and AH. */
+/* How an IPv6 extension header begins (RFC 8200 4, RFC 6564). */
 struct extension {
 	__u8 next;
 	__u8 size; /* in units that depend on the type; not of a fragment header */
@@ -44,12 +44,13 @@ struct fragment_header {
 	__be32 id;
 };
 
-/* RFC 4302 2, as far as the SPI */
+/* RFC 4302 2, without the ICV */
 struct ah {
 	__u8 next;
 	__u8 size;
 	__be16 reserved;
 	__be32 spi;
+	__be32 seq;
 };
 
 /* RFC 7296 3.1, as far as the flags */
@@ -168,13 +169,11 @@ static __always_inline bool parse_is_extension(__u8 type)
 	       type == IPPROTO_FRAGMENT;
 }
 
-/* In bytes; of AH too. */
+/* In bytes. */
 static __always_inline __u32 parse_extension_size(__u8 type, const struct extension *extension)
 {
 	if (type == IPPROTO_FRAGMENT)
 		return 8;
-	if (type == IPPROTO_AH)
-		return (extension->size + 2) * 4;
 	return (extension->size + 1) * 8;
 }
 

@@ -66,7 +66,7 @@
 	X(CLEAR_ONE_HOP, "clear-one-hop", "passed: came from a member, is not sent on")            \
 	X(CLEAR_NO_OWNER, "clear-no-owner", "dropped: nobody owns the outbound SA's bucket")       \
 	X(CLEAR_NO_NEXT_HOP, "clear-no-next-hop", "passed: the owner cannot be reached now")       \
-	X(UNGUARDED, "unguarded", "let out: not ESP from a cluster address")                       \
+	X(UNGUARDED, "unguarded", "let out: neither ESP nor AH from a cluster address")            \
 	X(EMITTED, "emitted", "let out: inside an open block of this member")                      \
 	X(EMITTED_ELSEWHERE, "emitted-elsewhere",                                                  \
 		"let out by another interface than the outer one: inside an open block")           \
@@ -84,9 +84,10 @@
 		"seen what it carries")                                                            \
 	X(SYNC, "sync", "given to the sync channel (AF_XDP)")                                      \
 	X(MISS_TOLD, "miss-told",                                                                  \
-		"ESP for an SPI that the kernel does not know: the agent is told")                 \
+		"ESP or AH for an SPI that the kernel does not know: the agent is told")           \
 	X(MISS_LIMITED, "miss-limited",                                                            \
-		"ESP for an SPI that the kernel does not know: told just now, or over the budget")
+		"ESP or AH for an SPI that the kernel does not know: told just now, or over the "  \
+		"budget")
 
 enum espalier_reason {
 #define X(symbol, name, text) ESPALIER_##symbol,
@@ -237,16 +238,26 @@ static inline __u64 espalier_mac_bit(const __u8 mac[6])
 	return 1ULL << (mac[5] & 63);
 }
 
+/* The SPIs of ESP and AH are apart. ESP is zero: so agents have pinned it that knew no AH. */
+enum espalier_protocol { ESPALIER_ESP = 0, ESPALIER_AH = 51 };
+
+/* ipproto: IPPROTO_ESP (or IPPROTO_UDP with ESP in it) or IPPROTO_AH. */
+static inline enum espalier_protocol espalier_protocol(__u8 ipproto)
+{
+	return ipproto == ESPALIER_AH ? ESPALIER_AH : ESPALIER_ESP;
+}
+
 /*
- * Map "sas" (HASH): every ESP SA of the cluster this kernel holds, both directions. Where several
- * SAs have one destination and SPI they have entries with their marks, and one without, whose slot
- * is ESPALIER_SLOT_MARKED.
+ * Map "sas" (HASH): every ESP and AH SA of the cluster this kernel holds, both directions. Where
+ * several SAs have one destination, protocol and SPI they have entries with their marks, and one
+ * without, whose slot is ESPALIER_SLOT_MARKED.
  */
 struct espalier_sa_key {
 	__u8 daddr[16]; /* IPv4: in the first four bytes, the rest zero; network byte order */
 	__be32 spi;
 	__u8 family; /* AF_INET or AF_INET6 */
-	__u8 reserved[3]; /* zero */
+	__u8 protocol; /* enum espalier_protocol */
+	__u8 reserved[2]; /* zero */
 	__u32 mark, mark_mask;
 };
 
@@ -337,7 +348,7 @@ struct espalier_reasons {
 enum espalier_event_kind {
 	ESPALIER_BLOCK_LOW = 1, /* half of the block entered last is used up */
 	ESPALIER_BLOCK_OUT = 2, /* a packet was dropped: its number is in no open block */
-	ESPALIER_SPI_MISS = 3, /* ESP came for an SPI that this kernel does not know */
+	ESPALIER_SPI_MISS = 3, /* ESP or AH came for an SPI that this kernel does not know */
 };
 
 struct espalier_event {

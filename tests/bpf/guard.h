@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* guard.h - guard.bpf.c as member 1 of 3, with blocks of 2^16 numbers, and an SA that goes out. */
+/* guard.h - guard.bpf.c as member 1 of 3, with blocks of 2^16 numbers, and an ESP and an AH SA with
+ * one SPI that go out. */
 #ifndef GUARD_H
 #define GUARD_H
 
@@ -13,7 +14,8 @@
 #define PEER "198.51.100.7"
 #define PEER6 "2001:db8:7::7"
 #define SPI 0x11223344
-#define SLOT 7
+#define SLOT 7 /* ESP's */
+#define SLOT_AH 8
 #define BUCKET 31 /* member 1's */
 #define PASS ((int)TC_ACT_UNSPEC)
 #define K 65536ULL
@@ -45,13 +47,14 @@ static inline int group_teardown(void **state)
 	return 0;
 }
 
-/* The SA with that SPI to PEER, or to PEER6. */
-static inline void set_sa_of(
-	int family, uint64_t first_0, uint64_t last_0, uint64_t first_1, uint64_t last_1)
+/* The SA of that protocol, with SPI, to PEER, or to PEER6. */
+static inline void set_sa_as(enum espalier_protocol protocol, int family, uint64_t first_0,
+	uint64_t last_0, uint64_t first_1, uint64_t last_1)
 {
-	struct espalier_sa_key key = {.spi = htonl(SPI), .family = (uint8_t)family};
+	struct espalier_sa_key key = {
+		.spi = htonl(SPI), .family = (uint8_t)family, .protocol = protocol};
 	struct espalier_sa sa = {.open = {{first_0, last_0}, {first_1, last_1}},
-		.slot = SLOT,
+		.slot = protocol == ESPALIER_AH ? SLOT_AH : SLOT,
 		.bucket = BUCKET,
 		.direction = ESPALIER_OUT};
 
@@ -59,27 +62,41 @@ static inline void set_sa_of(
 	assert_int_equal(bpf_map_update_elem(program_map(&guard, "sas"), &key, &sa, BPF_F_LOCK), 0);
 }
 
+static inline void set_sa_of(
+	int family, uint64_t first_0, uint64_t last_0, uint64_t first_1, uint64_t last_1)
+{
+	set_sa_as(ESPALIER_ESP, family, first_0, last_0, first_1, last_1);
+}
+
 static inline void set_sa(uint64_t first_0, uint64_t last_0, uint64_t first_1, uint64_t last_1)
 {
 	set_sa_of(AF_INET, first_0, last_0, first_1, last_1);
 }
 
-static inline void set_counter(uint64_t seq, uint64_t packets)
+static inline void set_counter_of(uint32_t slot, uint64_t seq, uint64_t packets)
 {
 	struct espalier_counter counter = {.seq = seq, .packets = packets};
-	uint32_t slot = SLOT;
 
 	assert_int_equal(
 		bpf_map_update_elem(program_map(&guard, "counters"), &slot, &counter, BPF_ANY), 0);
 }
 
-static inline struct espalier_counter get_counter(void)
+static inline void set_counter(uint64_t seq, uint64_t packets)
+{
+	set_counter_of(SLOT, seq, packets);
+}
+
+static inline struct espalier_counter get_counter_of(uint32_t slot)
 {
 	struct espalier_counter counter;
-	uint32_t slot = SLOT;
 
 	assert_int_equal(bpf_map_lookup_elem(program_map(&guard, "counters"), &slot, &counter), 0);
 	return counter;
+}
+
+static inline struct espalier_counter get_counter(void)
+{
+	return get_counter_of(SLOT);
 }
 
 /* Block 1, which is this member's, and block 4 are open. */
@@ -88,7 +105,9 @@ static inline int setup(void **state)
 	(void)state;
 	program_set_view(&guard, 0, thirds, 3, 0, 0);
 	set_sa(4 * K, 5 * K - 1, K, 2 * K - 1);
+	set_sa_as(ESPALIER_AH, AF_INET, 4 * K, 5 * K - 1, K, 2 * K - 1);
 	set_counter(0, 0);
+	set_counter_of(SLOT_AH, 0, 0);
 	return 0;
 }
 

@@ -14,15 +14,16 @@
  *                      :netN from the peer to what is beyond an SA of member N's; :tunnel from
  *                      member 1's (ip6: 2's) tunnel address to ours. Inside another one: IP-in-IP
  *   first:N later:N    a fragment of datagram N; overlap:N a later one that overlaps the first one
- *   hop-by-hop routing options ah   headers in front of another one
- *   esp:S ah:S         S: 0, 1, 2: an SPI of that member's; out: an outbound SA's; none: unknown
+ *   hop-by-hop routing options   headers in front of another one
+ *   esp:S ah:S         S: 0, 1, 2: an SPI of that member's; out: an outbound SA's; none: unknown.
+ *                      Behind ah:S there may be another header
  *   udp:P udp-from:P   from and to that port; only from it
  *   marker             zero bytes in place of the SPI
  *   ike:M              M: see `ike_messages`
  *   keepalive tcp icmp:T icmp6:T    T: the ICMP type
  *   solicit solicit-bare     for the first IPv6 cluster address, behind ip6; without an option
  *   arp                the same for the first IPv4 one
- *   data               64 bytes; data:esp, :udp, :icmp: of a later fragment of such a packet
+ *   data               64 bytes; data:esp, :ah, :udp, :icmp: of a later fragment of such a packet
  *   |                  the IP packet ends here: the rest is padding of the frame
  *   cut:N              the last N bytes do not come
  */
@@ -43,8 +44,9 @@
 #define SPI_0 0xc0000123 /* bucket 3072 */
 #define SPI_1 0xc0100456 /* 3073 */
 #define SPI_2 0xc0200789 /* 3074 */
-#define SPI_OUT 0x00abc001 /* the peer's; its SA is in bucket 3074, member 2's */
+#define SPI_OUT 0x00abc001 /* the peer's; its ESP SA is member 2's, its AH SA member 1's */
 #define BUCKET_OUT 3074
+#define BUCKET_OUT_AH 3073
 
 static const struct {
 	const char *name;
@@ -248,18 +250,17 @@ static inline void builder_ethernet(struct builder *b)
 
 static inline void builder_spi(struct builder *b, uint8_t protocol, const char *name)
 {
-	uint32_t esp[2] = {0, htonl(1)}, ah[6] = {htonl(4 << 24 | 4 << 16), 0, htonl(1)};
+	uint32_t esp[2] = {0, htonl(1)};
 	size_t i = 0;
 
 	while (strcmp(spis[i].name, name) != 0) {
 		i++;
 		assert_true(i < sizeof(spis) / sizeof(spis[0]));
 	}
-	esp[0] = ah[1] = htonl(spis[i].spi);
-	if (protocol == IPPROTO_ESP)
-		builder_header(b, protocol, esp, sizeof(esp));
-	else
-		builder_header(b, protocol, ah, sizeof(ah));
+	esp[0] = htonl(spis[i].spi);
+	builder_header(b, protocol, esp, protocol == IPPROTO_ESP ? sizeof(esp) : 0);
+	if (protocol == IPPROTO_AH)
+		b->next = frame_ah(b->frame, spis[i].spi, 1);
 }
 
 static inline void builder_udp(struct builder *b, uint16_t from, uint16_t to)
@@ -318,6 +319,7 @@ static inline bool builder_add_plain(struct builder *b, const char *name, const 
 	else if (!strcmp(name, "data"))
 		builder_header(b,
 			*value == 'e'   ? IPPROTO_ESP
+			: *value == 'a' ? IPPROTO_AH
 			: *value == 'u' ? IPPROTO_UDP
 			: *value == 'i' ? IPPROTO_ICMP
 					: IPPROTO_NONE,
@@ -357,7 +359,7 @@ static inline void builder_add(struct builder *b, const char *name, const char *
 		builder_ip(b, value, !strcmp(name, "ip") ? 0 : 10);
 	else if (!strcmp(name, "ip6"))
 		builder_ip6(b, value);
-	else if (!strcmp(name, "esp") || (!strcmp(name, "ah") && *value))
+	else if (!strcmp(name, "esp") || !strcmp(name, "ah"))
 		builder_spi(b, *name == 'e' ? IPPROTO_ESP : IPPROTO_AH, value);
 	else if (!strcmp(name, "gre"))
 		builder_gre(b, value);
@@ -428,17 +430,21 @@ static inline void packet_open(
 	program_load(p, elf, size, &settings);
 }
 
-/* The outbound SAs to the peer, in both families, pinned as espalier_flow says. */
+/* The outbound SAs to the peer, of ESP and of AH, in both families, pinned as espalier_flow says.
+ */
 static inline void packet_set_sas(struct program *p, uint8_t pinned)
 {
-	struct espalier_sa sa = {.bucket = BUCKET_OUT, .direction = ESPALIER_OUT, .pinned = pinned};
-	struct espalier_sa_key key = {.spi = htonl(SPI_OUT), .family = AF_INET};
+	static const enum espalier_protocol protocols[] = {ESPALIER_ESP, ESPALIER_AH};
+	struct espalier_sa sa = {.direction = ESPALIER_OUT, .pinned = pinned};
+	struct espalier_sa_key key = {.spi = htonl(SPI_OUT)};
 
-	inet_pton(AF_INET, PEER, key.daddr);
-	assert_int_equal(bpf_map_update_elem(program_map(p, "sas"), &key, &sa, BPF_ANY), 0);
-	key.family = AF_INET6;
-	inet_pton(AF_INET6, PEER6, key.daddr);
-	assert_int_equal(bpf_map_update_elem(program_map(p, "sas"), &key, &sa, BPF_ANY), 0);
+	for (unsigned int i = 0; i < 4; i++) {
+		key.family = i / 2 ? AF_INET6 : AF_INET;
+		key.protocol = protocols[i % 2];
+		sa.bucket = i % 2 ? BUCKET_OUT_AH : BUCKET_OUT;
+		inet_pton(key.family, i / 2 ? PEER6 : PEER, key.daddr);
+		assert_int_equal(bpf_map_update_elem(program_map(p, "sas"), &key, &sa, BPF_ANY), 0);
+	}
 }
 
 /* What PINNED (packets.h) says; the view must say so too. */
@@ -446,10 +452,14 @@ static inline void packet_set_pins(struct program *p)
 {
 	const struct espalier_flow to_2 = {.bucket = 3073, .pinned = 2 + 1};
 	const struct espalier_flow to_2_ipv6 = {.bucket = 3072, .pinned = 2 + 1};
+	const struct espalier_flow to_1_ah = {.bucket = 3073}; /* the bucket of its pair */
 	struct espalier_sa_key key = {.spi = htonl(SPI_1), .family = AF_INET};
 
 	inet_pton(AF_INET, CLUSTER, key.daddr);
 	assert_int_equal(bpf_map_update_elem(program_map(p, "pins"), &key, &to_2, BPF_ANY), 0);
+	key.spi = htonl(SPI_2);
+	key.protocol = ESPALIER_AH;
+	assert_int_equal(bpf_map_update_elem(program_map(p, "pins"), &key, &to_1_ah, BPF_ANY), 0);
 	key = (struct espalier_sa_key){.spi = htonl(SPI_0), .family = AF_INET6};
 	inet_pton(AF_INET6, CLUSTER6, key.daddr);
 	assert_int_equal(bpf_map_update_elem(program_map(p, "pins"), &key, &to_2_ipv6, BPF_ANY), 0);

@@ -15,7 +15,8 @@ enum cluster_state {
 	NO_NEXT_HOP, /* as THIRDS, but member 2 is not known */
 	DEAD_AGENT, /* as THIRDS, but our agent has not been heard of */
 	PINNED, /* as THIRDS, but ESP 1 to the first IPv4 address, and ESP 0 to the first IPv6 one,
-		 * are pinned to member 2, as is our outbound SA to member 1 */
+		 * are pinned to member 2, as are our outbound SAs to member 1; AH 2 to the first
+		 * IPv4 address has a flow in member 1's bucket */
 	PIN_LEFT, /* the same, but member 2 is not in the view */
 	PIN_OF_NOBODY, /* the same as PINNED, but the view says that there are no pins */
 	GOES_ON, /* as the row before has left it */
@@ -70,6 +71,11 @@ static const struct row {
 	SEND("ip udp:4500 esp:1 data",                  PINNED,      TO_2),
 	SEND("ip6 hop-by-hop udp:4500 esp:0 data",      PINNED,      TO_2),
 	SEND("ip ah:1 data",                            PINNED,      TO_1), /* ESP's SPIs are not AH's */
+	SEND("ip ah:2 data",                            PINNED,      TO_1), /* nor AH's ESP's */
+	SEND("ip:2 ah:2 data",                          PINNED,      TO_2), /* another SA */
+	SEND("ip first:8 ah:2 data",                    PINNED,      TO_1),
+	SEND("ip later:8 data:ah",                      PINNED,      TO_1),
+	SEND("ip icmp:3 ip:out ah:out",                 PINNED,      TO_1),
 	SEND("ip udp:500 ike:first data",               PINNED,      TO_1),
 	SEND("ip first:9 esp:1 data",                   PINNED,      TO_2),
 	SEND("ip later:9 data:esp",                     PINNED,      TO_2),
@@ -164,8 +170,22 @@ static const struct row {
 	/* AH */
 	PASS("ip ah:0 data",                            THIRDS,      LOCAL),
 	SEND("ip ah:1 data",                            THIRDS,      TO_1),
+	SEND("ip-options ah:2 data",                    THIRDS,      TO_2),
 	SEND("ip6 hop-by-hop ah:2 data",                THIRDS,      TO_2),
-	DROP("ip ah:1 cut:17",                          THIRDS,      MALFORMED),
+	SEND("ip6 options ah:1 options tcp data",       THIRDS,      TO_1),
+	SEND("ip ah:1 esp:2 data",                      THIRDS,      TO_1), /* it is around ESP */
+	SEND("ip6 ah:2 options esp:1 data",             THIRDS,      TO_2),
+	SEND("ip ah:2 ip esp:1 data",                   THIRDS,      TO_2),
+	SEND("vlan ip ah:1 udp:4500 esp:2 data",        THIRDS,      TO_1),
+	PASS("from:1 ip ah:2 data",                     THIRDS,      ONE_HOP),
+	PASS("from:1 ip ah:0 data",                     THIRDS,      LOCAL),
+	PASS("ip ah:1 data",                            OURS,        LOCAL),
+	DROP("ip ah:1 data",                            NOBODYS,     NO_OWNER),
+	PASS("ip:elsewhere ah:1 data",                  THIRDS,      NOT_OURS),
+	SEND("ip ah:1 cut:12",                          THIRDS,      TO_1),
+	DROP("ip ah:1 cut:13",                          THIRDS,      MALFORMED),
+	DROP("ip ah:1 cut:24",                          THIRDS,      MALFORMED),
+	DROP("ip6 hop-by-hop ah:1 cut:13",              THIRDS,      MALFORMED),
 
 	/* fragments follow the first one of their datagram */
 	SEND("ip first:1 esp:1 data",                   THIRDS,      TO_1),
@@ -184,6 +204,11 @@ static const struct row {
 	SEND("ip first:3 esp:1 data",                   GOES_ON,     TO_1), /* goes there all the same */
 	SEND("ip later:3 data:esp",                     GOES_ON,     TO_1),
 	SEND("ip first:4 ah:1 data",                    GOES_ON,     TO_1),
+	SEND("ip later:4 data:ah",                      GOES_ON,     TO_1),
+	PASS("ip later:4 data:esp",                     GOES_ON,     FRAGMENT_UNKNOWN),
+	SEND("ip6 first:4 ah:2 data",                   GOES_ON,     TO_2),
+	SEND("ip6 later:4 data",                        GOES_ON,     TO_2),
+	DROP("ip first:6 | ah:0 data",                  GOES_ON,     MALFORMED),
 	SEND("ip first:5 udp:500 ike:auth data",        GOES_ON,     TO_2),
 	SEND("ip later:5 data:udp",                     GOES_ON,     TO_2),
 	SEND("ip first:5 udp:4500 esp:1 data",          GOES_ON,     TO_1),
@@ -227,7 +252,13 @@ static const struct row {
 	PASS("from:1 ip icmp:3 ip:out esp:out data",    THIRDS,      ONE_HOP),
 	PASS("ip icmp:3 ip:out esp:out data",           OURS,        LOCAL),
 	PASS("ip icmp:3 ip:out esp:none data",          THIRDS,      ERROR_UNKNOWN),
-	PASS("ip icmp:3 ip:out ah:out data",            THIRDS,      ERROR_UNKNOWN),
+	SEND("ip icmp:3 ip:out ah:out data",            THIRDS,      TO_1),
+	SEND("ip icmp:3 ip:out ah:out cut:16",          THIRDS,      TO_1), /* eight bytes of it */
+	PASS("ip icmp:3 ip:out ah:out cut:17",          THIRDS,      ERROR_UNKNOWN),
+	PASS("ip icmp:3 ip:out ah:none data",           THIRDS,      ERROR_UNKNOWN),
+	SEND("ip icmp:3 ip:out ah:out esp:out data",    THIRDS,      TO_1),
+	SEND("ip6 icmp6:2 ip6:out options ah:out data", THIRDS,      TO_1),
+	PASS("ip icmp:3 ip:transit ah:out data",        THIRDS,      ERROR_UNKNOWN),
 	PASS("ip icmp:3 ip:out tcp data",               THIRDS,      ERROR_UNKNOWN),
 	PASS("ip icmp:3 ip:out udp-from:53 data",       THIRDS,      ERROR_UNKNOWN),
 	PASS("ip icmp:3 ip:out later:1 esp:out data",   THIRDS,      ERROR_UNKNOWN),

@@ -414,7 +414,6 @@ static const struct extension {
 	{"options", IPPROTO_DSTOPTS, {0, 0, 1, 4}, 8},
 	{"fragment", IPPROTO_FRAGMENT, {0, 9, 0x00, 0x01}, 8}, /* the first one; 9: no length */
 	{"later-fragment", IPPROTO_FRAGMENT, {0, 0, 0x00, 0x08}, 8},
-	{"ah", IPPROTO_AH, {0, 3}, 20},
 };
 
 static inline const struct extension *extension_find(const char *name)
@@ -425,7 +424,16 @@ static inline const struct extension *extension_find(const char *name)
 	return NULL;
 }
 
-/* IPv6 and what is behind it, as a list of names: "hop-by-hop routing esp". Returns where that
+/* AH with an ICV of 12 bytes. Returns where the next header's type is. */
+static inline uint8_t *frame_ah(struct frame *frame, uint32_t spi, uint32_t seq)
+{
+	const uint32_t ah[6] = {
+		htonl((uint32_t)IPPROTO_NONE << 24 | 4 << 16), htonl(spi), htonl(seq)};
+
+	return frame_add(frame, ah, sizeof(ah));
+}
+
+/* IPv6 and what is behind it, as a list of names: "hop-by-hop routing ah esp". Returns where that
  * begins. */
 static inline uint32_t frame_ip6(struct frame *frame, const char *from, const char *to,
 	const char *names, uint32_t spi, uint32_t seq)
@@ -444,9 +452,13 @@ static inline uint32_t frame_ip6(struct frame *frame, const char *from, const ch
 		const struct extension *extension = extension_find(name);
 		const struct transport *transport = transport_find(name);
 
-		assert_true(extension || transport);
-		*next = extension ? extension->type : transport->protocol;
-		if (extension)
+		bool ah = !strcmp(name, "ah");
+
+		assert_true(ah || extension || transport);
+		*next = ah ? IPPROTO_AH : extension ? extension->type : transport->protocol;
+		if (ah)
+			next = frame_ah(frame, spi, seq);
+		else if (extension)
 			next = frame_add(frame, extension->bytes, extension->size);
 		else
 			frame_transport(frame, transport, spi, seq);

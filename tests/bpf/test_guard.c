@@ -199,20 +199,88 @@ static void test_options_and_fragments(void **state)
 	out(&frame, 0, PASS, ESPALIER_UNGUARDED);
 }
 
-/* A policy may ask for ESP in AH. */
+static void ah_out(uint32_t ah_seq, uint32_t esp_seq, int verdict, enum espalier_reason reason)
+{
+	struct frame frame;
+
+	frame_begin(&frame, mac_peer, mac_outer[1], 0, ETH_P_IP);
+	frame_ip(&frame, CLUSTER, PEER, IPPROTO_AH, 0);
+	*frame_ah(&frame, SPI, ah_seq) = esp_seq ? IPPROTO_ESP : IPPROTO_TCP;
+	frame_esp(&frame, SPI, esp_seq);
+	out(&frame, 0, verdict, reason);
+}
+
+/* AH's SPIs are not ESP's: another SA, with a position and a gap of its own. */
+static void test_ah(void **state)
+{
+	(void)state;
+	ah_out(K + 7, 0, PASS, ESPALIER_EMITTED);
+	assert_int_equal(get_counter_of(SLOT_AH).seq, K + 7);
+	assert_int_equal(get_counter_of(SLOT_AH).packets, 1);
+	assert_int_equal(get_counter().packets, 0);
+	set_sa_as(ESPALIER_AH, AF_INET, 7 * K, 8 * K - 1, 1, 0);
+	ah_out(K + 8, 0, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
+	ah_out(7 * K, 0, PASS, ESPALIER_EMITTED);
+	sent(K, 0);
+	stopped(7 * K, 0);
+	assert_int_equal(get_counter_of(SLOT_AH).packets, 2);
+	program_set_view(&guard, 0, (const uint8_t[]){0}, 1, 0, 0);
+	ah_out(7 * K + 1, 0, TC_ACT_SHOT, ESPALIER_GUARD_NOT_OWNER);
+}
+
+/* A policy may ask for ESP in AH: each has a number. */
 static void test_esp_in_ah(void **state)
 {
-	const uint8_t ah[20] = {IPPROTO_ESP, 3};
 	struct frame frame;
 
 	(void)state;
+	ah_out(K, K + 1, PASS, ESPALIER_EMITTED);
+	assert_int_equal(get_counter_of(SLOT_AH).seq, K);
+	assert_int_equal(get_counter().seq, K + 1);
+	ah_out(K + 2, 2 * K, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
+	ah_out(2 * K, K + 2, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
+	assert_int_equal(get_counter().seq, K + 1); /* what was dropped before it came to it */
 	frame_begin(&frame, mac_peer, mac_outer[1], 0, ETH_P_IP);
 	frame_ip(&frame, CLUSTER, PEER, IPPROTO_AH, 0);
-	frame_add(&frame, ah, sizeof(ah));
-	frame_esp(&frame, SPI, 2 * K);
-	out(&frame, 0, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
-	frame.size = 14 + 20 + 20 + 7;
-	out(&frame, 0, TC_ACT_SHOT, ESPALIER_GUARD_MALFORMED);
+	*frame_ah(&frame, SPI, K + 3) = IPPROTO_ESP;
+	frame_esp(&frame, SPI, K + 3);
+	for (frame.size = 14 + 20; frame.size < 14 + 20 + 24 + 8; frame.size++)
+		out(&frame, 0, TC_ACT_SHOT, ESPALIER_GUARD_MALFORMED);
+	out(&frame, 0, PASS, ESPALIER_EMITTED);
+}
+
+/* New here, in block 0; of no other member's; one whose numbers nobody judges. */
+static void test_ah_of_others(void **state)
+{
+	struct espalier_sa_key key = {
+		.spi = htonl(SPI), .family = AF_INET, .protocol = ESPALIER_AH};
+	struct espalier_sa local = {.slot = ESPALIER_SLOT_LOCAL, .direction = ESPALIER_OUT};
+	int sas = program_map(&guard, "sas");
+
+	(void)state;
+	assert_int_equal(inet_pton(AF_INET, PEER, key.daddr), 1);
+	assert_int_equal(bpf_map_delete_elem(sas, &key), 0);
+	ah_out(1, 0, PASS, ESPALIER_EMITTED_NEW);
+	ah_out(K, 0, TC_ACT_SHOT, ESPALIER_GUARD_UNKNOWN);
+	ah_out(1, 2 * K, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
+	sent(K, 0);
+	assert_int_equal(bpf_map_update_elem(sas, &key, &local, BPF_F_LOCK), 0);
+	ah_out(9 * K, 0, PASS, ESPALIER_EMITTED_LOCAL);
+	ah_out(9 * K, 2 * K, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
+}
+
+/* ESP whose inside nobody has seen, in AH. */
+static void test_carrier_in_ah(void **state)
+{
+	struct espalier_view *view = program_view(&guard);
+
+	(void)state;
+	carry(PEER, K + 1);
+	view->nested = 1;
+	program_keep_view(&guard, view);
+	ah_out(K, K, TC_ACT_SHOT, ESPALIER_GUARD_INNER);
+	ah_out(K, K + 1, PASS, ESPALIER_EMITTED);
+	ah_out(2 * K, K + 1, TC_ACT_SHOT, ESPALIER_GUARD_BLOCK);
 }
 
 /* IPv6: what is behind its header, what becomes of it with a number of ours, and with another. */
@@ -230,6 +298,12 @@ static void test_ip6(void **state)
 		{"routing esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
 		{"options esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
 		{"ah esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"ah tcp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"ah", 24, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"ah", 11, ESPALIER_GUARD_MALFORMED, ESPALIER_GUARD_MALFORMED},
+		{"ah esp", 24 + 7, ESPALIER_GUARD_MALFORMED, ESPALIER_GUARD_BLOCK},
+		{"fragment options ah options", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
+		{"later-fragment ah", 0, ESPALIER_UNGUARDED, ESPALIER_UNGUARDED},
 		{"fragment esp", 0, ESPALIER_EMITTED, ESPALIER_GUARD_BLOCK},
 		{"hop-by-hop options routing fragment ah options esp", 0, ESPALIER_EMITTED,
 			ESPALIER_GUARD_BLOCK},
@@ -252,6 +326,7 @@ static void test_ip6(void **state)
 
 	(void)state;
 	set_sa_of(AF_INET6, K, 2 * K - 1, 1, 0);
+	set_sa_as(ESPALIER_AH, AF_INET6, K, 2 * K - 1, 1, 0);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		for (int foreign = 0; foreign < 2; foreign++) {
 			enum espalier_reason reason = foreign ? cases[i].foreign : cases[i].reason;
@@ -341,7 +416,10 @@ int main(void)
 		cmocka_unit_test_setup(test_marks, setup),
 		cmocka_unit_test_setup(test_esp_in_udp, setup),
 		cmocka_unit_test_setup(test_options_and_fragments, setup),
+		cmocka_unit_test_setup(test_ah, setup),
 		cmocka_unit_test_setup(test_esp_in_ah, setup),
+		cmocka_unit_test_setup(test_ah_of_others, setup),
+		cmocka_unit_test_setup(test_carrier_in_ah, setup),
 		cmocka_unit_test_setup(test_ip6, setup),
 		cmocka_unit_test_setup(test_ip6_other_sas, setup),
 		cmocka_unit_test_setup(test_malformed, setup),

@@ -12,7 +12,7 @@
 
 enum judged {
 	FREE, /* not judged: it leaves */
-	ESP, /* judged by the SA's blocks and its owner */
+	ESP, /* judged by the SA's blocks and its owner, which is ESP's, or AH's, or of both */
 	BROKEN, /* there may be ESP: it does not leave */
 };
 
@@ -24,8 +24,21 @@ static const struct {
 	{ESP, "ip6:out esp:out data"},
 	{ESP, "ip-options:out esp:out data"},
 	{ESP, "ip:out first:7 esp:out data"},
-	{ESP, "ip:out ah esp:out data"},
-	{ESP, "ip6:out hop-by-hop routing options ah options esp:out data"},
+	{ESP, "ip:out ah:out esp:out data"},
+	{ESP, "ip6:out hop-by-hop routing options ah:out options esp:out data"},
+	{ESP, "ip:out ah:out data"},
+	{ESP, "ip:out ah:out"},
+	{ESP, "ip-options:out ah:out tcp data"},
+	{ESP, "ip:out first:7 ah:out data"},
+	{ESP, "ip6:out hop-by-hop ah:out options data"},
+	{ESP, "ip6:out ah:out ah:out data"},
+	{ESP, "ip:out ah:out ip:transit tcp data"}, /* tunnel mode */
+	{ESP, "ip:out ah:out ip:transit later:3 data:esp"},
+	{ESP, "ip:out ah:out ip6:transit esp:out data"},
+	{ESP, "ip:out ah:out ip:out esp:out data"},
+	{ESP, "ip:out ah:out udp-from:53 esp:none data"},
+	{BROKEN, "ip:out ah:out cut:13"},
+	{BROKEN, "ip6:out options ah:out cut:24"},
 	{ESP, "ip:out udp-from:4500 esp:out data"},
 	{ESP, "ip:out udp-from:1701 esp:out data"},
 	{ESP, "ip6:out options udp-from:53 esp:out data"},
@@ -41,6 +54,7 @@ static const struct {
 	{ESP, "vlan ip:out esp:out data"},
 	{ESP, "vlan-ad vlan ip:out esp:out data"},
 	{ESP, "vlan-ad vlan vlan vlan ip6:out esp:out data"},
+	{ESP, "vlan ip:out ah:out data"},
 	{ESP, "mpls:1 ip:out esp:out data"},
 	{ESP, "mpls:5 ip6:out esp:out data"},
 	{ESP, "vlan mpls:2 ip:out udp-from:4500 esp:out data"},
@@ -63,7 +77,9 @@ static const struct {
 	{ESP, "ip:transit gre mpls:2 ip:out esp:out data"},
 	{ESP, "ip:transit gre ethernet ip:out esp:out data"},
 	{ESP, "vlan ip:transit gre:full ethernet vlan-ad vlan ip:out esp:out data"},
-	{ESP, "ip:transit ah gre ip:transit ip6:transit ip:out ah esp:out data"},
+	{ESP, "ip:transit ah:out gre ip:transit ip6:transit ip:out ah:out esp:out data"},
+	{ESP, "ip:transit ip:out ah:out data"},
+	{ESP, "ip6:transit gre ethernet ip6:out ah:out data"},
 	{FREE, "ip:transit gre ip:transit esp:out data"},
 	{FREE, "ip:out gre ip:transit esp:out data"},
 	{FREE, "ip:transit gre ip:out tcp data"},
@@ -79,6 +95,12 @@ static const struct {
 	{FREE, "ip:transit esp:out data"},
 	{FREE, "ip:transit udp-from:4500 esp:out data"},
 	{FREE, "ip6:transit esp:out data"},
+	{FREE, "ip:transit ah:out data"},
+	{FREE, "ip6:transit options ah:out tcp data"},
+	{FREE, "ip:transit ah:out cut:13"},
+	{FREE, "ip:transit ah:out esp:out data"},
+	{FREE, "ip:out ip:transit ah:out data"},
+	{FREE, "ip:out later:7 data:ah"},
 	{FREE, "ip:out tcp data"},
 	{FREE, "ip:out later:7 data:esp"},
 	{FREE, "ip6:out later:7 data:esp"},
@@ -114,13 +136,14 @@ static void set_sas(struct program *p, uint64_t first, uint64_t last)
 {
 	struct espalier_sa sa = {
 		.open = {{first, last}, {1, 0}}, .bucket = BUCKET_OUT, .direction = ESPALIER_OUT};
-	struct espalier_sa_key key = {.spi = htonl(SPI_OUT), .family = AF_INET};
+	struct espalier_sa_key key = {.spi = htonl(SPI_OUT)};
 
-	inet_pton(AF_INET, PEER, key.daddr);
-	assert_int_equal(bpf_map_update_elem(program_map(p, "sas"), &key, &sa, BPF_ANY), 0);
-	key.family = AF_INET6;
-	inet_pton(AF_INET6, PEER6, key.daddr);
-	assert_int_equal(bpf_map_update_elem(program_map(p, "sas"), &key, &sa, BPF_ANY), 0);
+	for (unsigned int i = 0; i < 4; i++) {
+		key.family = i / 2 ? AF_INET6 : AF_INET;
+		key.protocol = i % 2 ? ESPALIER_AH : ESPALIER_ESP;
+		inet_pton(key.family, i / 2 ? PEER6 : PEER, key.daddr);
+		assert_int_equal(bpf_map_update_elem(program_map(p, "sas"), &key, &sa, BPF_ANY), 0);
+	}
 }
 
 static int group_setup(void **state)

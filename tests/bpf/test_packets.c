@@ -45,7 +45,7 @@ static void rows_state(const struct row *row)
 	program_set_members(&steer, row->state != NO_NEXT_HOP);
 	packet_set_sas(&steer, row->state == PINNED ? 1 + 1 : 0);
 	view = program_view(&steer);
-	view->pins = pinned ? 2 : 0;
+	view->pins = pinned ? 3 : 0;
 	if (row->state == PIN_LEFT)
 		view->half[view->active].live &= ~(1U << 2);
 	program_keep_view(&steer, view);

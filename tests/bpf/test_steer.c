@@ -287,14 +287,14 @@ static void test_mix(void **state)
 	program_close(&mix);
 }
 
-/* Local ESP goes to the CPU that its SPI says, where there is one; nothing else does. */
+/* Local ESP and AH go to the CPU that their SPIs say, where there is one; nothing else does. */
 static void test_spread(void **state)
 {
 	static const char *const alone[] = {"ip esp:1 data", "ip first:1 esp:0 data",
-		"ip later:1 data:esp", "ip udp:500 ike:v1-first data", "ip ah:0 data",
+		"ip later:1 data:esp", "ip udp:500 ike:v1-first data", "ip first:1 ah:0 data",
 		"ip6 first:1 udp:4500 esp:0 data", "ip udp:4500 keepalive"};
 	static const char *const spread[] = {"ip esp:0 data", "ip6 esp:0 data",
-		"ip udp:4500 esp:0 data", "ip6 options esp:0 data"};
+		"ip udp:4500 esp:0 data", "ip6 options esp:0 data", "ip ah:0 data"};
 	struct espalier_settings settings;
 	struct bpf_cpumap_val cpu = {.qsize = 64};
 	struct program steer_2;
