@@ -10,13 +10,14 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "io/clone.h"
 
 static const uint8_t secret[] = "an example of a pre-shared key.";
 static const uint8_t macs[2][6] = {{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 2}};
+
+static struct clone *one, *other;
 
 static int set_up(void **state)
 {
@@ -44,6 +45,33 @@ static struct clone *open_at(const char *interface)
 	return c;
 }
 
+static int begin(void **state)
+{
+	(void)state;
+	if (geteuid() != 0)
+		return 0;
+	one = open_at("l0");
+	other = open_at("l1");
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	clone_close(one);
+	clone_close(other);
+	one = other = NULL;
+	return 0;
+}
+
+static void ask(enum clone_asks first, enum clone_asks second)
+{
+	if (geteuid() != 0)
+		skip();
+	clone_ask(one, first);
+	clone_ask(other, second);
+}
+
 /* Whatever it has heard by now is processed. */
 static bool is_answered(struct clone *c, uint8_t mac[6])
 {
@@ -57,69 +85,45 @@ static bool is_answered(struct clone *c, uint8_t mac[6])
 
 static void test_two_that_run_answer_each_other(void **state)
 {
-	struct clone *one, *other;
 	uint8_t mac[6];
 
 	(void)state;
-	if (geteuid() != 0)
-		skip();
-	one = open_at("l0");
-	other = open_at("l1");
-	clone_ask(other, CLONE_RUNS);
-	clone_ask(one, CLONE_RUNS);
+	ask(CLONE_RUNS, CLONE_RUNS);
 	assert_false(is_answered(other, mac));
 	assert_true(is_answered(one, mac));
 	assert_memory_equal(mac, macs[1], sizeof(mac));
-	clone_close(one);
-	clone_close(other);
 }
 
 /* Else a clone that is about to be refused shuts the machine that runs. */
 static void test_who_starts_answers_none_that_runs(void **state)
 {
-	struct clone *runs, *starts;
 	uint8_t mac[6];
 
 	(void)state;
-	if (geteuid() != 0)
-		skip();
-	runs = open_at("l0");
-	starts = open_at("l1");
-	clone_ask(runs, CLONE_RUNS);
-	clone_ask(starts, CLONE_STARTS);
-	assert_false(clone_wait(starts, 200, mac));
-	assert_false(is_answered(runs, mac));
-	assert_true(clone_wait(starts, 1000, mac));
+	ask(CLONE_RUNS, CLONE_STARTS);
+	assert_false(clone_wait(other, 200, mac));
+	assert_false(is_answered(one, mac));
+	assert_true(clone_wait(other, 1000, mac));
 	assert_memory_equal(mac, macs[0], sizeof(mac));
-	clone_close(runs);
-	clone_close(starts);
 }
 
 static void test_two_that_start_answer_each_other(void **state)
 {
-	struct clone *one, *other;
 	uint8_t mac[6];
 
 	(void)state;
-	if (geteuid() != 0)
-		skip();
-	one = open_at("l0");
-	other = open_at("l1");
-	clone_ask(one, CLONE_STARTS);
-	clone_ask(other, CLONE_STARTS);
+	ask(CLONE_STARTS, CLONE_STARTS);
 	assert_false(clone_wait(one, 100, mac));
 	assert_true(clone_wait(other, 1000, mac));
 	assert_memory_equal(mac, macs[0], sizeof(mac));
-	clone_close(one);
-	clone_close(other);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_two_that_run_answer_each_other),
-		cmocka_unit_test(test_who_starts_answers_none_that_runs),
-		cmocka_unit_test(test_two_that_start_answer_each_other),
+		cmocka_unit_test_setup_teardown(test_two_that_run_answer_each_other, begin, end),
+		cmocka_unit_test_setup_teardown(test_who_starts_answers_none_that_runs, begin, end),
+		cmocka_unit_test_setup_teardown(test_two_that_start_answer_each_other, begin, end),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, NULL);
